@@ -1,0 +1,24 @@
+//! Every type that crosses a process border: the agent protocol, ids and the JSON API.
+//!
+//! Nothing here acts; there is no I/O in this crate.
+
+pub mod api;
+pub mod ids;
+
+/// Generated from `proto/agent.proto`; the comments there are the contract.
+#[allow(missing_docs, clippy::all, clippy::pedantic)] // generated code
+pub mod agent {
+    tonic::include_proto!("pocketci.agent.v1");
+}
+
+/// Oldest and newest protocol this build speaks (`Hello.protocol_min..=protocol_max`).
+pub const PROTOCOL_MIN: u32 = 1;
+/// See [`PROTOCOL_MIN`].
+pub const PROTOCOL_MAX: u32 = 1;
+
+/// Largest page of a streamed body, revision or reply, in bytes.
+pub const PAGE_BYTES: usize = 256 * 1024;
+/// Largest webhook or reply body that travels inside a Session message, in bytes.
+pub const INLINE_BODY_BYTES: usize = 256 * 1024;
+/// Largest log chunk, in bytes.
+pub const LOG_CHUNK_BYTES: usize = 64 * 1024;
