@@ -1,1 +1,10 @@
-//! agent
+//! The agent: holds the link to a server, executes jobs, streams back replies and logs.
+//!
+//! Reading order: `link` (the two streams), `attempt` (one job from Assign to Finished), `log` (chunks on their
+//! way up), `js` (the engine), `container` (where steps run). Nothing here knows the server's insides.
+
+pub mod attempt;
+pub mod container;
+pub mod js;
+pub mod link;
+pub mod log;

@@ -182,9 +182,17 @@ impl RunStatus {
 
     /// Reads what [`Self::as_str`] wrote.
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Queued, Self::Running, Self::Success, Self::Failed, Self::Errored, Self::Aborted, Self::Skipped]
-            .into_iter()
-            .find(|status| status.as_str() == text)
+        [
+            Self::Queued,
+            Self::Running,
+            Self::Success,
+            Self::Failed,
+            Self::Errored,
+            Self::Aborted,
+            Self::Skipped,
+        ]
+        .into_iter()
+        .find(|status| status.as_str() == text)
     }
 }
 
@@ -223,11 +231,19 @@ pub struct Run {
     #[schema(value_type = String, format = DateTime)]
     pub created_at: OffsetDateTime,
     /// When an agent first accepted it.
-    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        with = "time::serde::rfc3339::option",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub started_at: Option<OffsetDateTime>,
     /// When it ended.
-    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        with = "time::serde::rfc3339::option",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub finished_at: Option<OffsetDateTime>,
 }
@@ -326,7 +342,11 @@ pub struct Step {
     #[schema(value_type = String, format = DateTime)]
     pub started_at: OffsetDateTime,
     /// When it ended.
-    #[serde(default, with = "time::serde::rfc3339::option", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        with = "time::serde::rfc3339::option",
+        skip_serializing_if = "Option::is_none"
+    )]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub finished_at: Option<OffsetDateTime>,
 }

@@ -1,0 +1,1 @@
+//! One job from Assign to Finished.

@@ -1,0 +1,132 @@
+//! Where a step's process runs: one trait, a driver a file.
+//!
+//! A driver owns nothing between calls: whatever `run` creates (container, process group, directory) is gone when it
+//! returns or its future is dropped.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pocketci_proto::api::Driver as DriverName;
+use std::collections::BTreeMap;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Which of a process's two outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutputStream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// A piece of a process's output, in the order it was read. Never empty.
+pub type Output = (OutputStream, Bytes);
+
+/// What a step runs and where.
+#[derive(Clone, Default)]
+pub struct StepSpec {
+    /// The author's name for it; need not be unique.
+    pub name: String,
+    /// Container image; ignored by the native driver.
+    pub image: String,
+    /// Executable, not split by a shell.
+    pub path: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// User inside the container (`name`, `uid`, `uid:gid`); empty is the image's own.
+    pub user: String,
+    /// Environment, added to the image's own. Values may be secret.
+    pub env: BTreeMap<String, String>,
+    /// Fed to the process, then closed; `None` is no input at all.
+    pub stdin: Option<Bytes>,
+    /// Working directory; empty is the driver's default.
+    pub work_dir: String,
+    /// Relative CPU weight (Docker's CPU shares); 0 is the engine's default.
+    pub cpu_shares: u64,
+    /// Memory limit in bytes; 0 is none.
+    pub memory_bytes: u64,
+    /// All capabilities and devices; the operator must allow it.
+    pub privileged: bool,
+    /// Marks everything the driver creates: `pocketci.run`, `.job`, `.attempt`, `.step`, `.agent`.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// How a step's process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepExit {
+    /// By itself; a process killed by signal N has code 128 + N.
+    Exited {
+        /// Exit code.
+        code: i32,
+        /// The kernel killed it for memory.
+        oom: bool,
+    },
+    /// Because `stop` was cancelled; nothing of it runs any more.
+    Stopped,
+}
+
+/// The step could not be carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    /// The engine cannot be used at all.
+    #[error(
+        "docker engine cannot be reached at {address}; start it, point the agent's --docker-host to it, or use --driver native"
+    )]
+    EngineUnreachable {
+        /// Where it was looked for.
+        address: String,
+        /// Why.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The image is neither here nor to be had.
+    #[error("image {image:?} cannot be pulled: {detail}")]
+    ImagePull {
+        /// As the author wrote it.
+        image: String,
+        /// The engine's own words.
+        detail: String,
+    },
+    /// The request itself is wrong (no image, no path, bad user…).
+    #[error("{0}")]
+    Invalid(String),
+    /// The process could not be started, for example no such executable.
+    #[error("cannot start {path:?}: {detail}")]
+    Start {
+        /// The executable.
+        path: String,
+        /// Why.
+        detail: String,
+    },
+    /// Anything else the engine or the system refused.
+    #[error("{action}: {detail}")]
+    Engine {
+        /// What was tried.
+        action: &'static str,
+        /// The engine's own words.
+        detail: String,
+    },
+}
+
+/// How long a process has between the polite signal and the kill.
+pub const STOP_GRACE: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// A way to run steps.
+#[async_trait]
+pub trait Driver: Send + Sync {
+    /// Its name in the protocol.
+    fn name(&self) -> DriverName;
+
+    /// Runs one step to its end.
+    ///
+    /// Output goes to `output` as it comes, stdout and stderr told apart, in the order read; a full channel holds the
+    /// process back rather than losing bytes, a closed one discards. All output has been sent when this returns.
+    /// Cancelling `stop` sends the polite signal, then after [`STOP_GRACE`] the kill, to everything the step started.
+    /// Dropping the future kills at once. Whatever was created is removed in every case.
+    async fn run(
+        &self,
+        spec: StepSpec,
+        output: mpsc::Sender<Output>,
+        stop: CancellationToken,
+    ) -> Result<StepExit, DriverError>;
+}

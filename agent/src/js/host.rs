@@ -1,0 +1,127 @@
+//! What a job's JavaScript may ask of the world around it.
+//!
+//! The engine knows only this trait; the real host (`attempt`) turns the calls into reports, log chunks and containers,
+//! the tests' host records them.
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Which output of the job itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConsoleStream {
+    /// `console.log`, `info`, `debug`.
+    Stdout,
+    /// `console.error`, `warn`.
+    Stderr,
+    /// PocketCI's own words, for example an invalid trigger expression.
+    System,
+}
+
+/// What `http.respond` says; already checked (status 200–599, legal header names and values).
+#[derive(Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// In the author's order.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// The webhook that started the run.
+#[derive(Clone, Default)]
+pub struct WebhookRequest {
+    /// `github`, `slack`, `generic`…
+    pub provider: String,
+    /// Provider-specific.
+    pub event_type: String,
+    /// HTTP method.
+    pub method: String,
+    /// Path with query, as received.
+    pub url: String,
+    /// Lower-case names.
+    pub headers: BTreeMap<String, String>,
+    /// Decoded.
+    pub query: BTreeMap<String, String>,
+    /// Raw.
+    pub body: Bytes,
+}
+
+/// `pipelineContext`, and what the engine needs to know of the job.
+#[derive(Clone, Default)]
+pub struct JobContext {
+    /// The run's id.
+    pub run_id: String,
+    /// The pipeline's id.
+    pub pipeline_id: String,
+    /// The pipeline's name.
+    pub pipeline_name: String,
+    /// `webhook`, `manual`.
+    pub triggered_by: String,
+    /// Arguments of a manual trigger.
+    pub args: Vec<String>,
+    /// Jobs asked for (YAML).
+    pub target_jobs: Vec<String>,
+    /// `docker` or `native`: what `runtime.run` uses.
+    pub driver_name: String,
+    /// Which attempt of the job this is, from 1.
+    pub attempt: u32,
+    /// Present iff the run came from a webhook.
+    pub webhook: Option<WebhookRequest>,
+}
+
+/// The argument of `runtime.run`, checked.
+#[derive(Clone, Default)]
+pub struct RunRequest {
+    /// Display name.
+    pub name: String,
+    /// Container image.
+    pub image: String,
+    /// Executable.
+    pub path: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// User inside the container.
+    pub user: String,
+    /// Environment.
+    pub env: BTreeMap<String, String>,
+    /// Fed to the process.
+    pub stdin: Option<Bytes>,
+    /// Working directory.
+    pub work_dir: String,
+    /// Docker's CPU shares; 0 is the default.
+    pub cpu_shares: u64,
+    /// Bytes; 0 is no limit.
+    pub memory_bytes: u64,
+    /// The operator must allow it.
+    pub privileged: bool,
+    /// `None` is no limit of its own.
+    pub timeout: Option<Duration>,
+}
+
+/// What `runtime.run` resolves to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RunResult {
+    /// Exit code; 0 when aborted.
+    pub code: i32,
+    /// Output, bounded by the host: head and tail are kept, with a line in between that says what is missing.
+    pub stdout: String,
+    /// See `stdout`.
+    pub stderr: String,
+    /// `complete` (ended by itself, whatever the code) or `abort` (timeout, or the run was stopped).
+    pub status: &'static str,
+}
+
+/// The world, as one job sees it. Calls come from the job's own thread.
+pub trait Host: Send + Sync {
+    /// A line or piece of output of the job itself. Never blocks for long; bounded by the host.
+    fn console(&self, stream: ConsoleStream, text: &str);
+
+    /// Sends the reply on its way; called at most once for a job, only when a webhook started it.
+    fn respond(&self, reply: Reply);
+
+    /// Runs a step. The future is spawned on the host's runtime and may be dropped to stop it at once. An `Err` rejects the promise.
+    fn run(&self, request: RunRequest) -> BoxFuture<'static, Result<RunResult, String>>;
+}

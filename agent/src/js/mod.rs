@@ -1,0 +1,3 @@
+//! Runs one job's JavaScript in a fresh QuickJS context.
+
+pub mod host;

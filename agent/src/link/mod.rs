@@ -1,0 +1,1 @@
+//! The two streams to a server.

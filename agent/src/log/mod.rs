@@ -1,0 +1,1 @@
+//! Output on its way up: numbered chunks, bounded, resent until acknowledged.
