@@ -392,6 +392,11 @@ pub enum RunEventKind {
         /// HTTP status.
         status: u16,
     },
+    /// `http.respond` came after the caller had been answered.
+    ReplyIgnored {
+        /// HTTP status it wanted.
+        status: u16,
+    },
     /// A step began.
     StepStarted {
         /// Number in its attempt, from 1.

@@ -1,1 +1,7 @@
-//! server
+//! The server: takes signed webhooks, stores runs, hands jobs to agents, lets people watch.
+//!
+//! Layers, left may name right and never back (a test reads the sources and holds this):
+//! `app → { http | grpc | background } → intake → runs → store → model`.
+
+pub mod model;
+pub mod store;

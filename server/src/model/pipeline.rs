@@ -1,0 +1,149 @@
+//! A pipeline: a named program in numbered revisions, with its settings.
+
+use super::{PipelineId, RevisionId};
+use pocketci_proto::api::Driver;
+use std::collections::BTreeMap;
+use std::fmt;
+use time::OffsetDateTime;
+
+/// Most webhook secrets that may be active at once.
+pub const MAX_WEBHOOK_SECRETS: usize = 8;
+
+/// A webhook secret's bytes. Never shown, not even by Debug; never empty.
+#[derive(Clone, PartialEq, Eq)]
+pub struct WebhookSecret(Vec<u8>);
+
+impl WebhookSecret {
+    /// `None` if empty: an empty secret would verify anybody.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Option<Self> {
+        let bytes = bytes.into();
+        (!bytes.is_empty()).then_some(Self(bytes))
+    }
+
+    /// The key of the signature.
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for WebhookSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WebhookSecret(…)")
+    }
+}
+
+/// What kind of program a revision is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ContentType {
+    /// TypeScript.
+    Ts,
+    /// JavaScript.
+    Js,
+    /// Concourse-style YAML.
+    Yaml,
+}
+
+impl ContentType {
+    /// The word used in the API and the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ts => "ts",
+            Self::Js => "js",
+            Self::Yaml => "yaml",
+        }
+    }
+
+    /// Reads what [`Self::as_str`] wrote.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::Ts, Self::Js, Self::Yaml]
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+    }
+}
+
+/// Labels that an agent must have, all of them.
+pub type Labels = BTreeMap<String, String>;
+
+/// A stored pipeline.
+#[derive(Debug, Clone)]
+pub struct Pipeline {
+    /// Its id; stable over updates.
+    pub id: PipelineId,
+    /// Unique among pipelines.
+    pub name: String,
+    /// Grows with every change; a cached copy is current iff its version is the stored one.
+    pub version: i64,
+    /// The newest revision.
+    pub revision_id: RevisionId,
+    /// Its number, from 1.
+    pub revision: i32,
+    /// Its kind.
+    pub content_type: ContentType,
+    /// Driver, if the pipeline names one.
+    pub driver: Option<Driver>,
+    /// Labels that an agent must have.
+    pub labels: Labels,
+    /// Active secrets, newest first; none means that webhooks are not verified.
+    pub webhook_secrets: Vec<WebhookSecret>,
+    /// Triggers are refused while set.
+    pub paused: bool,
+    /// First set.
+    pub created_at: OffsetDateTime,
+    /// Last changed.
+    pub updated_at: OffsetDateTime,
+}
+
+/// One version of a pipeline's program; never changes once stored.
+#[derive(Clone)]
+pub struct Revision {
+    /// Its id.
+    pub id: RevisionId,
+    /// Of which pipeline.
+    pub pipeline_id: PipelineId,
+    /// Number, from 1.
+    pub number: i32,
+    /// Kind of program.
+    pub content_type: ContentType,
+    /// The author's file name.
+    pub file_name: String,
+    /// The author's text.
+    pub source: String,
+    /// What runs; empty for YAML.
+    pub javascript: String,
+    /// JSON, `javascript` → `source`; empty for YAML.
+    pub source_map: String,
+}
+
+/// A wanted state of a pipeline, already checked. `None` keeps what is stored.
+#[derive(Clone)]
+pub struct PutPipeline {
+    /// Unique name.
+    pub name: String,
+    /// Kind of program.
+    pub content_type: ContentType,
+    /// The author's file name.
+    pub file_name: String,
+    /// The author's text.
+    pub source: String,
+    /// What runs.
+    pub javascript: String,
+    /// `javascript` → `source`.
+    pub source_map: String,
+    /// Driver; `Some(None)` leaves the choice to the agent.
+    pub driver: Option<Option<Driver>>,
+    /// Labels that an agent must have.
+    pub labels: Option<Labels>,
+    /// Replaces all secrets; an empty list removes them.
+    pub webhook_secrets: Option<Vec<WebhookSecret>>,
+}
+
+/// What a put did.
+#[derive(Debug, Clone)]
+pub struct PutOutcome {
+    /// As stored now.
+    pub pipeline: Pipeline,
+    /// Whether it is new.
+    pub created: bool,
+    /// Which of `content`, `driver`, `labels`, `webhook_secrets` differ from before (all for a new one, as far as set).
+    pub changed: Vec<&'static str>,
+}

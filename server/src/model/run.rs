@@ -1,0 +1,288 @@
+//! Runs and jobs: what is stored of an execution.
+
+use super::pipeline::Labels;
+use super::{AgentId, JobId, PipelineId, ReceiptId, RevisionId, RunId, SessionId};
+use bytes::Bytes;
+use pocketci_proto::api::{Driver, RunEventKind, RunStatus};
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+/// Accepted attempts of a job before it ends as errored (`agent_lost`).
+pub const MAX_ATTEMPTS: i32 = 3;
+
+/// Where a run stands. Finished ⇔ an outcome is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunState {
+    /// No agent has accepted any job of it.
+    Queued,
+    /// Some job was accepted.
+    Running,
+    /// Over.
+    Finished,
+}
+
+/// Where a job stands. Assigned or running ⇔ a lease is set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JobState {
+    /// Waits for an agent.
+    Queued,
+    /// Handed to a session that has not accepted yet.
+    Assigned,
+    /// Accepted.
+    Running,
+    /// Over.
+    Finished,
+}
+
+/// How a run or job ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Well.
+    Succeeded,
+    /// The pipeline's own failure.
+    Failed,
+    /// PocketCI could not carry it out.
+    Errored,
+    /// Stopped.
+    Aborted,
+    /// Nothing to do.
+    Skipped,
+}
+
+macro_rules! words {
+    ($type:ident { $($variant:ident = $word:literal),* $(,)? }) => {
+        impl $type {
+            /// The word in the database and the agent protocol.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $word),* }
+            }
+
+            /// Reads what [`Self::as_str`] wrote.
+            pub fn parse(text: &str) -> Option<Self> {
+                match text { $($word => Some(Self::$variant),)* _ => None }
+            }
+        }
+    };
+}
+
+words!(RunState { Queued = "queued", Running = "running", Finished = "finished" });
+words!(JobState { Queued = "queued", Assigned = "assigned", Running = "running", Finished = "finished" });
+words!(Outcome {
+    Succeeded = "succeeded",
+    Failed = "failed",
+    Errored = "errored",
+    Aborted = "aborted",
+    Skipped = "skipped",
+});
+
+impl Outcome {
+    /// In the words of the public API.
+    pub fn status(self) -> RunStatus {
+        match self {
+            Self::Succeeded => RunStatus::Success,
+            Self::Failed => RunStatus::Failed,
+            Self::Errored => RunStatus::Errored,
+            Self::Aborted => RunStatus::Aborted,
+            Self::Skipped => RunStatus::Skipped,
+        }
+    }
+}
+
+/// How, why and with which words a run or job ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct End {
+    /// How.
+    pub outcome: Outcome,
+    /// Why: a stable word (`agent_lost`, `user`, `timed_out`, `limit`…), empty if there is nothing to say.
+    pub reason: String,
+    /// For people.
+    pub message: String,
+}
+
+/// What started a run, as the pipeline sees it (the webhook itself is in the receipt).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trigger {
+    /// How.
+    pub kind: TriggerKind,
+    /// `pipelineContext.args`.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// Jobs asked for.
+    #[serde(default)]
+    pub jobs: Vec<String>,
+}
+
+/// See [`Trigger`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TriggerKind {
+    /// An HTTP request to `/api/webhooks/…`, or a simulated one.
+    Webhook,
+    /// A user.
+    Manual,
+}
+
+impl TriggerKind {
+    /// The word in the database and the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Webhook => "webhook",
+            Self::Manual => "manual",
+        }
+    }
+}
+
+/// One execution of a pipeline.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// Its id.
+    pub id: RunId,
+    /// Of which pipeline.
+    pub pipeline_id: PipelineId,
+    /// Which program.
+    pub revision_id: RevisionId,
+    /// Where it stands.
+    pub state: RunState,
+    /// Set ⇔ finished.
+    pub end: Option<End>,
+    /// What started it.
+    pub trigger: Trigger,
+    /// The stored request that started it.
+    pub receipt_id: Option<ReceiptId>,
+    /// Whether somebody waited for a reply when it was stored.
+    pub wants_reply: bool,
+    /// Whether its one reply (the pipeline's, or the server's 202) is stored.
+    pub replied: bool,
+    /// Number of the last event stored; events have no holes.
+    pub event_seq: i64,
+    /// Who asked to stop it.
+    pub cancel_actor: Option<String>,
+    /// Stored.
+    pub created_at: OffsetDateTime,
+    /// First accepted by an agent.
+    pub started_at: Option<OffsetDateTime>,
+    /// Ended.
+    pub finished_at: Option<OffsetDateTime>,
+}
+
+/// Who holds a job, until when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// The agent.
+    pub agent_id: AgentId,
+    /// Its connection.
+    pub session_id: SessionId,
+    /// After this instant (store's clock) the job may be taken away.
+    pub until: OffsetDateTime,
+}
+
+/// One job of a run.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// Its id.
+    pub id: JobId,
+    /// Of which run.
+    pub run_id: RunId,
+    /// `pipeline` for a JavaScript pipeline.
+    pub name: String,
+    /// Where it stands.
+    pub state: JobState,
+    /// Set ⇔ finished.
+    pub end: Option<End>,
+    /// Fencing token: number of the current or last hand-out, 0 before the first.
+    pub attempt: i32,
+    /// Accepted attempts that were lost.
+    pub lost: i32,
+    /// Set ⇔ assigned or running.
+    pub lease: Option<Lease>,
+    /// The agent that has it or had it last.
+    pub agent_id: Option<AgentId>,
+    /// Labels that an agent must have.
+    pub labels: Labels,
+    /// Driver that the agent must offer.
+    pub driver: Option<Driver>,
+    /// Highest stored report of the current attempt.
+    pub report_seq: i32,
+    /// Highest stored log chunk of the current attempt.
+    pub log_seq: i64,
+    /// When it last became queued.
+    pub queued_at: OffsetDateTime,
+    /// When the current attempt was accepted.
+    pub started_at: Option<OffsetDateTime>,
+    /// Ended.
+    pub finished_at: Option<OffsetDateTime>,
+}
+
+/// Who answered the caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplyBy {
+    /// `http.respond`.
+    Pipeline,
+    /// The server's 202.
+    Server,
+}
+
+words!(ReplyBy { Pipeline = "pipeline", Server = "server" });
+
+/// The one answer to a run's caller. The body may be secret: no Debug.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Reply {
+    /// Whose.
+    pub by: ReplyBy,
+    /// HTTP status, 200..=599.
+    pub status: u16,
+    /// In order.
+    pub headers: Vec<(String, String)>,
+    /// The body.
+    pub body: Bytes,
+}
+
+/// One entry of a run's ordered event log, as stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Event {
+    /// Position in the run, from 1, without holes.
+    pub seq: i64,
+    /// Stored (store's clock).
+    pub at: OffsetDateTime,
+    /// The job, where it is about one.
+    pub job_id: Option<JobId>,
+    /// Its attempt.
+    pub attempt: Option<i32>,
+    /// What happened.
+    pub body: EventBody,
+}
+
+/// Facts are small JSON; log output stays bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EventBody {
+    /// Anything but output.
+    Fact(RunEventKind),
+    /// Output.
+    Log(LogPiece),
+}
+
+/// Where output came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogStream {
+    /// Standard output, `console.log`.
+    Stdout,
+    /// Standard error, `console.error`.
+    Stderr,
+    /// PocketCI's own words.
+    System,
+}
+
+words!(LogStream { Stdout = "stdout", Stderr = "stderr", System = "system" });
+
+/// A piece of output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogPiece {
+    /// 0 is the job itself.
+    pub step: i32,
+    /// Where it came from.
+    pub stream: LogStream,
+    /// Of the first byte in this step's stream.
+    pub offset: i64,
+    /// 1..=64 KiB.
+    pub bytes: Bytes,
+}

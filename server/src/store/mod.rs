@@ -1,0 +1,283 @@
+//! The contract of storage: verbs of the domain, each one atomic, every consequence in the same transaction.
+//!
+//! Small traits by noun; their sum is [`Store`]. An implementation may group concurrent calls into one commit, as
+//! long as no caller is answered before its own part is durable. Nothing outside `store/postgres` and `store/sqlite`
+//! names a database driver. One test suite (`server/tests/store_contract`) runs every verb against both.
+
+pub mod wake;
+
+use crate::model::agent::{Agent, AgentToken, Registration};
+use crate::model::pipeline::{Labels, Pipeline, PutOutcome, PutPipeline, Revision};
+use crate::model::receipt::Receipt;
+use crate::model::run::{Event, Job, Reply, Run, Trigger};
+use crate::model::transition::{Applied, Change};
+use crate::model::{AgentId, JobId, PipelineId, ReceiptId, RevisionId, RunId, SessionId, TokenId};
+use async_trait::async_trait;
+use futures_util::future::BoxFuture;
+use pocketci_proto::api::{Driver, RunStatus};
+use std::time::Duration;
+use wake::WakeBus;
+
+/// Why a verb failed. Nothing was changed, or (connection lost during commit) it is unknown whether it was; every
+/// verb may be repeated.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database does not answer or refuses for now; try again later.
+    #[error("the database is unavailable")]
+    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A defect: unexpected content, refused SQL, broken constraint.
+    #[error("the database refused or returned something unexpected")]
+    Internal(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The schema was written by a newer PocketCI.
+    #[error(
+        "the database has schema version {found}, this program knows up to {known}; run a newer pocketci"
+    )]
+    SchemaTooNew {
+        /// In the database.
+        found: i64,
+        /// Newest migration of this program.
+        known: i64,
+    },
+}
+
+/// What a verb returns.
+pub type Result<T> = std::result::Result<T, StoreError>;
+
+/// Pipelines and their revisions.
+#[async_trait]
+pub trait PipelineStore: Send + Sync {
+    /// Creates or updates by name. Content equal to the newest revision's makes no new revision; no difference at
+    /// all changes nothing (same version).
+    async fn put_pipeline(&self, put: PutPipeline) -> Result<PutOutcome>;
+    /// By id.
+    async fn pipeline(&self, id: PipelineId) -> Result<Option<Pipeline>>;
+    /// By name.
+    async fn pipeline_by_name(&self, name: &str) -> Result<Option<Pipeline>>;
+    /// In the order of names, those after `after`, at most `limit`.
+    async fn pipelines(&self, after: Option<&str>, limit: i64) -> Result<Vec<Pipeline>>;
+    /// A program.
+    async fn revision(&self, id: RevisionId) -> Result<Option<Revision>>;
+    /// Removes it with its revisions, runs, events and receipts; `false` if unknown. Attempts under way become stale.
+    async fn delete_pipeline(&self, id: PipelineId) -> Result<bool>;
+    /// Pauses or resumes (a new version, if it differs); `None` if unknown.
+    async fn set_paused(&self, id: PipelineId, paused: bool) -> Result<Option<Pipeline>>;
+}
+
+/// A session that gets a new job in the same transaction that stores it.
+#[derive(Debug, Clone)]
+pub struct HandOff {
+    /// The agent.
+    pub agent_id: AgentId,
+    /// Its session.
+    pub session_id: SessionId,
+    /// The lease until it must have accepted.
+    pub accept_within: Duration,
+}
+
+/// A job of a [`NewRun`].
+#[derive(Debug, Clone)]
+pub struct NewJob {
+    /// Its id, chosen by the caller.
+    pub id: JobId,
+    /// `pipeline` for a JavaScript pipeline.
+    pub name: String,
+    /// Labels that an agent must have.
+    pub labels: Labels,
+    /// Driver that the agent must offer.
+    pub driver: Option<Driver>,
+    /// Hand it out at once as attempt 1 (state assigned); otherwise it is queued.
+    pub hand_to: Option<HandOff>,
+}
+
+/// A run to store, with the receipt that started it.
+#[derive(Clone)]
+pub struct NewRun {
+    /// Its id, chosen by the caller (repeating the call with the same id stores nothing twice).
+    pub id: RunId,
+    /// Of which pipeline.
+    pub pipeline_id: PipelineId,
+    /// The version the caller decided on; another one stored now means [`Enqueued::Stale`].
+    pub pipeline_version: i64,
+    /// Which program.
+    pub revision_id: RevisionId,
+    /// What started it.
+    pub trigger: Trigger,
+    /// The request that started it; its `run_id` is this run's.
+    pub receipt: Option<Receipt>,
+    /// Whether somebody waits for the reply.
+    pub wants_reply: bool,
+    /// At least one.
+    pub jobs: Vec<NewJob>,
+    /// Most queued jobs in the whole store; counts only for jobs without `hand_to`.
+    pub max_queue: i64,
+}
+
+/// What became of a [`NewRun`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Enqueued {
+    /// Stored and durable.
+    Stored,
+    /// The pipeline was changed, paused or deleted meanwhile: load it and decide again. Nothing was stored.
+    Stale,
+    /// Too many queued jobs. Nothing was stored.
+    QueueFull,
+}
+
+/// A run as people look at it.
+#[derive(Clone)]
+pub struct RunView {
+    /// The run.
+    pub run: Run,
+    /// Its pipeline's name.
+    pub pipeline_name: String,
+    /// Its jobs, each with the name of the agent that has or had it.
+    pub jobs: Vec<(Job, Option<String>)>,
+    /// Its reply.
+    pub reply: Option<Reply>,
+}
+
+/// Which runs to list.
+#[derive(Debug, Clone, Default)]
+pub struct RunFilter {
+    /// Only of this pipeline.
+    pub pipeline_id: Option<PipelineId>,
+    /// Only with this status.
+    pub status: Option<RunStatus>,
+    /// Only older than this one (runs are listed newest first).
+    pub after: Option<RunId>,
+    /// At most so many, 1..=200.
+    pub limit: i64,
+}
+
+/// Runs.
+#[async_trait]
+pub trait RunStore: Send + Sync {
+    /// Stores receipt, run and jobs in one transaction; publishes a wake if a job was queued. Grouped.
+    async fn enqueue(&self, run: NewRun) -> Result<Enqueued>;
+    /// One run, whole.
+    async fn run(&self, id: RunId) -> Result<Option<RunView>>;
+    /// A page, newest first, without jobs and replies.
+    async fn runs(&self, filter: RunFilter) -> Result<Vec<RunView>>;
+    /// The stored replies among these runs, for callers that wait.
+    async fn replies(&self, ids: &[RunId]) -> Result<Vec<(RunId, Reply)>>;
+    /// Events after `after` (0 for all) in order, at most `limit`; `None` if the run is unknown.
+    async fn events(&self, id: RunId, after: i64, limit: i64) -> Result<Option<Vec<Event>>>;
+}
+
+/// A session that looks for work.
+#[derive(Debug, Clone)]
+pub struct ClaimRequest {
+    /// The agent.
+    pub agent_id: AgentId,
+    /// Its session.
+    pub session_id: SessionId,
+    /// Its labels.
+    pub labels: Labels,
+    /// Drivers it offers.
+    pub drivers: Vec<Driver>,
+    /// Free slots, at least 1.
+    pub max: i64,
+    /// The lease until it must have accepted.
+    pub accept_within: Duration,
+}
+
+/// A job that was handed out, with everything the agent needs but the program and a large body.
+#[derive(Clone)]
+pub struct Claimed {
+    /// Its run.
+    pub run: Run,
+    /// The job, assigned, with its new attempt number.
+    pub job: Job,
+    /// The pipeline's name.
+    pub pipeline_name: String,
+    /// The webhook that started the run.
+    pub receipt: Option<Receipt>,
+}
+
+/// How long a job that lost its agent waits for another agent before the same one may have it again.
+pub const PREFER_OTHER_AGENT: Duration = Duration::from_secs(5);
+
+/// Jobs in agents' hands.
+#[async_trait]
+pub trait AttemptStore: Send + Sync {
+    /// Hands out queued jobs, oldest first, whose labels and driver the agent has: state assigned, attempt + 1, event
+    /// numbering untouched. Jobs locked by others are passed over. A job with `lost > 0` that this agent had last is
+    /// passed over until it has been queued for [`PREFER_OTHER_AGENT`].
+    async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>>;
+    /// Applies a change to a run by [`crate::model::transition::apply`]; [`Applied::Stale`] if the run is unknown.
+    ///
+    /// Changes to one run are applied in the order of the calls: a call takes its place before it returns. Grouped;
+    /// publishes what follows after the commit. The number of unanswered calls is bounded by the callers.
+    fn submit(&self, run_id: RunId, change: Change) -> BoxFuture<'static, Result<Applied>>;
+    /// Prolongs the leases that this session holds; returns those that it really holds.
+    async fn renew(
+        &self,
+        session_id: SessionId,
+        held: Vec<(JobId, i32)>,
+        lease: Duration,
+    ) -> Result<Vec<(JobId, i32)>>;
+    /// Jobs whose lease has run out, oldest first, at most `limit`; feed them to [`Change::Expire`].
+    async fn expired(&self, limit: i64) -> Result<Vec<(RunId, JobId)>>;
+    /// Jobs of this session whose run is to be cancelled: `(run, job, attempt)`.
+    async fn cancelled(&self, session_id: SessionId) -> Result<Vec<(RunId, JobId, i32)>>;
+    /// The webhook of the run that this attempt holds; `None` if it does not hold it.
+    async fn held_receipt(
+        &self,
+        job_id: JobId,
+        attempt: i32,
+        agent_id: AgentId,
+    ) -> Result<Option<Receipt>>;
+    /// Queued jobs in the store, for metrics.
+    async fn queued_jobs(&self) -> Result<i64>;
+}
+
+/// Stored webhook requests.
+#[async_trait]
+pub trait ReceiptStore: Send + Sync {
+    /// Stores a request that started no run. Grouped.
+    async fn record_refusal(&self, receipt: Receipt) -> Result<()>;
+    /// One receipt.
+    async fn receipt(&self, id: ReceiptId) -> Result<Option<Receipt>>;
+}
+
+/// What became of a [`Registration`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registered {
+    /// The agent's id.
+    As(AgentId),
+    /// Another process (other boot id) with this name is connected and was heard of lately.
+    NameTaken,
+}
+
+/// Agents and their credentials.
+#[async_trait]
+pub trait AgentStore: Send + Sync {
+    /// Stores a credential by the SHA-256 of its token; the same hash again returns the stored one.
+    async fn create_token(&self, name: &str, hash: [u8; 32]) -> Result<AgentToken>;
+    /// The credential with this hash, unless revoked.
+    async fn token_by_hash(&self, hash: [u8; 32]) -> Result<Option<TokenId>>;
+    /// All credentials that are not revoked, oldest first.
+    async fn tokens(&self) -> Result<Vec<AgentToken>>;
+    /// Revokes; `false` if unknown or revoked before.
+    async fn revoke_token(&self, id: TokenId) -> Result<bool>;
+    /// Registers a connection. A connected namesake with another boot id that was heard of within `fresh` is
+    /// [`Registered::NameTaken`]; otherwise the new session takes its place.
+    async fn register(&self, registration: Registration, fresh: Duration) -> Result<Registered>;
+    /// These sessions are alive.
+    async fn seen(&self, sessions: &[SessionId]) -> Result<()>;
+    /// The connection has ended; leases stay as they are.
+    async fn disconnect(&self, session_id: SessionId) -> Result<()>;
+    /// All agents by name.
+    async fn agents(&self) -> Result<Vec<Agent>>;
+}
+
+/// Everything the server stores.
+#[async_trait]
+pub trait Store: PipelineStore + RunStore + AttemptStore + ReceiptStore + AgentStore {
+    /// Hints that something changed, published after commits, of all servers where there are several.
+    fn wakes(&self) -> &WakeBus;
+    /// Whether the database answers.
+    async fn ping(&self) -> Result<()>;
+    /// Ends background work and flushes; no verb may be called afterwards.
+    async fn close(&self);
+}
