@@ -2,6 +2,7 @@
 
 use super::{PipelineId, ReceiptId, RunId};
 use bytes::Bytes;
+use std::collections::BTreeMap;
 use time::OffsetDateTime;
 
 /// What was decided about a request.
@@ -74,4 +75,19 @@ pub struct Receipt {
     pub received_at: OffsetDateTime,
     /// The run it started.
     pub run_id: Option<RunId>,
+}
+
+impl Receipt {
+    /// The decoded query of the URL: `+` is a space, a bad escape stays as it is, of a repeated name the first counts.
+    pub fn query(&self) -> BTreeMap<String, String> {
+        let mut decoded = BTreeMap::new();
+        if let Some((_, query)) = self.url.split_once('?') {
+            for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
+                decoded
+                    .entry(name.into_owned())
+                    .or_insert_with(|| value.into_owned());
+            }
+        }
+        decoded
+    }
 }

@@ -1,0 +1,102 @@
+//! Work that nobody asked for: ticks that take no input, may run twice and never die.
+
+use crate::runs::{Runs, expire};
+use std::future::Future;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+/// How often leases that ran out are looked for.
+const EXPIRE_EVERY: Duration = Duration::from_millis(500);
+/// How often the connected sessions of this server are recorded as alive; well below the silence limit.
+const SEEN_EVERY: Duration = Duration::from_secs(5);
+
+/// The running ticks; dropping it ends them.
+pub struct Background {
+    tasks: JoinSet<()>,
+}
+
+impl Background {
+    /// Starts all ticks; they end when `shutdown` is cancelled.
+    pub fn start(runs: &Runs, shutdown: &CancellationToken) -> Self {
+        let mut tasks = JoinSet::new();
+        let expiring = runs.clone();
+        tasks.spawn(every(
+            "expire leases",
+            EXPIRE_EVERY,
+            shutdown.clone(),
+            move || {
+                let runs = expiring.clone();
+                async move {
+                    let taken = expire::expire_leases(runs.store()).await?;
+                    if taken > 0 {
+                        tracing::info!(jobs = taken, "leases ran out");
+                    }
+                    Ok(())
+                }
+            },
+        ));
+        let seeing = runs.clone();
+        tasks.spawn(every(
+            "record sessions",
+            SEEN_EVERY,
+            shutdown.clone(),
+            move || {
+                let runs = seeing.clone();
+                async move {
+                    let sessions = runs.dispatch().sessions();
+                    if !sessions.is_empty() {
+                        runs.store().seen(&sessions).await?;
+                    }
+                    Ok(())
+                }
+            },
+        ));
+        Self { tasks }
+    }
+
+    /// Waits until all ticks have ended.
+    pub async fn stopped(mut self) {
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a background tick panicked");
+            }
+        }
+    }
+}
+
+/// Runs `tick` at once and then every `period`; an error is logged and the next tick tries again.
+async fn every<F, Fut>(name: &'static str, period: Duration, shutdown: CancellationToken, tick: F)
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = crate::store::Result<()>>,
+{
+    let mut timer = interval(period);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut failing = false;
+    loop {
+        tokio::select! {
+            _ = timer.tick() => {}
+            () = shutdown.cancelled() => return,
+        }
+        match tick().await {
+            Ok(()) => failing = false,
+            Err(error) if failing => {
+                tracing::debug!(
+                    tick = name,
+                    error = &error as &dyn std::error::Error,
+                    "still failing"
+                );
+            }
+            Err(error) => {
+                failing = true;
+                tracing::warn!(
+                    tick = name,
+                    error = &error as &dyn std::error::Error,
+                    "background tick failed; trying again"
+                );
+            }
+        }
+    }
+}

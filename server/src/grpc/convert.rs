@@ -1,0 +1,259 @@
+//! Between protocol messages and the model; everything an agent says is checked here.
+
+use crate::model::receipt::Receipt;
+use crate::model::run::{End, LogPiece, LogStream, Outcome, Reply, ReplyBy, TriggerKind};
+use crate::model::transition::{Holder, Report};
+use crate::model::{JobId, RunId, SessionId};
+use crate::store::Claimed;
+use bytes::Bytes;
+use pocketci_proto::agent as pb;
+use pocketci_proto::api::{Driver, RunEventKind};
+use pocketci_proto::{INLINE_BODY_BYTES, LOG_CHUNK_BYTES};
+use std::collections::BTreeMap;
+use std::time::Duration;
+use tonic::Status;
+
+/// Longest text that an agent may store in one field (names, messages), in bytes; more is cut.
+const MAX_TEXT_BYTES: usize = 64 * 1024;
+
+/// An attempt named by an agent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ref {
+    pub run_id: RunId,
+    pub job_id: JobId,
+    pub attempt: i32,
+}
+
+impl Ref {
+    pub(super) fn holder(self, session_id: SessionId) -> Holder {
+        Holder {
+            attempt: self.attempt,
+            session_id,
+        }
+    }
+
+    pub(super) fn to_wire(self) -> pb::AttemptRef {
+        pb::AttemptRef {
+            run_id: self.run_id.to_vec().into(),
+            job_id: self.job_id.to_vec().into(),
+            attempt: u32::try_from(self.attempt).unwrap_or(0),
+        }
+    }
+}
+
+/// What is said about a message that breaks the protocol.
+pub(super) fn broken(what: &str) -> Status {
+    Status::invalid_argument(format!("protocol error: {what}"))
+}
+
+pub(super) fn attempt_ref(wire: Option<pb::AttemptRef>) -> Result<Ref, Status> {
+    let wire = wire.ok_or_else(|| broken("attempt reference missing"))?;
+    Ok(Ref {
+        run_id: RunId::from_wire(&wire.run_id).map_err(|_| broken("run id"))?,
+        job_id: JobId::from_wire(&wire.job_id).map_err(|_| broken("job id"))?,
+        attempt: i32::try_from(wire.attempt).map_err(|_| broken("attempt"))?,
+    })
+}
+
+pub(super) fn duration_ms(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
+}
+
+/// Cuts at a character border.
+fn text(mut value: String) -> String {
+    if value.len() > MAX_TEXT_BYTES {
+        let end = value.floor_char_boundary(MAX_TEXT_BYTES);
+        value.truncate(end);
+        value.push('…');
+    }
+    // PostgreSQL's text cannot hold NUL.
+    if value.contains('\0') {
+        value = value.replace('\0', "\u{fffd}");
+    }
+    value
+}
+
+/// The reply of an agent's pipeline, checked as HTTP.
+pub(super) fn reply(status: u32, headers: Vec<pb::Field>, body: Bytes) -> Result<Reply, Status> {
+    let status = u16::try_from(status)
+        .ok()
+        .filter(|status| (200..=599).contains(status))
+        .ok_or_else(|| broken("reply status"))?;
+    let mut checked = Vec::with_capacity(headers.len());
+    for field in headers {
+        http::HeaderName::from_bytes(field.name.as_bytes())
+            .map_err(|_| broken("reply header name"))?;
+        http::HeaderValue::from_str(&field.value).map_err(|_| broken("reply header value"))?;
+        checked.push((field.name, field.value));
+    }
+    Ok(Reply {
+        by: ReplyBy::Pipeline,
+        status,
+        headers: checked,
+        body,
+    })
+}
+
+pub(super) fn report(
+    kind: Option<pb::report::Kind>,
+    agent_name: &str,
+    lease: Duration,
+) -> Result<Report, Status> {
+    use pb::report::Kind;
+    Ok(match kind.ok_or_else(|| broken("report without kind"))? {
+        Kind::Accepted(_) => Report::Accepted {
+            agent_name: agent_name.to_owned(),
+            lease,
+        },
+        Kind::Rejected(rejected) => Report::Rejected {
+            reason: text(rejected.reason),
+        },
+        Kind::Respond(respond) => {
+            Report::Respond(reply(respond.status, respond.headers, respond.body)?)
+        }
+        Kind::StepStarted(step) => Report::Step(RunEventKind::StepStarted {
+            step: step_number(step.step)?,
+            name: text(step.name),
+            kind: text(step.kind),
+            image: text(step.image),
+        }),
+        Kind::StepFinished(step) => Report::Step(RunEventKind::StepFinished {
+            step: step_number(step.step)?,
+            status: match step.status.as_str() {
+                "complete" | "abort" | "error" => step.status,
+                _ => return Err(broken("step status")),
+            },
+            exit_code: step.exit_code,
+            message: text(step.message),
+        }),
+        Kind::Finished(finished) => Report::Finished {
+            end: End {
+                outcome: Outcome::parse(&finished.outcome).ok_or_else(|| broken("outcome"))?,
+                reason: text(finished.reason),
+                message: text(finished.message),
+            },
+            final_log_seq: i64::try_from(finished.final_log_seq)
+                .map_err(|_| broken("final log sequence"))?,
+        },
+    })
+}
+
+fn step_number(step: u32) -> Result<i32, Status> {
+    i32::try_from(step).map_err(|_| broken("step number"))
+}
+
+pub(super) fn log_piece(chunk: pb::LogChunk) -> Result<(i64, LogPiece), Status> {
+    use pb::log_chunk::Stream;
+    let stream = match chunk.stream() {
+        Stream::Stdout => LogStream::Stdout,
+        Stream::Stderr => LogStream::Stderr,
+        Stream::System => LogStream::System,
+        Stream::Unspecified => return Err(broken("log stream")),
+    };
+    if chunk.data.is_empty() || chunk.data.len() > LOG_CHUNK_BYTES {
+        return Err(broken("log chunk size"));
+    }
+    let seq = i64::try_from(chunk.seq).map_err(|_| broken("log sequence"))?;
+    let piece = LogPiece {
+        step: step_number(chunk.step)?,
+        stream,
+        offset: i64::try_from(chunk.offset).map_err(|_| broken("log offset"))?,
+        bytes: chunk.data,
+    };
+    Ok((seq, piece))
+}
+
+/// Tells an agent about its new job. `None` if the job has no lease (cannot be, as it was just claimed).
+pub(super) fn assign(
+    claimed: Claimed,
+    accept_within: Duration,
+    lease: Duration,
+    reply_within: Duration,
+) -> pb::ServerMessage {
+    let Claimed {
+        run,
+        job,
+        pipeline_name,
+        receipt,
+    } = claimed;
+    let attempt = Ref {
+        run_id: run.id,
+        job_id: job.id,
+        attempt: job.attempt,
+    };
+    let reply_ms = if run.wants_reply && !run.replied {
+        duration_ms(reply_within).max(1)
+    } else {
+        0
+    };
+    let assign = pb::Assign {
+        r#ref: Some(attempt.to_wire()),
+        accept_within_ms: duration_ms(accept_within),
+        lease_ms: duration_ms(lease),
+        reply_within_ms: reply_ms,
+        revision_id: run.revision_id.to_vec().into(),
+        pipeline_id: run.pipeline_id.to_string(),
+        pipeline_name,
+        job_name: job.name,
+        driver: job.driver.map_or("", Driver::as_str).to_owned(),
+        trigger: Some(pb::Trigger {
+            kind: run.trigger.kind.as_str().to_owned(),
+            args: run.trigger.args,
+            jobs: run.trigger.jobs,
+            webhook: match run.trigger.kind {
+                TriggerKind::Webhook => receipt.map(webhook),
+                TriggerKind::Manual => None,
+            },
+        }),
+        traceparent: String::new(),
+    };
+    pb::ServerMessage {
+        kind: Some(pb::server_message::Kind::Assign(assign)),
+    }
+}
+
+fn webhook(receipt: Receipt) -> pb::WebhookRequest {
+    let body_follows = receipt.body.len() > INLINE_BODY_BYTES;
+    let query = receipt.query();
+    pb::WebhookRequest {
+        provider: receipt.provider,
+        event_type: receipt.event_type,
+        method: receipt.method,
+        headers: fields(join_headers(receipt.headers)),
+        query: fields(query),
+        url: receipt.url,
+        body_bytes: receipt.body.len() as u64,
+        body: if body_follows {
+            Bytes::new()
+        } else {
+            receipt.body
+        },
+        body_follows,
+    }
+}
+
+/// One entry a name; repeated lines are joined as RFC 9110 section 5.3 allows.
+fn join_headers(lines: Vec<(String, Vec<u8>)>) -> BTreeMap<String, String> {
+    let mut joined: BTreeMap<String, String> = BTreeMap::new();
+    for (name, value) in lines {
+        // Header values are bytes; latin-1 keeps each of them.
+        let value: String = match String::from_utf8(value) {
+            Ok(text) => text,
+            Err(bytes) => bytes.as_bytes().iter().copied().map(char::from).collect(),
+        };
+        joined
+            .entry(name)
+            .and_modify(|all| {
+                all.push_str(", ");
+                all.push_str(&value);
+            })
+            .or_insert(value);
+    }
+    joined
+}
+
+fn fields(map: BTreeMap<String, String>) -> Vec<pb::Field> {
+    map.into_iter()
+        .map(|(name, value)| pb::Field { name, value })
+        .collect()
+}

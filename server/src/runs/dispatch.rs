@@ -1,0 +1,259 @@
+//! The agent sessions connected to this server and their free slots: who can take a job right now.
+//!
+//! Only hints live here; the store decides who holds a job. A slot is reserved before the transaction that hands the
+//! job out and given back by a guard's Drop if that comes to nothing.
+
+use crate::model::pipeline::Labels;
+use crate::model::{AgentId, JobId, SessionId, TokenId};
+use crate::store::{Claimed, HandOff};
+use pocketci_proto::api::Driver;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One connected session, as others see it.
+pub struct SessionEntry {
+    /// The connection.
+    pub session_id: SessionId,
+    /// The agent.
+    pub agent_id: AgentId,
+    /// Its name.
+    pub agent_name: String,
+    /// The credential it came with.
+    pub token_id: TokenId,
+    /// Its labels.
+    pub labels: Labels,
+    /// Drivers it offers.
+    pub drivers: Vec<Driver>,
+    slots: usize,
+    use_of_slots: Mutex<SlotUse>,
+    /// Bounded by `slots`: only a reserved slot may be delivered to.
+    deliveries: mpsc::UnboundedSender<Claimed>,
+}
+
+#[derive(Default)]
+struct SlotUse {
+    reserved: usize,
+    held: HashSet<JobId>,
+    draining: bool,
+}
+
+impl SessionEntry {
+    /// A session with this many slots; deliveries arrive at the receiver.
+    pub fn new(
+        registration: &crate::model::agent::Registration,
+        agent_id: AgentId,
+    ) -> (Arc<Self>, mpsc::UnboundedReceiver<Claimed>) {
+        let (deliveries, receiver) = mpsc::unbounded_channel();
+        let entry = Self {
+            session_id: registration.session_id,
+            agent_id,
+            agent_name: registration.name.clone(),
+            token_id: registration.token_id,
+            labels: registration.labels.clone(),
+            drivers: registration.drivers.clone(),
+            slots: usize::try_from(registration.slots).unwrap_or(1),
+            use_of_slots: Mutex::default(),
+            deliveries,
+        };
+        (Arc::new(entry), receiver)
+    }
+
+    fn suits(&self, labels: &Labels, driver: Option<Driver>) -> bool {
+        driver.is_none_or(|driver| self.drivers.contains(&driver))
+            && labels
+                .iter()
+                .all(|(key, value)| self.labels.get(key) == Some(value))
+    }
+
+    /// Free slots now.
+    pub fn free(&self) -> usize {
+        let used = lock(&self.use_of_slots);
+        if used.draining {
+            return 0;
+        }
+        self.slots.saturating_sub(used.reserved + used.held.len())
+    }
+
+    /// Reserves all free slots for a claim; `None` if there is none.
+    pub fn reserve_free(self: &Arc<Self>) -> Option<Reservation> {
+        let mut used = lock(&self.use_of_slots);
+        let free = self.slots.saturating_sub(used.reserved + used.held.len());
+        if used.draining || free == 0 {
+            return None;
+        }
+        used.reserved += free;
+        Some(Reservation {
+            entry: self.clone(),
+            count: free,
+        })
+    }
+
+    /// Counts a job that the agent already holds (adopted after a reconnect).
+    pub fn hold(&self, job_id: JobId) {
+        lock(&self.use_of_slots).held.insert(job_id);
+    }
+
+    /// The job is no longer the agent's; `true` if it was.
+    pub fn release(&self, job_id: JobId) -> bool {
+        lock(&self.use_of_slots).held.remove(&job_id)
+    }
+
+    /// No new work for this session.
+    pub fn drain(&self) {
+        lock(&self.use_of_slots).draining = true;
+    }
+
+    /// Jobs that the agent holds, as far as this server knows.
+    pub fn held(&self) -> usize {
+        lock(&self.use_of_slots).held.len()
+    }
+}
+
+/// Slots kept free for jobs that are about to be handed out.
+pub struct Reservation {
+    entry: Arc<SessionEntry>,
+    count: usize,
+}
+
+impl Reservation {
+    /// How many.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// For the transaction that hands the job out.
+    pub fn hand_off(&self, accept_within: Duration) -> HandOff {
+        HandOff {
+            agent_id: self.entry.agent_id,
+            session_id: self.entry.session_id,
+            accept_within,
+        }
+    }
+
+    /// The job is committed as this session's: send it. If the session has just ended, the lease brings the job back.
+    pub fn deliver(&mut self, claimed: Claimed) {
+        let job_id = claimed.job.id;
+        {
+            let mut used = lock(&self.entry.use_of_slots);
+            if self.count > 0 {
+                self.count -= 1;
+                used.reserved -= 1;
+            }
+            used.held.insert(job_id);
+        }
+        if self.entry.deliveries.send(claimed).is_err() {
+            self.entry.release(job_id);
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        lock(&self.entry.use_of_slots).reserved -= self.count;
+    }
+}
+
+/// All sessions of this server.
+#[derive(Default)]
+pub struct Dispatch {
+    sessions: Mutex<HashMap<SessionId, Arc<SessionEntry>>>,
+}
+
+impl Dispatch {
+    /// From now on jobs may be handed to it.
+    pub fn add(&self, entry: Arc<SessionEntry>) {
+        lock(&self.sessions).insert(entry.session_id, entry);
+    }
+
+    /// No more.
+    pub fn remove(&self, session_id: SessionId) {
+        lock(&self.sessions).remove(&session_id);
+    }
+
+    /// A session of this server.
+    pub fn get(&self, session_id: SessionId) -> Option<Arc<SessionEntry>> {
+        lock(&self.sessions).get(&session_id).cloned()
+    }
+
+    /// Reserves a slot of the suitable session with the most free ones.
+    pub fn reserve(&self, labels: &Labels, driver: Option<Driver>) -> Option<Reservation> {
+        let sessions = lock(&self.sessions);
+        let (_, entry) = sessions
+            .values()
+            .filter(|entry| entry.suits(labels, driver))
+            .map(|entry| (entry.free(), entry))
+            .filter(|(free, _)| *free > 0)
+            .max_by_key(|(free, _)| *free)?;
+        let mut used = lock(&entry.use_of_slots);
+        // Looked at once more: a claim of the session itself may have taken the slots in between.
+        if used.draining || used.reserved + used.held.len() >= entry.slots {
+            return None;
+        }
+        used.reserved += 1;
+        Some(Reservation {
+            entry: entry.clone(),
+            count: 1,
+        })
+    }
+
+    /// Connected sessions.
+    pub fn sessions(&self) -> Vec<SessionId> {
+        lock(&self.sessions).keys().copied().collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::agent::Registration;
+    use crate::model::{BootId, TokenId};
+
+    fn entry(slots: i32, labels: &[(&str, &str)]) -> Arc<SessionEntry> {
+        let registration = Registration {
+            name: "a".into(),
+            boot_id: BootId::new(),
+            session_id: SessionId::new(),
+            token_id: TokenId::new(),
+            slots,
+            labels: labels
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect(),
+            drivers: vec![Driver::Native],
+            version: String::new(),
+        };
+        SessionEntry::new(&registration, AgentId::new()).0
+    }
+
+    #[test]
+    fn a_dropped_reservation_gives_its_slots_back() {
+        let entry = entry(2, &[]);
+        let all = entry.reserve_free().unwrap();
+        assert_eq!((all.count(), entry.free()), (2, 0));
+        assert!(entry.reserve_free().is_none());
+        drop(all);
+        assert_eq!(entry.free(), 2);
+    }
+
+    #[test]
+    fn a_job_goes_to_a_session_that_has_every_label_and_the_driver() {
+        let dispatch = Dispatch::default();
+        let (plain, gpu) = (entry(1, &[]), entry(1, &[("gpu", "yes")]));
+        dispatch.add(plain.clone());
+        dispatch.add(gpu.clone());
+        let wanted = Labels::from([("gpu".to_owned(), "yes".to_owned())]);
+        assert!(dispatch.reserve(&wanted, Some(Driver::Docker)).is_none());
+        let held = dispatch.reserve(&wanted, Some(Driver::Native)).unwrap();
+        assert_eq!((plain.free(), gpu.free()), (1, 0));
+        assert!(dispatch.reserve(&wanted, None).is_none());
+        drop(held);
+        gpu.drain();
+        assert!(dispatch.reserve(&wanted, None).is_none(), "draining");
+    }
+}

@@ -1,0 +1,121 @@
+//! Runs: starting them, handing their jobs to agents, waiting for their replies, following their events.
+
+mod cache;
+pub mod dispatch;
+pub mod expire;
+mod follow;
+mod reply;
+mod start;
+
+pub use follow::Follow;
+pub use reply::ReplyWait;
+pub use start::{StartRun, Started};
+
+use crate::model::pipeline::{Pipeline, Revision};
+use crate::model::transition::{Applied, Change};
+use crate::model::{PipelineId, RevisionId, RunId};
+use crate::store::{Result, Store};
+use cache::Cache;
+use dispatch::Dispatch;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Times and limits of runs.
+#[derive(Debug, Clone)]
+pub struct RunSettings {
+    /// How long a session may take to accept an assignment.
+    pub accept_within: Duration,
+    /// How long an agent holds a job without renewing.
+    pub lease: Duration,
+    /// Most queued jobs in the store.
+    pub max_queue: i64,
+}
+
+impl Default for RunSettings {
+    fn default() -> Self {
+        Self {
+            accept_within: Duration::from_secs(5),
+            lease: Duration::from_secs(30),
+            max_queue: 10_000,
+        }
+    }
+}
+
+/// The entrance to everything about runs; clones are cheap.
+#[derive(Clone)]
+pub struct Runs {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Arc<dyn Store>,
+    settings: RunSettings,
+    cache: Cache,
+    dispatch: Dispatch,
+}
+
+impl Runs {
+    /// Runs over this store.
+    pub fn new(store: Arc<dyn Store>, settings: RunSettings) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                store,
+                settings,
+                cache: Cache::default(),
+                dispatch: Dispatch::default(),
+            }),
+        }
+    }
+
+    /// The store beneath.
+    pub fn store(&self) -> &Arc<dyn Store> {
+        &self.inner.store
+    }
+
+    /// Times and limits.
+    pub fn settings(&self) -> &RunSettings {
+        &self.inner.settings
+    }
+
+    /// The sessions connected to this server.
+    pub fn dispatch(&self) -> &Dispatch {
+        &self.inner.dispatch
+    }
+
+    /// A pipeline, at most a second old. Deciding on a stale one is safe: [`Runs::start`] answers [`Started::Stale`].
+    pub async fn pipeline(&self, id: PipelineId) -> Result<Option<Arc<Pipeline>>> {
+        match self.inner.cache.pipeline(id) {
+            Some(found) => Ok(Some(found)),
+            None => self.reload_pipeline(id).await,
+        }
+    }
+
+    /// A pipeline as it is stored now.
+    pub async fn reload_pipeline(&self, id: PipelineId) -> Result<Option<Arc<Pipeline>>> {
+        let found = self.inner.store.pipeline(id).await?.map(Arc::new);
+        self.inner.cache.keep_pipeline(id, found.clone());
+        Ok(found)
+    }
+
+    /// A program, which never changes once stored.
+    pub async fn revision(&self, id: RevisionId) -> Result<Option<Arc<Revision>>> {
+        if let Some(found) = self.inner.cache.revision(id) {
+            return Ok(Some(found));
+        }
+        let found = self.inner.store.revision(id).await?.map(Arc::new);
+        if let Some(revision) = &found {
+            self.inner.cache.keep_revision(revision.clone());
+        }
+        Ok(found)
+    }
+
+    /// Asks a run to stop; queued jobs end at once, running ones when their agent has stopped them.
+    pub async fn stop(&self, id: RunId, actor: String) -> Result<Applied> {
+        self.inner.store.submit(id, Change::Cancel { actor }).await
+    }
+
+    /// Follows a run's events after `after` (0 for all); `None` if the run is unknown.
+    pub async fn follow(&self, id: RunId, after: i64) -> Result<Option<Follow>> {
+        Follow::open(self.inner.store.clone(), id, after).await
+    }
+}
