@@ -147,3 +147,37 @@ pub struct PutOutcome {
     /// Which of `content`, `driver`, `labels`, `webhook_secrets` differ from before (all for a new one, as far as set).
     pub changed: Vec<&'static str>,
 }
+
+impl Pipeline {
+    /// Takes over what `put` sets and names what differs from before in `changed`.
+    pub(crate) fn merge_settings(&mut self, put: &PutPipeline, changed: &mut Vec<&'static str>) {
+        if let Some(driver) = put.driver
+            && driver != self.driver
+        {
+            self.driver = driver;
+            changed.push("driver");
+        }
+        if let Some(labels) = &put.labels
+            && *labels != self.labels
+        {
+            self.labels.clone_from(labels);
+            changed.push("labels");
+        }
+        if let Some(secrets) = &put.webhook_secrets
+            && *secrets != self.webhook_secrets
+        {
+            self.webhook_secrets.clone_from(secrets);
+            changed.push("webhook_secrets");
+        }
+    }
+}
+
+impl Revision {
+    /// Whether `put` brings this very program, so that no new revision is needed.
+    pub(crate) fn is_program_of(&self, put: &PutPipeline) -> bool {
+        self.content_type == put.content_type
+            && self.file_name == put.file_name
+            && self.source == put.source
+            && self.javascript == put.javascript
+    }
+}

@@ -4,6 +4,8 @@
 //! long as no caller is answered before its own part is durable. Nothing outside `store/postgres` and `store/sqlite`
 //! names a database driver. One test suite (`server/tests/store_contract`) runs every verb against both.
 
+mod codec;
+pub mod sqlite;
 pub mod wake;
 
 use crate::model::agent::{Agent, AgentToken, Registration};

@@ -1,0 +1,28 @@
+//! One file for each noun of the command line.
+
+mod agent;
+mod agents;
+mod logs;
+mod pipelines;
+mod runs;
+mod server;
+mod set_pipeline;
+mod validate;
+
+use crate::args::Command;
+
+/// Carries out a command; the exit code is one of [`crate::output::exit`].
+pub async fn run(command: Command) -> anyhow::Result<u8> {
+    match command {
+        Command::Server(args) => server::run(*args).await,
+        Command::Agent(args) => agent::run(args).await,
+        Command::SetPipeline(args) => set_pipeline::run(args).await,
+        Command::ValidatePipeline(args) => validate::run(&args),
+        Command::Pipeline(command) => pipelines::run(command).await,
+        Command::Runs(command) => runs::run(command).await,
+        Command::Logs(args) => logs::run(args).await,
+        Command::Abort(args) => runs::abort(args).await,
+        Command::Rerun(args) => runs::rerun(args).await,
+        Command::Agents(command) => agents::run(command).await,
+    }
+}

@@ -1,0 +1,74 @@
+//! `pocketci validate-pipeline`: every fault of a file at once, without a server.
+
+use crate::args::ValidateArgs;
+use crate::output::exit;
+use anyhow::Context;
+use pocketci_pipeline::program::{ContentType, compile};
+use std::io::Read;
+use std::path::Path;
+
+/// A pipeline's file as the author sees it.
+pub struct PipelineFile {
+    /// For messages: the file's own name, without folders.
+    pub name: String,
+    /// Its kind, by its ending; stdin is TypeScript.
+    pub content_type: ContentType,
+    /// Its text.
+    pub content: String,
+}
+
+/// Reads a pipeline's file, `-` being stdin.
+pub fn read(path: &Path) -> anyhow::Result<PipelineFile> {
+    if path == Path::new("-") {
+        let mut content = String::new();
+        std::io::stdin()
+            .read_to_string(&mut content)
+            .context("cannot read the pipeline from stdin")?;
+        return Ok(PipelineFile {
+            name: "stdin.ts".into(),
+            content_type: ContentType::Ts,
+            content,
+        });
+    }
+    let content_type = match path.extension().and_then(|ending| ending.to_str()) {
+        Some("ts" | "mts") => ContentType::Ts,
+        Some("js" | "mjs") => ContentType::Js,
+        Some("yml" | "yaml") => ContentType::Yaml,
+        _ => anyhow::bail!(
+            "cannot tell what {} is: a pipeline's file ends in .ts, .js, .yml or .yaml",
+            path.display()
+        ),
+    };
+    let content = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the pipeline's file {}", path.display()))?;
+    let name = path.file_name().unwrap_or(path.as_os_str());
+    Ok(PipelineFile {
+        name: name.to_string_lossy().into_owned(),
+        content_type,
+        content,
+    })
+}
+
+/// Prints every fault to stderr; `false` if there is any.
+pub fn check(file: &PipelineFile) -> bool {
+    match compile(&file.name, file.content_type, &file.content) {
+        Ok(_) => true,
+        Err(faults) => {
+            for fault in &faults {
+                eprintln!("{fault}");
+            }
+            let count = faults.len();
+            eprintln!("error: {} has {count} {}", file.name, if count == 1 { "fault" } else { "faults" });
+            false
+        }
+    }
+}
+
+pub fn run(args: &ValidateArgs) -> anyhow::Result<u8> {
+    let file = read(&args.file)?;
+    if !check(&file) {
+        return Ok(exit::FAILED);
+    }
+    println!("looks good");
+    Ok(exit::OK)
+}

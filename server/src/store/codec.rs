@@ -1,0 +1,114 @@
+//! How composite values are written into columns, the same for every storage.
+
+use crate::model::pipeline::Labels;
+use crate::model::run::EventBody;
+use pocketci_proto::api::{Driver, RunEventKind};
+use serde::{Deserialize, Serialize};
+
+/// The stored text is not what this program wrote.
+#[derive(Debug, thiserror::Error)]
+#[error("unexpected content in column {column}: {detail}")]
+pub(super) struct Corrupt {
+    pub column: &'static str,
+    pub detail: String,
+}
+
+/// A word of a closed vocabulary.
+pub(super) fn word<T>(column: &'static str, text: &str, parsed: Option<T>) -> Result<T, Corrupt> {
+    parsed.ok_or_else(|| Corrupt {
+        column,
+        detail: format!("unknown word {text:?}"),
+    })
+}
+
+/// Any JSON value of a type that cannot fail to serialize.
+pub(super) fn json<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).unwrap_or_else(|_| "null".into())
+}
+
+pub(super) fn from_json<'a, T: Deserialize<'a>>(
+    column: &'static str,
+    text: &'a str,
+) -> Result<T, Corrupt> {
+    serde_json::from_str(text).map_err(|error| Corrupt {
+        column,
+        detail: error.to_string(),
+    })
+}
+
+/// Labels as a JSON object with sorted keys.
+pub(super) fn labels(labels: &Labels) -> String {
+    json(labels)
+}
+
+/// Request headers as `[[name, value], …]`; each byte of a value is the character with that number (latin-1), so
+/// nothing is lost.
+pub(super) fn request_headers(headers: &[(String, Vec<u8>)]) -> String {
+    let readable: Vec<(&str, String)> = headers
+        .iter()
+        .map(|(name, value)| {
+            (
+                name.as_str(),
+                value.iter().copied().map(char::from).collect(),
+            )
+        })
+        .collect();
+    json(&readable)
+}
+
+pub(super) fn request_headers_from(text: &str) -> Result<Vec<(String, Vec<u8>)>, Corrupt> {
+    let readable: Vec<(String, String)> = from_json("receipts.headers", text)?;
+    readable
+        .into_iter()
+        .map(|(name, value)| {
+            let bytes: Result<Vec<u8>, _> =
+                value.chars().map(|c| u8::try_from(u32::from(c))).collect();
+            bytes.map(|bytes| (name, bytes)).map_err(|_| Corrupt {
+                column: "receipts.headers",
+                detail: "character beyond latin-1".into(),
+            })
+        })
+        .collect()
+}
+
+pub(super) fn drivers(drivers: &[Driver]) -> String {
+    let words: Vec<&str> = drivers.iter().map(|driver| driver.as_str()).collect();
+    words.join(",")
+}
+
+pub(super) fn drivers_from(text: &str) -> Vec<Driver> {
+    text.split(',').filter_map(Driver::parse).collect()
+}
+
+/// The JSON of a fact; output is stored as bytes instead.
+pub(super) fn fact(body: &EventBody) -> Option<String> {
+    match body {
+        EventBody::Fact(kind) => Some(json(kind)),
+        EventBody::Log(_) => None,
+    }
+}
+
+pub(super) fn fact_from(text: &str) -> Result<RunEventKind, Corrupt> {
+    from_json("run_events.data", text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn header_values_survive_whatever_their_bytes() {
+        let headers = vec![("x".to_owned(), (0..=255).collect::<Vec<u8>>())];
+        assert_eq!(
+            request_headers_from(&request_headers(&headers)).unwrap(),
+            headers
+        );
+    }
+
+    #[test]
+    fn facts_survive() {
+        let kind = RunEventKind::Replied { status: 204 };
+        let text = fact(&EventBody::Fact(kind.clone())).unwrap();
+        assert_eq!(fact_from(&text).unwrap(), kind);
+    }
+}
