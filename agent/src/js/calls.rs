@@ -30,7 +30,10 @@ pub(super) enum Event {
         permit: OwnedSemaphorePermit,
     },
     /// A call has ended; nothing about it follows.
-    Done { call: u64, result: Result<RunResult, String> },
+    Done {
+        call: u64,
+        result: Result<RunResult, String>,
+    },
 }
 
 /// One call's JavaScript side.
@@ -55,12 +58,22 @@ pub(super) struct Calls<'js> {
 impl<'js> Calls<'js> {
     pub fn new(events: mpsc::UnboundedSender<Event>) -> Self {
         let room = Arc::new(Semaphore::new(OUTPUT_PIECES_WAITING));
-        Self { pending: BTreeMap::new(), tasks: BTreeMap::new(), next: 0, events, room }
+        Self {
+            pending: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            next: 0,
+            events,
+            room,
+        }
     }
 
     /// The sink for the call started next.
     pub fn sink(&self) -> OutputSink {
-        OutputSink { call: self.next, events: self.events.clone(), room: Arc::clone(&self.room) }
+        OutputSink {
+            call: self.next,
+            events: self.events.clone(),
+            room: Arc::clone(&self.room),
+        }
     }
 
     /// Spawns the call; its end is always told, whatever happens to the task.
@@ -72,12 +85,21 @@ impl<'js> Calls<'js> {
     ) {
         let call = self.next;
         self.next += 1;
-        let mut end = TellEnd { call, events: self.events.clone(), told: false };
+        let mut end = TellEnd {
+            call,
+            events: self.events.clone(),
+            told: false,
+        };
         let task = runtime.spawn(async move {
             let result = AssertUnwindSafe(future)
                 .catch_unwind()
                 .await
-                .unwrap_or_else(|_| Err("the agent failed while running the step; this is a defect of PocketCI".into()));
+                .unwrap_or_else(|_| {
+                    Err(
+                        "the agent failed while running the step; this is a defect of PocketCI"
+                            .into(),
+                    )
+                });
             end.tell(result);
         });
         self.pending.insert(call, pending);
@@ -106,8 +128,9 @@ impl<'js> Calls<'js> {
             return;
         }
         // A timeout leaves the aborted task to the runtime; it runs no more code of the call.
-        let ended = runtime
-            .block_on(async { tokio::time::timeout(ABORT_WAIT, futures_util::future::join_all(tasks)).await });
+        let ended = runtime.block_on(async {
+            tokio::time::timeout(ABORT_WAIT, futures_util::future::join_all(tasks)).await
+        });
         if ended.is_err() {
             tracing::warn!("steps of an ended pipeline take long to be dropped");
         }
@@ -125,7 +148,10 @@ impl TellEnd {
     fn tell(&mut self, result: Result<RunResult, String>) {
         self.told = true;
         // A closed channel: the job is over.
-        let _ = self.events.send(Event::Done { call: self.call, result });
+        let _ = self.events.send(Event::Done {
+            call: self.call,
+            result,
+        });
     }
 }
 

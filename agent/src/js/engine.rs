@@ -55,21 +55,20 @@ pub(super) fn run(job: &Job, watch: &Rc<Watch>, interrupt: InterruptHandler) -> 
 
 fn run_in<'js>(ctx: &Ctx<'js>, job: &Job, watch: &Rc<Watch>, rejections: &Rejections) -> JobEnd {
     let (sender, events) = mpsc::unbounded_channel();
-    let shared = Shared::new(
-        ctx,
-        job,
-        Rc::clone(watch),
-        sender,
-    );
+    let shared = Shared::new(ctx, job, Rc::clone(watch), sender);
     let shared = match shared {
         Ok(shared) => Rc::new(shared),
         Err(error) => return ended_by(ctx, job, error),
     };
-    let cleanup = Cleanup { shared: Rc::clone(&shared), rejections };
+    let cleanup = Cleanup {
+        shared: Rc::clone(&shared),
+        rejections,
+    };
     if let Err(error) = globals::install(ctx, &shared) {
         return ended_by(ctx, job, error);
     }
-    let mut event_loop = EventLoop::new(ctx.clone(), Rc::clone(&shared), events, job.cancel.clone());
+    let mut event_loop =
+        EventLoop::new(ctx.clone(), Rc::clone(&shared), events, job.cancel.clone());
     let end = match run_program(ctx, job, &mut event_loop, rejections) {
         Ok(end) => end,
         Err(error) => ended_by(ctx, job, error),
@@ -111,7 +110,11 @@ fn run_program<'js>(
     rejections: &Rejections,
 ) -> rquickjs::Result<JobEnd> {
     let program = &job.program;
-    let module = Module::declare(ctx.clone(), program.file_name.as_str(), program.javascript.as_str())?;
+    let module = Module::declare(
+        ctx.clone(),
+        program.file_name.as_str(),
+        program.javascript.as_str(),
+    )?;
     let (module, loaded) = module.eval()?;
     event_loop.run(&loaded, Until::Settled);
     let mut known = vec![loaded.clone().into_value()];
@@ -127,7 +130,9 @@ fn run_program<'js>(
         }
     }
     let Some(pipeline) = export.as_function() else {
-        return Ok(JobEnd::Failed { message: no_function(program, &export) });
+        return Ok(JobEnd::Failed {
+            message: no_function(program, &export),
+        });
     };
     let (settled, resolve, reject) = ctx.promise()?;
     known.push(settled.clone().into_value());
@@ -184,20 +189,28 @@ fn conclude<'js>(
     }
     let mut end = match main.state() {
         PromiseState::Resolved => JobEnd::Succeeded,
-        PromiseState::Pending => JobEnd::Failed { message: NEVER_SETTLES.to_owned() },
+        PromiseState::Pending => JobEnd::Failed {
+            message: NEVER_SETTLES.to_owned(),
+        },
         PromiseState::Rejected => match main.result::<Value>() {
             Some(Err(error)) => ended_by(ctx, job, error),
             // Not to be seen: a rejected promise has an error.
             Some(Ok(_)) | None => internal("a rejected promise has no reason".to_owned()),
         },
     };
-    let uncaught = event_loop.uncaught().map(|thrown| ("uncaught exception in a timer", thrown));
+    let uncaught = event_loop
+        .uncaught()
+        .map(|thrown| ("uncaught exception in a timer", thrown));
     let (reasons, more) = rejections.take(ctx, known);
-    let unhandled = reasons.into_iter().map(|reason| ("unhandled rejection", reason));
+    let unhandled = reasons
+        .into_iter()
+        .map(|reason| ("unhandled rejection", reason));
     for (what, thrown) in uncaught.into_iter().chain(unhandled) {
         match failed(ctx, &job.program, job.limits.memory_bytes, &thrown) {
             JobEnd::Failed { message } if end == JobEnd::Succeeded => {
-                end = JobEnd::Failed { message: format!("{what}: {message}") };
+                end = JobEnd::Failed {
+                    message: format!("{what}: {message}"),
+                };
             }
             other if end == JobEnd::Succeeded => end = other,
             _ => event_loop.note(&format!("{what}: {}", describe(ctx, &job.program, &thrown))),

@@ -44,7 +44,13 @@ impl<'js> EventLoop<'js> {
         events: UnboundedReceiver<Event>,
         cancel: CancellationToken,
     ) -> Self {
-        Self { ctx, shared, events, cancel, uncaught: None }
+        Self {
+            ctx,
+            shared,
+            events,
+            cancel,
+            uncaught: None,
+        }
     }
 
     /// Turns until `until` holds for `goal`, or the watch trips.
@@ -98,15 +104,23 @@ impl<'js> EventLoop<'js> {
             let deadline = Instant::now() + CALLS_GRACE;
             while !self.shared.calls.borrow().is_empty() {
                 let events = &mut self.events;
-                let event = self.shared.runtime.block_on(async { tokio::time::timeout_at(deadline, events.recv()).await });
+                let event = self
+                    .shared
+                    .runtime
+                    .block_on(async { tokio::time::timeout_at(deadline, events.recv()).await });
                 match event {
-                    Ok(Some(Event::Done { call, .. })) => drop(self.shared.calls.borrow_mut().finish(call)),
+                    Ok(Some(Event::Done { call, .. })) => {
+                        drop(self.shared.calls.borrow_mut().finish(call))
+                    }
                     Ok(Some(Event::Output { .. })) => {}
                     Ok(None) | Err(_) => break,
                 }
             }
         }
-        self.shared.calls.borrow_mut().abort_all(&self.shared.runtime);
+        self.shared
+            .calls
+            .borrow_mut()
+            .abort_all(&self.shared.runtime);
     }
 
     fn watch(&self) -> &Watch {
@@ -166,7 +180,12 @@ impl<'js> EventLoop<'js> {
         // A failure to settle a promise is an interrupt or a lack of memory: the first the watch remembers, the
         // second leaves the promise pending, which is reported.
         let handled = match event {
-            Event::Output { call, stream, bytes, permit } => {
+            Event::Output {
+                call,
+                stream,
+                bytes,
+                permit,
+            } => {
                 let handled = self.output(call, stream, &bytes);
                 drop(permit);
                 handled
@@ -183,14 +202,26 @@ impl<'js> EventLoop<'js> {
     fn output(&self, call: u64, stream: OutputStream, bytes: &[u8]) -> Result<()> {
         let (callback, text) = {
             let mut calls = self.shared.calls.borrow_mut();
-            let Some(pending) = calls.pending.get_mut(&call) else { return Ok(()) };
-            (pending.on_output.clone(), pending.decoders[stream_index(stream)].push(bytes))
+            let Some(pending) = calls.pending.get_mut(&call) else {
+                return Ok(());
+            };
+            (
+                pending.on_output.clone(),
+                pending.decoders[stream_index(stream)].push(bytes),
+            )
         };
         self.tell_output(callback, stream, text)
     }
 
-    fn tell_output(&self, callback: Option<Function<'js>>, stream: OutputStream, text: String) -> Result<()> {
-        let Some(callback) = callback.filter(|_| !text.is_empty()) else { return Ok(()) };
+    fn tell_output(
+        &self,
+        callback: Option<Function<'js>>,
+        stream: OutputStream,
+        text: String,
+    ) -> Result<()> {
+        let Some(callback) = callback.filter(|_| !text.is_empty()) else {
+            return Ok(());
+        };
         let name = match stream {
             OutputStream::Stdout => "stdout",
             OutputStream::Stderr => "stderr",
@@ -205,7 +236,9 @@ impl<'js> EventLoop<'js> {
 
     fn done(&self, call: u64, result: std::result::Result<RunResult, String>) -> Result<()> {
         let finished = self.shared.calls.borrow_mut().finish(call);
-        let Some(mut pending) = finished else { return Ok(()) };
+        let Some(mut pending) = finished else {
+            return Ok(());
+        };
         for stream in [OutputStream::Stdout, OutputStream::Stderr] {
             let rest = pending.decoders[stream_index(stream)].finish();
             self.tell_output(pending.on_output.clone(), stream, rest)?;

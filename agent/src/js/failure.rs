@@ -12,11 +12,18 @@ const MAX_CAUSES: usize = 4;
 const MAX_MESSAGE_CHARS: usize = 16_000;
 
 /// What became of the job when its program threw `thrown`.
-pub(super) fn failed<'js>(ctx: &Ctx<'js>, program: &Program, memory_bytes: usize, thrown: &Value<'js>) -> JobEnd {
+pub(super) fn failed<'js>(
+    ctx: &Ctx<'js>,
+    program: &Program,
+    memory_bytes: usize,
+    thrown: &Value<'js>,
+) -> JobEnd {
     if is_out_of_memory(thrown) {
         return memory_limit(memory_bytes);
     }
-    JobEnd::Failed { message: describe(ctx, program, thrown) }
+    JobEnd::Failed {
+        message: describe(ctx, program, thrown),
+    }
 }
 
 /// The end of a job that needed more memory than it may use.
@@ -54,7 +61,10 @@ pub(super) fn describe<'js>(ctx: &Ctx<'js>, program: &Program, thrown: &Value<'j
             if depth == 0 {
                 told.push_str("thrown: ");
             }
-            told.push_str(&inspect(ctx, program, &value).unwrap_or_else(|_| "a value that cannot be shown".to_owned()));
+            told.push_str(
+                &inspect(ctx, program, &value)
+                    .unwrap_or_else(|_| "a value that cannot be shown".to_owned()),
+            );
             break;
         };
         told.push_str(&headline(error));
@@ -81,7 +91,9 @@ pub(super) fn describe<'js>(ctx: &Ctx<'js>, program: &Program, thrown: &Value<'j
 
 /// `Name: message`, as far as they are there.
 pub(super) fn headline(error: &Object<'_>) -> String {
-    let name = property(error, "name").filter(|name| !name.is_empty()).unwrap_or_else(|| "Error".to_owned());
+    let name = property(error, "name")
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "Error".to_owned());
     match property(error, "message").filter(|message| !message.is_empty()) {
         Some(message) => format!("{name}: {message}"),
         None => name,

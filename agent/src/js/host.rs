@@ -126,7 +126,12 @@ impl OutputSink {
             return; // the job is over
         };
         // A closed channel means the same.
-        let _ = self.events.send(Event::Output { call: self.call, stream, bytes, permit });
+        let _ = self.events.send(Event::Output {
+            call: self.call,
+            stream,
+            bytes,
+            permit,
+        });
     }
 }
 

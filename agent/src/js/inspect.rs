@@ -24,12 +24,20 @@ const MAX_LINE_BYTES: usize = 1 << 20;
 const ONE_LINE_CHARS: usize = 72;
 
 /// One value, strings in quotes.
-pub(super) fn inspect<'js>(ctx: &Ctx<'js>, program: &Program, value: &Value<'js>) -> Result<String> {
+pub(super) fn inspect<'js>(
+    ctx: &Ctx<'js>,
+    program: &Program,
+    value: &Value<'js>,
+) -> Result<String> {
     Inspector::new(ctx, program).show(value, 0)
 }
 
 /// All arguments of `console.log`, with `%s %d %i %f %j %o %O %c %%` in the first one.
-pub(super) fn format<'js>(ctx: &Ctx<'js>, program: &Program, arguments: &[Value<'js>]) -> Result<String> {
+pub(super) fn format<'js>(
+    ctx: &Ctx<'js>,
+    program: &Program,
+    arguments: &[Value<'js>],
+) -> Result<String> {
     let mut line = String::new();
     let mut rest = arguments;
     if let Some((first, others)) = arguments.split_first()
@@ -87,8 +95,17 @@ fn plain<'js>(ctx: &Ctx<'js>, program: &Program, value: &Value<'js>) -> Result<S
     }
 }
 
-fn substitute<'js>(ctx: &Ctx<'js>, program: &Program, kind: char, value: &Value<'js>) -> Result<String> {
-    let number = || value.as_number().or_else(|| text(value.as_string()?).ok()?.trim().parse().ok());
+fn substitute<'js>(
+    ctx: &Ctx<'js>,
+    program: &Program,
+    kind: char,
+    value: &Value<'js>,
+) -> Result<String> {
+    let number = || {
+        value
+            .as_number()
+            .or_else(|| text(value.as_string()?).ok()?.trim().parse().ok())
+    };
     Ok(match kind {
         's' => plain(ctx, program, value)?,
         'c' => String::new(), // CSS, in browsers
@@ -122,8 +139,16 @@ struct Inspector<'a, 'js> {
 impl<'a, 'js> Inspector<'a, 'js> {
     fn new(ctx: &'a Ctx<'js>, program: &'a Program) -> Self {
         let object: Result<Object> = ctx.globals().get("Object");
-        let descriptor = object.and_then(|object| object.get("getOwnPropertyDescriptor")).ok();
-        Self { ctx, program, descriptor, around: Vec::new(), left_bytes: MAX_LINE_BYTES }
+        let descriptor = object
+            .and_then(|object| object.get("getOwnPropertyDescriptor"))
+            .ok();
+        Self {
+            ctx,
+            program,
+            descriptor,
+            around: Vec::new(),
+            left_bytes: MAX_LINE_BYTES,
+        }
     }
 
     fn show(&mut self, value: &Value<'js>, depth: usize) -> Result<String> {
@@ -131,15 +156,27 @@ impl<'a, 'js> Inspector<'a, 'js> {
             Type::Undefined | Type::Uninitialized => "undefined".to_owned(),
             Type::Null => "null".to_owned(),
             Type::Bool => value.as_bool().unwrap_or_default().to_string(),
-            Type::Float if value.as_float().is_some_and(|float| float == 0.0 && float.is_sign_negative()) => {
+            Type::Float
+                if value
+                    .as_float()
+                    .is_some_and(|float| float == 0.0 && float.is_sign_negative()) =>
+            {
                 "-0".to_owned()
             }
             Type::Int | Type::Float => self.coerced(value)?,
             Type::BigInt => self.coerced(value)? + "n",
-            Type::String => value.as_string().and_then(|string| text(string).ok()).map_or_else(String::new, |s| quote(&s)),
+            Type::String => value
+                .as_string()
+                .and_then(|string| text(string).ok())
+                .map_or_else(String::new, |s| quote(&s)),
             Type::Symbol => {
-                let description = value.as_symbol().and_then(|symbol| symbol.description().ok());
-                format!("Symbol({})", description.map_or(Ok(String::new()), |d| self.bare(&d))?)
+                let description = value
+                    .as_symbol()
+                    .and_then(|symbol| symbol.description().ok());
+                format!(
+                    "Symbol({})",
+                    description.map_or(Ok(String::new()), |d| self.bare(&d))?
+                )
             }
             _ => return self.show_object(value, depth),
         };
@@ -148,7 +185,9 @@ impl<'a, 'js> Inspector<'a, 'js> {
     }
 
     fn show_object(&mut self, value: &Value<'js>, depth: usize) -> Result<String> {
-        let Some(object) = value.as_object() else { return Ok("[?]".to_owned()) };
+        let Some(object) = value.as_object() else {
+            return Ok("[?]".to_owned());
+        };
         if let Some(proxy) = value.as_proxy() {
             return match proxy.target() {
                 Ok(target) => self.show(target.as_value(), depth),
@@ -164,7 +203,14 @@ impl<'a, 'js> Inspector<'a, 'js> {
         let class = self.class_name(object)?;
         let deep = depth >= MAX_DEPTH || self.left_bytes == 0;
         if deep && !value.is_function() {
-            return Ok(format!("[{}]", if value.is_array() { "Array" } else { class.as_deref().unwrap_or("Object") }));
+            return Ok(format!(
+                "[{}]",
+                if value.is_array() {
+                    "Array"
+                } else {
+                    class.as_deref().unwrap_or("Object")
+                }
+            ));
         }
         self.around.push(value.clone());
         let shown = self.show_kind(object, class, depth);
@@ -175,14 +221,31 @@ impl<'a, 'js> Inspector<'a, 'js> {
         }
     }
 
-    fn show_kind(&mut self, object: &Object<'js>, class: Option<String>, depth: usize) -> Result<String> {
+    fn show_kind(
+        &mut self,
+        object: &Object<'js>,
+        class: Option<String>,
+        depth: usize,
+    ) -> Result<String> {
         if object.is_function() {
-            let name = self.data(object, "name")?.map_or(Ok(String::new()), |name| self.bare(&name))?;
-            let kind = if name.is_empty() { "[Function (anonymous)]".to_owned() } else { format!("[Function: {name}]") };
+            let name = self
+                .data(object, "name")?
+                .map_or(Ok(String::new()), |name| self.bare(&name))?;
+            let kind = if name.is_empty() {
+                "[Function (anonymous)]".to_owned()
+            } else {
+                format!("[Function: {name}]")
+            };
             let entries = self.properties(object, depth, false)?;
-            return Ok(if entries.is_empty() { kind } else { layout(&format!("{kind} "), '{', entries, '}') });
+            return Ok(if entries.is_empty() {
+                kind
+            } else {
+                layout(&format!("{kind} "), '{', entries, '}')
+            });
         }
-        if object.is_array() || super::value::is_binary(object.as_value()) && !object.is_array_buffer() {
+        if object.is_array()
+            || super::value::is_binary(object.as_value()) && !object.is_array_buffer()
+        {
             return self.list(object, class, depth);
         }
         if let Some(promise) = object.as_promise() {
@@ -200,16 +263,31 @@ impl<'a, 'js> Inspector<'a, 'js> {
             }
         }
         if self.is_a(object, "Date") || self.is_a(object, "RegExp") {
-            let method = if self.is_a(object, "Date") { "toJSON" } else { "toString" };
+            let method = if self.is_a(object, "Date") {
+                "toJSON"
+            } else {
+                "toString"
+            };
             let method: Function = object.get(method)?;
             let shown: Value = method.call((This(object.clone()),))?;
-            return if shown.is_null() { Ok("Invalid Date".to_owned()) } else { self.bare(&shown) };
+            return if shown.is_null() {
+                Ok("Invalid Date".to_owned())
+            } else {
+                self.bare(&shown)
+            };
         }
         if let Some(buffer) = object.as_array_buffer() {
             return Ok(format!("ArrayBuffer {{ byteLength: {} }}", buffer.len()));
         }
-        let prefix = class.filter(|class| class != "Object").map_or(String::new(), |class| format!("{class} "));
-        Ok(layout(&prefix, '{', self.properties(object, depth, false)?, '}'))
+        let prefix = class
+            .filter(|class| class != "Object")
+            .map_or(String::new(), |class| format!("{class} "));
+        Ok(layout(
+            &prefix,
+            '{',
+            self.properties(object, depth, false)?,
+            '}',
+        ))
     }
 
     /// `Name: message`, the stack in the author's lines.
@@ -241,7 +319,12 @@ impl<'a, 'js> Inspector<'a, 'js> {
             entries.extend(self.properties(list, depth, true)?);
             return Ok(layout("", '[', entries, ']'));
         }
-        Ok(layout(&format!("{}({length}) ", class.as_deref().unwrap_or("TypedArray")), '[', entries, ']'))
+        Ok(layout(
+            &format!("{}({length}) ", class.as_deref().unwrap_or("TypedArray")),
+            '[',
+            entries,
+            ']',
+        ))
     }
 
     fn data_or_get_length(&self, list: &Object<'js>) -> Result<usize> {
@@ -249,7 +332,12 @@ impl<'a, 'js> Inspector<'a, 'js> {
     }
 
     /// `name: value` of the enumerable own properties; of an array only those that are no items.
-    fn properties(&mut self, object: &Object<'js>, depth: usize, named_only: bool) -> Result<Vec<String>> {
+    fn properties(
+        &mut self,
+        object: &Object<'js>,
+        depth: usize,
+        named_only: bool,
+    ) -> Result<Vec<String>> {
         let mut entries = Vec::new();
         let mut more = 0usize;
         for key in object.own_keys::<String>(Filter::new().string().enum_only()) {
@@ -266,7 +354,14 @@ impl<'a, 'js> Inspector<'a, 'js> {
                 Own::Accessor(kind) => kind.to_owned(),
                 Own::Data(value) => self.show(&value, depth + 1)?,
             };
-            entries.push(format!("{}: {value}", if is_identifier(&key) { key } else { quote(&key) }));
+            entries.push(format!(
+                "{}: {value}",
+                if is_identifier(&key) {
+                    key
+                } else {
+                    quote(&key)
+                }
+            ));
         }
         if more > 0 {
             entries.push(format!("… {more} more"));
@@ -275,9 +370,16 @@ impl<'a, 'js> Inspector<'a, 'js> {
     }
 
     /// Entries of a map or set, and its size.
-    fn iterate(&mut self, object: &Object<'js>, pairs: bool, depth: usize) -> Result<(Vec<String>, usize)> {
+    fn iterate(
+        &mut self,
+        object: &Object<'js>,
+        pairs: bool,
+        depth: usize,
+    ) -> Result<(Vec<String>, usize)> {
         let size = object.get::<_, Coerced<f64>>("size")?.0.max(0.0) as usize;
-        let iterator: Object = object.get::<_, Function>("entries")?.call((This(object.clone()),))?;
+        let iterator: Object = object
+            .get::<_, Function>("entries")?
+            .call((This(object.clone()),))?;
         let next: Function = iterator.get("next")?;
         let mut entries = Vec::new();
         while entries.len() < MAX_ITEMS {
@@ -287,7 +389,11 @@ impl<'a, 'js> Inspector<'a, 'js> {
             }
             let pair: Object = step.get("value")?;
             let key = self.show(&pair.get(0u32)?, depth + 1)?;
-            entries.push(if pairs { format!("{key} => {}", self.show(&pair.get(1u32)?, depth + 1)?) } else { key });
+            entries.push(if pairs {
+                format!("{key} => {}", self.show(&pair.get(1u32)?, depth + 1)?)
+            } else {
+                key
+            });
         }
         if size > MAX_ITEMS {
             entries.push(format!("… {} more", size - MAX_ITEMS));
@@ -297,20 +403,33 @@ impl<'a, 'js> Inspector<'a, 'js> {
 
     /// The name of the constructor; `None` for objects without a prototype.
     fn class_name(&self, object: &Object<'js>) -> Result<Option<String>> {
-        let Some(prototype) = object.get_prototype() else { return Ok(Some("[Object: null prototype]".to_owned())) };
+        let Some(prototype) = object.get_prototype() else {
+            return Ok(Some("[Object: null prototype]".to_owned()));
+        };
         if prototype.as_value().is_proxy() {
             return Ok(None);
         }
-        let Some(constructor) = self.data(&prototype, "constructor")? else { return Ok(None) };
-        let Some(constructor) = constructor.as_object().filter(|_| !constructor.is_proxy()) else { return Ok(None) };
-        match self.data(constructor, "name")?.as_ref().and_then(Value::as_string) {
+        let Some(constructor) = self.data(&prototype, "constructor")? else {
+            return Ok(None);
+        };
+        let Some(constructor) = constructor.as_object().filter(|_| !constructor.is_proxy()) else {
+            return Ok(None);
+        };
+        match self
+            .data(constructor, "name")?
+            .as_ref()
+            .and_then(Value::as_string)
+        {
             Some(name) => Ok(text(name).ok().filter(|name| !name.is_empty())),
             None => Ok(None),
         }
     }
 
     fn is_a(&self, object: &Object<'js>, class: &str) -> bool {
-        self.ctx.globals().get::<_, Constructor>(class).is_ok_and(|class| object.is_instance_of(class.as_value()))
+        self.ctx
+            .globals()
+            .get::<_, Constructor>(class)
+            .is_ok_and(|class| object.is_instance_of(class.as_value()))
     }
 
     /// An own data property.
@@ -323,18 +442,24 @@ impl<'a, 'js> Inspector<'a, 'js> {
 
     /// A property without running the author's code.
     fn own<K: rquickjs::IntoJs<'js>>(&self, object: &Object<'js>, key: K) -> Result<Own<'js>> {
-        let Some(descriptor) = &self.descriptor else { return Ok(Own::Missing) };
+        let Some(descriptor) = &self.descriptor else {
+            return Ok(Own::Missing);
+        };
         let found: Value = descriptor.call((object.clone(), key))?;
-        let Some(found) = found.as_object() else { return Ok(Own::Missing) };
+        let Some(found) = found.as_object() else {
+            return Ok(Own::Missing);
+        };
         if found.contains_key("value")? {
             return Ok(Own::Data(found.get("value")?));
         }
         let (get, set): (Value, Value) = (found.get("get")?, found.get("set")?);
-        Ok(Own::Accessor(match (get.is_function(), set.is_function()) {
-            (true, true) => "[Getter/Setter]",
-            (false, true) => "[Setter]",
-            _ => "[Getter]",
-        }))
+        Ok(Own::Accessor(
+            match (get.is_function(), set.is_function()) {
+                (true, true) => "[Getter/Setter]",
+                (false, true) => "[Setter]",
+                _ => "[Getter]",
+            },
+        ))
     }
 
     /// A primitive as text.
@@ -347,7 +472,10 @@ impl<'a, 'js> Inspector<'a, 'js> {
 
     /// A string without quotes; anything else is nothing.
     fn bare(&self, value: &Value<'js>) -> Result<String> {
-        Ok(value.as_string().and_then(|string| text(string).ok()).unwrap_or_default())
+        Ok(value
+            .as_string()
+            .and_then(|string| text(string).ok())
+            .unwrap_or_default())
     }
 
     fn unshowable(&self, error: rquickjs::Error) -> Result<String> {
@@ -365,15 +493,27 @@ enum Own<'js> {
 fn quote(text: &str) -> String {
     let mut shown: String = text.chars().take(MAX_STRING_CHARS).collect();
     let cut = if shown.len() < text.len() { "…" } else { "" };
-    shown = shown.replace('\\', "\\\\").replace('\n', "\\n").replace('\r', "\\r").replace('\t', "\\t");
-    let quote = if !shown.contains('\'') { '\'' } else if !shown.contains('"') { '"' } else { '`' };
+    shown = shown
+        .replace('\\', "\\\\")
+        .replace('\n', "\\n")
+        .replace('\r', "\\r")
+        .replace('\t', "\\t");
+    let quote = if !shown.contains('\'') {
+        '\''
+    } else if !shown.contains('"') {
+        '"'
+    } else {
+        '`'
+    };
     format!("{quote}{shown}{quote}{cut}")
 }
 
 fn is_identifier(key: &str) -> bool {
     !key.starts_with(|c: char| c.is_ascii_digit())
         && !key.is_empty()
-        && key.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '$')
+        && key
+            .chars()
+            .all(|c| c.is_alphanumeric() || c == '_' || c == '$')
 }
 
 fn layout(prefix: &str, open: char, entries: Vec<String>, close: char) -> String {
@@ -384,6 +524,9 @@ fn layout(prefix: &str, open: char, entries: Vec<String>, close: char) -> String
     if chars + prefix.len() <= ONE_LINE_CHARS && !entries.iter().any(|entry| entry.contains('\n')) {
         return format!("{prefix}{open} {} {close}", entries.join(", "));
     }
-    let entries: Vec<String> = entries.iter().map(|entry| entry.replace('\n', "\n  ")).collect();
+    let entries: Vec<String> = entries
+        .iter()
+        .map(|entry| entry.replace('\n', "\n  "))
+        .collect();
     format!("{prefix}{open}\n  {}\n{close}", entries.join(",\n  "))
 }

@@ -28,7 +28,11 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { memory_bytes: DEFAULT_MEMORY_BYTES, stack_bytes: DEFAULT_STACK_BYTES, cpu_time: DEFAULT_CPU_TIME }
+        Self {
+            memory_bytes: DEFAULT_MEMORY_BYTES,
+            stack_bytes: DEFAULT_STACK_BYTES,
+            cpu_time: DEFAULT_CPU_TIME,
+        }
     }
 }
 
@@ -51,7 +55,12 @@ pub(super) struct Watch {
 
 impl Watch {
     pub fn new(cancel: CancellationToken, cpu_time: Duration) -> Self {
-        Self { cancel, cpu_time, tripped: Cell::new(None), visits_after_trip: Cell::new(0) }
+        Self {
+            cancel,
+            cpu_time,
+            tripped: Cell::new(None),
+            visits_after_trip: Cell::new(0),
+        }
     }
 
     /// Looks at the token and the clock.
@@ -74,7 +83,8 @@ impl Watch {
     /// The interpreter's question: true stops it. Counts how often it had to ask again.
     pub fn interrupt(&self) -> bool {
         if self.tripped.get().is_some() {
-            self.visits_after_trip.set(self.visits_after_trip.get().saturating_add(1));
+            self.visits_after_trip
+                .set(self.visits_after_trip.get().saturating_add(1));
             return true;
         }
         self.check().is_some()
@@ -89,5 +99,7 @@ impl Watch {
 /// Processor time of this thread; the job's thread is its own, so it starts at zero.
 fn thread_cpu_time() -> Duration {
     // Zero when the clock is missing: the wall-clock timeout of the job remains.
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap_or_default()
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)
+        .map(Duration::from)
+        .unwrap_or_default()
 }

@@ -35,7 +35,10 @@ pub(super) fn map_stack(program: &Program, stack: &str) -> Mapped {
                     mapped.frame = code_frame(&origin.text, origin.line, origin.column);
                 }
                 let Place { before, after, .. } = place;
-                format!("{before}{}:{}:{}{after}", origin.file, origin.line, origin.column)
+                format!(
+                    "{before}{}:{}:{}{after}",
+                    origin.file, origin.line, origin.column
+                )
             }
         };
         if !mapped.stack.is_empty() {
@@ -52,7 +55,9 @@ pub(super) fn map_stack(program: &Program, stack: &str) -> Mapped {
 
 fn parse(json: &str) -> Option<DecodedMap> {
     // The map comes from the author's side of the world: no panic of the decoder may reach the job.
-    catch_unwind(AssertUnwindSafe(|| decode_slice(json.as_bytes()).ok())).ok().flatten()
+    catch_unwind(AssertUnwindSafe(|| decode_slice(json.as_bytes()).ok()))
+        .ok()
+        .flatten()
 }
 
 /// `    at name (file:line:column)`, taken apart; line and column count from 1.
@@ -74,7 +79,12 @@ fn place<'a>(text: &'a str, file_name: &str) -> Option<Place<'a>> {
     if !(before.ends_with('(') || before.ends_with(' ')) {
         return None;
     }
-    Some(Place { before, line: line.parse().ok()?, column: column.parse().ok()?, after })
+    Some(Place {
+        before,
+        line: line.parse().ok()?,
+        column: column.parse().ok()?,
+        after,
+    })
 }
 
 struct Origin {
@@ -85,8 +95,17 @@ struct Origin {
 }
 
 fn original(map: Option<&DecodedMap>, program: &Program, place: &Place<'_>) -> Origin {
-    let text = if program.source_map.is_some() { String::new() } else { program.javascript.clone() };
-    let unmapped = Origin { file: program.file_name.clone(), text, line: place.line, column: place.column };
+    let text = if program.source_map.is_some() {
+        String::new()
+    } else {
+        program.javascript.clone()
+    };
+    let unmapped = Origin {
+        file: program.file_name.clone(),
+        text,
+        line: place.line,
+        column: place.column,
+    };
     let Some(map) = map else { return unmapped };
     let (line, column) = (place.line.saturating_sub(1), place.column.saturating_sub(1));
     let found = catch_unwind(AssertUnwindSafe(|| {
@@ -95,8 +114,14 @@ fn original(map: Option<&DecodedMap>, program: &Program, place: &Place<'_>) -> O
         if token.get_dst_line() != line || !token.has_source() {
             return None;
         }
-        let text = token.get_source_view().map_or_else(|| program.source.clone(), |view| view.source().to_owned());
-        let file = token.get_source().filter(|file| !file.is_empty()).unwrap_or(&program.file_name).to_owned();
+        let text = token
+            .get_source_view()
+            .map_or_else(|| program.source.clone(), |view| view.source().to_owned());
+        let file = token
+            .get_source()
+            .filter(|file| !file.is_empty())
+            .unwrap_or(&program.file_name)
+            .to_owned();
         Some(Origin {
             file,
             text,
@@ -109,10 +134,16 @@ fn original(map: Option<&DecodedMap>, program: &Program, place: &Place<'_>) -> O
 
 /// A few lines of `text` around a position, with a caret under it; empty when the position is outside.
 fn code_frame(text: &str, line: u32, column: u32) -> String {
-    let Some(index) = (line as usize).checked_sub(1) else { return String::new() };
+    let Some(index) = (line as usize).checked_sub(1) else {
+        return String::new();
+    };
     let first = index.saturating_sub(FRAME_CONTEXT_LINES);
-    let lines: Vec<(usize, &str)> =
-        text.lines().enumerate().skip(first).take(index - first + 1 + FRAME_CONTEXT_LINES).collect();
+    let lines: Vec<(usize, &str)> = text
+        .lines()
+        .enumerate()
+        .skip(first)
+        .take(index - first + 1 + FRAME_CONTEXT_LINES)
+        .collect();
     if !lines.iter().any(|(at, _)| *at == index) {
         return String::new();
     }
@@ -127,7 +158,11 @@ fn code_frame(text: &str, line: u32, column: u32) -> String {
         let before = (column as usize).saturating_sub(1);
         if at == index && before < FRAME_LINE_CHARS {
             // Tabs stay tabs, so that the caret stands where the eye expects it.
-            let pad: String = shown.chars().take(before).map(|c| if c == '\t' { '\t' } else { ' ' }).collect();
+            let pad: String = shown
+                .chars()
+                .take(before)
+                .map(|c| if c == '\t' { '\t' } else { ' ' })
+                .collect();
             frame.push_str(&format!("  {:>width$} | {pad}^\n", ""));
         }
     }
@@ -150,15 +185,35 @@ mod tests {
 
     #[test]
     fn without_a_map_the_javascript_is_the_source() {
-        let mapped = map_stack(&program("a\nb\n  c()\nd\n", None), "    at f (main.ts:3:3)\n    at run (native)\n");
+        let mapped = map_stack(
+            &program("a\nb\n  c()\nd\n", None),
+            "    at f (main.ts:3:3)\n    at run (native)\n",
+        );
         assert_eq!(mapped.stack, "    at f (main.ts:3:3)\n    at run (native)");
-        assert_eq!(mapped.frame, "  1 | a\n  2 | b\n> 3 |   c()\n    |   ^\n  4 | d");
+        assert_eq!(
+            mapped.frame,
+            "  1 | a\n  2 | b\n> 3 |   c()\n    |   ^\n  4 | d"
+        );
     }
 
     #[test]
     fn garbage_changes_nothing_and_never_panics() {
-        for map in ["", "{}", "[]", "{\"version\":3,\"sources\":[],\"names\":[],\"mappings\":\"////\"}", "\u{0}"] {
-            for stack in ["", "main.ts:1:1", "    at (main.ts:0:0)", " (main.ts:99999999999:1)", " (main.ts:4294967295:1)", ":::", ")"] {
+        for map in [
+            "",
+            "{}",
+            "[]",
+            "{\"version\":3,\"sources\":[],\"names\":[],\"mappings\":\"////\"}",
+            "\u{0}",
+        ] {
+            for stack in [
+                "",
+                "main.ts:1:1",
+                "    at (main.ts:0:0)",
+                " (main.ts:99999999999:1)",
+                " (main.ts:4294967295:1)",
+                ":::",
+                ")",
+            ] {
                 let mapped = map_stack(&program("x", Some(map)), stack);
                 assert_eq!(mapped.frame, "", "{map} {stack}");
             }

@@ -30,7 +30,10 @@ impl Rejections {
             if is_handled {
                 kept.retain(|rejection| rejection.promise != promise);
             } else if kept.len() < MAX_KEPT {
-                kept.push(Rejection { promise, reason: Persistent::save(&ctx, reason) });
+                kept.push(Rejection {
+                    promise,
+                    reason: Persistent::save(&ctx, reason),
+                });
             } else {
                 this.dropped.set(this.dropped.get() + 1);
             }
@@ -43,7 +46,9 @@ impl Rejections {
         let mut reasons = Vec::new();
         for Rejection { promise, reason } in kept {
             // Restoring fails only for another runtime's values.
-            let (Ok(promise), Ok(reason)) = (promise.restore(ctx), reason.restore(ctx)) else { continue };
+            let (Ok(promise), Ok(reason)) = (promise.restore(ctx), reason.restore(ctx)) else {
+                continue;
+            };
             if !known.contains(&promise) {
                 reasons.push(reason);
             }

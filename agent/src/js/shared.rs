@@ -3,11 +3,11 @@
 //! It holds JavaScript values and is itself held by JavaScript functions: [`Shared::clear`] cuts that circle, and must be
 //! called before the context goes.
 
+use super::Program;
 use super::calls::{Calls, Event};
 use super::engine::Job;
 use super::host::{ConsoleStream, Host, JobContext};
 use super::limits::Watch;
-use super::Program;
 use super::timers::Timers;
 use rquickjs::function::Constructor;
 use rquickjs::{Ctx, Object, Result};
@@ -53,7 +53,8 @@ impl<'js> Shared<'js> {
 
     /// A line of PocketCI's own in the job's log.
     pub fn note(&self, text: &str) {
-        self.host.console(ConsoleStream::System, &format!("{text}\n"));
+        self.host
+            .console(ConsoleStream::System, &format!("{text}\n"));
     }
 
     /// A JavaScript `Error` whose stack is the caller's; its message can be set later.

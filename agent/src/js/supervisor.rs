@@ -38,7 +38,10 @@ pub fn execute(
     cancel: CancellationToken,
 ) -> JobEnd {
     let stack_bytes = limits.stack_bytes.min(MAX_STACK_BYTES);
-    let limits = Limits { stack_bytes, ..limits.clone() };
+    let limits = Limits {
+        stack_bytes,
+        ..limits.clone()
+    };
     let job = Job {
         program: program.clone(),
         context: job.clone(),
@@ -69,12 +72,16 @@ pub fn execute(
             end
         }
         Some(Ok(Told::Defied(end))) => {
-            tracing::error!("a pipeline swallows interrupts; its thread is parked and its memory kept until the agent restarts");
+            tracing::error!(
+                "a pipeline swallows interrupts; its thread is parked and its memory kept until the agent restarts"
+            );
             end
         }
         Some(Err(_)) => internal("the pipeline's thread ended without a word".to_owned()),
         None => {
-            tracing::error!("a pipeline does not stop; its thread is left behind until the agent restarts");
+            tracing::error!(
+                "a pipeline does not stop; its thread is left behind until the agent restarts"
+            );
             JobEnd::Aborted
         }
     }
@@ -97,16 +104,23 @@ fn run_thread(job: Job, told: oneshot::Sender<Told>) {
         Box::new(move || {
             let stop = watch.interrupt();
             if watch.is_defied() {
-                park(&told, match watch.tripped() {
-                    Some(Trip::Cpu) => cpu_end.clone(),
-                    Some(Trip::Cancelled) | None => JobEnd::Aborted,
-                });
+                park(
+                    &told,
+                    match watch.tripped() {
+                        Some(Trip::Cpu) => cpu_end.clone(),
+                        Some(Trip::Cancelled) | None => JobEnd::Aborted,
+                    },
+                );
             }
             stop
         })
     };
     let end = catch_unwind(AssertUnwindSafe(|| engine::run(&job, &watch, interrupt)))
-        .unwrap_or_else(|_| internal("the JavaScript engine's glue panicked; this is a defect of PocketCI".to_owned()));
+        .unwrap_or_else(|_| {
+            internal(
+                "the JavaScript engine's glue panicked; this is a defect of PocketCI".to_owned(),
+            )
+        });
     let end = match watch.tripped() {
         Some(Trip::Cancelled) => JobEnd::Aborted,
         Some(Trip::Cpu) => cpu_end,
@@ -142,5 +156,8 @@ fn cpu_limit(limit: Duration) -> JobEnd {
 }
 
 pub(super) fn internal(message: String) -> JobEnd {
-    JobEnd::Errored { reason: "internal", message }
+    JobEnd::Errored {
+        reason: "internal",
+        message,
+    }
 }

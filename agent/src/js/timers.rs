@@ -45,7 +45,14 @@ impl<'js> Timers<'js> {
         }
         self.next_id = self.next_id.checked_add(1)?;
         let id = self.next_id;
-        self.timers.insert(id, Timer { callback, arguments, interval: repeat.then_some(delay) });
+        self.timers.insert(
+            id,
+            Timer {
+                callback,
+                arguments,
+                interval: repeat.then_some(delay),
+            },
+        );
         self.enqueue(id, delay);
         Some(id)
     }
@@ -56,7 +63,8 @@ impl<'js> Timers<'js> {
         // Many set and cleared early must not make the heap grow without end.
         if self.queue.len() > 2 * self.timers.len() + MAX_TIMERS {
             let timers = &self.timers;
-            self.queue.retain(|Reverse((_, _, id))| timers.contains_key(id));
+            self.queue
+                .retain(|Reverse((_, _, id))| timers.contains_key(id));
         }
     }
 
@@ -67,8 +75,13 @@ impl<'js> Timers<'js> {
                 return None;
             }
             self.queue.pop();
-            let Some(timer) = self.timers.remove(&id) else { continue };
-            let due = Due { callback: timer.callback.clone(), arguments: timer.arguments.clone() };
+            let Some(timer) = self.timers.remove(&id) else {
+                continue;
+            };
+            let due = Due {
+                callback: timer.callback.clone(),
+                arguments: timer.arguments.clone(),
+            };
             if let Some(interval) = timer.interval {
                 self.timers.insert(id, timer);
                 self.enqueue(id, interval);
@@ -102,6 +115,7 @@ impl<'js> Timers<'js> {
 
     fn enqueue(&mut self, id: u32, delay: Duration) {
         self.set += 1;
-        self.queue.push(Reverse((Instant::now() + delay, self.set, id)));
+        self.queue
+            .push(Reverse((Instant::now() + delay, self.set, id)));
     }
 }

@@ -12,7 +12,8 @@ pub(super) fn text(string: &JsString<'_>) -> Result<String> {
             let ctx = string.ctx();
             let prototype: Object = ctx.globals().get::<_, Object>("String")?.get("prototype")?;
             let well_formed: Function = prototype.get("toWellFormed")?;
-            let repaired: JsString = well_formed.call((rquickjs::function::This(string.clone()),))?;
+            let repaired: JsString =
+                well_formed.call((rquickjs::function::This(string.clone()),))?;
             repaired.to_string()
         }
         other => other,
@@ -94,7 +95,10 @@ pub(super) fn bytes<'js>(
     }
     let latin1 = read.get::<JsString>()?.to_string()?;
     // The author may have replaced String.fromCharCode; then the bytes are the author's own joke.
-    Ok(Ok(latin1.chars().map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?')).collect()))
+    Ok(Ok(latin1
+        .chars()
+        .map(|c| u8::try_from(u32::from(c)).unwrap_or(b'?'))
+        .collect()))
 }
 
 /// Defines a property that cannot be changed but is seen by enumeration.

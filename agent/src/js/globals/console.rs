@@ -21,12 +21,15 @@ pub(super) fn new<'js>(ctx: &Ctx<'js>, shared: &Rc<Shared<'js>>) -> Result<Objec
     let console = Object::new(ctx.clone())?;
     for (name, stream) in METHODS {
         let shared = Rc::clone(shared);
-        let write = Function::new(ctx.clone(), move |ctx: Ctx<'js>, arguments: Rest<Value<'js>>| -> Result<()> {
-            let mut line = format(&ctx, &shared.program, &arguments.0)?;
-            line.push('\n');
-            shared.host.console(stream, &line);
-            Ok(())
-        })?;
+        let write = Function::new(
+            ctx.clone(),
+            move |ctx: Ctx<'js>, arguments: Rest<Value<'js>>| -> Result<()> {
+                let mut line = format(&ctx, &shared.program, &arguments.0)?;
+                line.push('\n');
+                shared.host.console(stream, &line);
+                Ok(())
+            },
+        )?;
         console.set(name, write.with_name(name)?)?;
     }
     Ok(console)

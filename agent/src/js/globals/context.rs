@@ -14,7 +14,11 @@ pub(super) fn new<'js>(ctx: &Ctx<'js>, job: &JobContext) -> Result<Object<'js>> 
     constant(&context, "pipelineName", job.pipeline_name.as_str())?;
     constant(&context, "triggeredBy", job.triggered_by.as_str())?;
     constant(&context, "args", list(ctx, &freeze, &job.args)?)?;
-    constant(&context, "targetJobs", list(ctx, &freeze, &job.target_jobs)?)?;
+    constant(
+        &context,
+        "targetJobs",
+        list(ctx, &freeze, &job.target_jobs)?,
+    )?;
     constant(&context, "driverName", job.driver_name.as_str())?;
     constant(&context, "attempt", job.attempt)?;
     freeze.call::<_, Value>((context.clone(),))?;

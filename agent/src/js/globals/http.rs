@@ -23,9 +23,18 @@ pub(super) fn new<'js>(ctx: &Ctx<'js>, shared: &Rc<Shared<'js>>) -> Result<Objec
     http.set("request", request.with_name("request")?)?;
     let respond = {
         let shared = Rc::clone(shared);
-        Function::new(ctx.clone(), move |ctx: Ctx<'js>, response: Opt<Value<'js>>| {
-            respond(&ctx, &shared, response.0.unwrap_or_else(|| Value::new_undefined(ctx.clone())))
-        })?
+        Function::new(
+            ctx.clone(),
+            move |ctx: Ctx<'js>, response: Opt<Value<'js>>| {
+                respond(
+                    &ctx,
+                    &shared,
+                    response
+                        .0
+                        .unwrap_or_else(|| Value::new_undefined(ctx.clone())),
+                )
+            },
+        )?
     };
     http.set("respond", respond.with_name("respond")?)?;
     Ok(http)
@@ -42,7 +51,14 @@ fn request<'js>(ctx: &Ctx<'js>, webhook: &WebhookRequest) -> Result<Value<'js>> 
     match std::str::from_utf8(&webhook.body) {
         Ok(body) => request.set("body", body)?,
         // One character a byte: nothing is lost, `charCodeAt` gives the byte.
-        Err(_) => request.set("body", webhook.body.iter().map(|byte| char::from(*byte)).collect::<String>())?,
+        Err(_) => request.set(
+            "body",
+            webhook
+                .body
+                .iter()
+                .map(|byte| char::from(*byte))
+                .collect::<String>(),
+        )?,
     }
     request.set("query", headers::record(ctx, &webhook.query)?)?;
     Ok(request.into_value())
@@ -67,7 +83,9 @@ fn respond<'js>(ctx: &Ctx<'js>, shared: &Shared<'js>, response: Value<'js>) -> R
         return Ok(());
     }
     let reply = checked.unwrap_or_else(|wrong| {
-        shared.note(&format!("http.respond: {wrong}; the caller gets status 500 instead"));
+        shared.note(&format!(
+            "http.respond: {wrong}; the caller gets status 500 instead"
+        ));
         reply::invalid()
     });
     shared.host.respond(reply);

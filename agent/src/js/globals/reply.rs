@@ -39,11 +39,17 @@ pub(super) fn invalid() -> Reply {
 }
 
 /// Reads the response. `Err` is a JavaScript exception, the inner one says what HTTP forbids.
-pub(super) fn read<'js>(ctx: &Ctx<'js>, response: &Value<'js>) -> Result<std::result::Result<Reply, String>> {
+pub(super) fn read<'js>(
+    ctx: &Ctx<'js>,
+    response: &Value<'js>,
+) -> Result<std::result::Result<Reply, String>> {
     match read_parts(ctx, response) {
         Ok(reply) => Ok(Ok(reply)),
         Err(Wrong::Refused(wrong)) => Ok(Err(wrong)),
-        Err(Wrong::Type(wrong)) => Err(Exception::throw_type(ctx, &format!("http.respond: {wrong}"))),
+        Err(Wrong::Type(wrong)) => Err(Exception::throw_type(
+            ctx,
+            &format!("http.respond: {wrong}"),
+        )),
         Err(Wrong::Thrown(error)) => Err(error),
     }
 }
@@ -67,7 +73,10 @@ fn wrong_type(what: &str, expected: &str, got: &Value<'_>) -> Wrong {
 }
 
 fn read_parts<'js>(ctx: &Ctx<'js>, response: &Value<'js>) -> Read<Reply> {
-    let Some(object) = response.as_object().filter(|_| !response.is_array() && !response.is_function()) else {
+    let Some(object) = response
+        .as_object()
+        .filter(|_| !response.is_array() && !response.is_function())
+    else {
         return Err(wrong_type("the response", "an object", response));
     };
     let status = read_status(&object.get("status")?);
@@ -79,23 +88,33 @@ fn read_parts<'js>(ctx: &Ctx<'js>, response: &Value<'js>) -> Read<Reply> {
     let status = status?;
     let mut headers = read_headers(&object.get("headers")?)?;
     if let Some(content_type) = content_type
-        && !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-type"))
+        && !headers
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case("content-type"))
     {
         headers.push(("content-type".to_owned(), content_type.to_owned()));
     }
-    Ok(Reply { status, headers, body: body.map_err(Wrong::Refused)? })
+    Ok(Reply {
+        status,
+        headers,
+        body: body.map_err(Wrong::Refused)?,
+    })
 }
 
 fn read_status(status: &Value<'_>) -> Read<u16> {
     if !is_given(status) {
         return Ok(200);
     }
-    let Some(number) = status.as_number() else { return Err(wrong_type("status", "a number", status)) };
+    let Some(number) = status.as_number() else {
+        return Err(wrong_type("status", "a number", status));
+    };
     if number == 0.0 {
         return Ok(200); // as if it were missing
     }
     if number.fract() != 0.0 || !(200.0..=599.0).contains(&number) {
-        return Err(Wrong::Refused(format!("status {number} is not a whole number from 200 to 599")));
+        return Err(Wrong::Refused(format!(
+            "status {number} is not a whole number from 200 to 599"
+        )));
     }
     Ok(number as u16)
 }
@@ -104,8 +123,18 @@ type Body = (std::result::Result<Bytes, String>, Option<&'static str>);
 
 /// The body and the content type it asks for; too large a one is the inner `Err`.
 fn read_body<'js>(ctx: &Ctx<'js>, body: &Value<'js>) -> Read<Body> {
-    let too_large = |length: usize| Err(format!("the body has {length} bytes, more than {MAX_BODY_BYTES}"));
-    let limited = |text: String| if text.len() > MAX_BODY_BYTES { too_large(text.len()) } else { Ok(Bytes::from(text)) };
+    let too_large = |length: usize| {
+        Err(format!(
+            "the body has {length} bytes, more than {MAX_BODY_BYTES}"
+        ))
+    };
+    let limited = |text: String| {
+        if text.len() > MAX_BODY_BYTES {
+            too_large(text.len())
+        } else {
+            Ok(Bytes::from(text))
+        }
+    };
     if !is_given(body) {
         return Ok((Ok(Bytes::new()), None));
     }
@@ -130,7 +159,10 @@ fn read_headers(headers: &Value<'_>) -> Read<Vec<(String, String)>> {
     if !is_given(headers) {
         return Ok(read);
     }
-    let Some(object) = headers.as_object().filter(|_| !headers.is_array() && !headers.is_function()) else {
+    let Some(object) = headers
+        .as_object()
+        .filter(|_| !headers.is_array() && !headers.is_function())
+    else {
         return Err(wrong_type("headers", "an object", headers));
     };
     let mut size = 0;
@@ -139,7 +171,9 @@ fn read_headers(headers: &Value<'_>) -> Read<Vec<(String, String)>> {
         let values = match value.as_array() {
             Some(array) => {
                 let most = array.len().min(MAX_HEADERS + 1);
-                (0..most).map(|index| array.get(index)).collect::<Result<Vec<Value>>>()?
+                (0..most)
+                    .map(|index| array.get(index))
+                    .collect::<Result<Vec<Value>>>()?
             }
             None if is_given(&value) => vec![value],
             None => Vec::new(),
@@ -148,7 +182,9 @@ fn read_headers(headers: &Value<'_>) -> Read<Vec<(String, String)>> {
             let value = header_value(&name, &value)?;
             size += name.len() + value.len();
             if read.len() == MAX_HEADERS || size > MAX_HEADER_BYTES {
-                return Err(Wrong::Refused(format!("more than {MAX_HEADERS} headers or {MAX_HEADER_BYTES} bytes of them")));
+                return Err(Wrong::Refused(format!(
+                    "more than {MAX_HEADERS} headers or {MAX_HEADER_BYTES} bytes of them"
+                )));
             }
             read.push((name.clone(), value));
         }
@@ -158,7 +194,10 @@ fn read_headers(headers: &Value<'_>) -> Read<Vec<(String, String)>> {
 
 fn own_names(object: &Object<'_>) -> Result<Vec<String>> {
     // One more than allowed, so that too many are seen without reading a million.
-    object.own_keys::<String>(Filter::new().string().enum_only()).take(MAX_HEADERS + 1).collect()
+    object
+        .own_keys::<String>(Filter::new().string().enum_only())
+        .take(MAX_HEADERS + 1)
+        .collect()
 }
 
 fn header_value(name: &str, value: &Value<'_>) -> Read<String> {
@@ -167,18 +206,27 @@ fn header_value(name: &str, value: &Value<'_>) -> Read<String> {
     } else if value.is_number() {
         value.get::<Coerced<String>>()?.0
     } else {
-        return Err(wrong_type(&format!("header {name:?}"), "a string or a number", value));
+        return Err(wrong_type(
+            &format!("header {name:?}"),
+            "a string or a number",
+            value,
+        ));
     };
     let Ok(parsed) = HeaderName::from_bytes(name.as_bytes()) else {
         return Err(Wrong::Refused(format!("{name:?} is not a header name")));
     };
     if FORBIDDEN_HEADERS.contains(&parsed) {
-        return Err(Wrong::Refused(format!("the header {parsed} is the server's own")));
+        return Err(Wrong::Refused(format!(
+            "the header {parsed} is the server's own"
+        )));
     }
-    let legal = |c: char| c == '\t' || (' '..='~').contains(&c) || ('\u{a0}'..='\u{ff}').contains(&c);
+    let legal =
+        |c: char| c == '\t' || (' '..='~').contains(&c) || ('\u{a0}'..='\u{ff}').contains(&c);
     if !value.chars().all(legal) {
         // Not the value itself: it may be a secret.
-        return Err(Wrong::Refused(format!("the value of header {parsed} has a line end or another illegal character")));
+        return Err(Wrong::Refused(format!(
+            "the value of header {parsed} has a line end or another illegal character"
+        )));
     }
     Ok(value)
 }

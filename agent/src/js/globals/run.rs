@@ -15,9 +15,18 @@ const MAX_CALLS: usize = 1_000;
 pub(super) fn new<'js>(ctx: &Ctx<'js>, shared: &Rc<Shared<'js>>) -> Result<Object<'js>> {
     let runtime = Object::new(ctx.clone())?;
     let shared = Rc::clone(shared);
-    let run = Function::new(ctx.clone(), move |ctx: Ctx<'js>, config: Opt<Value<'js>>| {
-        run(&ctx, &shared, config.0.unwrap_or_else(|| Value::new_undefined(ctx.clone())))
-    })?;
+    let run = Function::new(
+        ctx.clone(),
+        move |ctx: Ctx<'js>, config: Opt<Value<'js>>| {
+            run(
+                &ctx,
+                &shared,
+                config
+                    .0
+                    .unwrap_or_else(|| Value::new_undefined(ctx.clone())),
+            )
+        },
+    )?;
     runtime.set("run", run.with_name("run")?)?;
     Ok(runtime)
 }
@@ -50,15 +59,26 @@ fn start<'js>(
     let parsed = run_config::read(ctx, config)?;
     let error = shared.new_error(ctx, "-")?;
     if shared.calls.borrow().pending.len() >= MAX_CALLS {
-        return Err(Wrong::Value(format!("more than {MAX_CALLS} steps are under way; await some first")));
+        return Err(Wrong::Value(format!(
+            "more than {MAX_CALLS} steps are under way; await some first"
+        )));
     }
     let mut request = parsed.request;
     if parsed.on_output.is_some() {
         request.output = Some(shared.calls.borrow().sink());
     }
     let future = shared.host.run(request);
-    let pending = Pending { resolve, reject, error, on_output: parsed.on_output, decoders: Default::default() };
-    shared.calls.borrow_mut().start(&shared.runtime, future, pending);
+    let pending = Pending {
+        resolve,
+        reject,
+        error,
+        on_output: parsed.on_output,
+        decoders: Default::default(),
+    };
+    shared
+        .calls
+        .borrow_mut()
+        .start(&shared.runtime, future, pending);
     Ok(())
 }
 

@@ -32,7 +32,10 @@ type Read<T> = Result<T, Wrong>;
 
 /// Reads the config.
 pub(super) fn read<'js>(ctx: &Ctx<'js>, config: &Value<'js>) -> Read<Parsed<'js>> {
-    let Some(config) = config.as_object().filter(|_| !config.is_array() && !config.is_function()) else {
+    let Some(config) = config
+        .as_object()
+        .filter(|_| !config.is_array() && !config.is_function())
+    else {
         return Err(Wrong::Value(match is_given(config) {
             false => "an object is expected".to_owned(),
             true => format!("an object is expected, got {}", type_name(config)),
@@ -69,7 +72,10 @@ pub(super) fn read<'js>(ctx: &Ctx<'js>, config: &Value<'js>) -> Read<Parsed<'js>
         timeout: timeout(config)?,
         output: None,
     };
-    Ok(Parsed { request, on_output: on_output(config)? })
+    Ok(Parsed {
+        request,
+        on_output: on_output(config)?,
+    })
 }
 
 /// All texts of one request together, against a config that repeats one huge string ten thousand times.
@@ -84,14 +90,19 @@ impl Size {
             )));
         }
         if text.contains('\0') {
-            return Err(Wrong::Value("command, env and names must not contain a NUL character".to_owned()));
+            return Err(Wrong::Value(
+                "command, env and names must not contain a NUL character".to_owned(),
+            ));
         }
         Ok(text)
     }
 }
 
 fn wrong(what: &str, expected: &str, got: &Value<'_>) -> Wrong {
-    Wrong::Value(format!("{what} must be {expected}, got {}", type_name(got).trim_start_matches("a ")))
+    Wrong::Value(format!(
+        "{what} must be {expected}, got {}",
+        type_name(got).trim_start_matches("a ")
+    ))
 }
 
 fn given<'js>(object: &Object<'js>, name: &str) -> Read<Option<Value<'js>>> {
@@ -100,15 +111,22 @@ fn given<'js>(object: &Object<'js>, name: &str) -> Read<Option<Value<'js>>> {
 }
 
 fn object<'js>(parent: &Object<'js>, prefix: &str, name: &str) -> Read<Option<Object<'js>>> {
-    let Some(value) = given(parent, name)? else { return Ok(None) };
-    match value.as_object().filter(|_| !value.is_array() && !value.is_function()) {
+    let Some(value) = given(parent, name)? else {
+        return Ok(None);
+    };
+    match value
+        .as_object()
+        .filter(|_| !value.is_array() && !value.is_function())
+    {
         Some(object) => Ok(Some(object.clone())),
         None => Err(wrong(&format!("{prefix}{name}"), "an object", &value)),
     }
 }
 
 fn string(parent: &Object<'_>, prefix: &str, name: &str, size: &mut Size) -> Read<String> {
-    let Some(value) = given(parent, name)? else { return Ok(String::new()) };
+    let Some(value) = given(parent, name)? else {
+        return Ok(String::new());
+    };
     match value.as_string() {
         Some(string) => size.add(text(string)?),
         None => Err(wrong(&format!("{prefix}{name}"), "a string", &value)),
@@ -116,17 +134,27 @@ fn string(parent: &Object<'_>, prefix: &str, name: &str, size: &mut Size) -> Rea
 }
 
 fn boolean(parent: &Object<'_>, name: &str) -> Read<bool> {
-    let Some(value) = given(parent, name)? else { return Ok(false) };
-    value.as_bool().ok_or_else(|| wrong(name, "a boolean", &value))
+    let Some(value) = given(parent, name)? else {
+        return Ok(false);
+    };
+    value
+        .as_bool()
+        .ok_or_else(|| wrong(name, "a boolean", &value))
 }
 
 fn strings(parent: &Object<'_>, prefix: &str, name: &str, size: &mut Size) -> Read<Vec<String>> {
     const EXPECTED: &str = "an array of strings";
     let what = format!("{prefix}{name}");
-    let Some(value) = given(parent, name)? else { return Ok(Vec::new()) };
-    let Some(array) = value.as_array() else { return Err(wrong(&what, EXPECTED, &value)) };
+    let Some(value) = given(parent, name)? else {
+        return Ok(Vec::new());
+    };
+    let Some(array) = value.as_array() else {
+        return Err(wrong(&what, EXPECTED, &value));
+    };
     if array.len() > MAX_ENTRIES {
-        return Err(Wrong::Value(format!("{what} has more than {MAX_ENTRIES} entries")));
+        return Err(Wrong::Value(format!(
+            "{what} has more than {MAX_ENTRIES} entries"
+        )));
     }
     let mut read = Vec::with_capacity(array.len());
     for index in 0..array.len() {
@@ -140,18 +168,28 @@ fn strings(parent: &Object<'_>, prefix: &str, name: &str, size: &mut Size) -> Re
 }
 
 fn env(config: &Object<'_>, size: &mut Size) -> Read<BTreeMap<String, String>> {
-    let Some(env) = object(config, "", "env")? else { return Ok(BTreeMap::new()) };
+    let Some(env) = object(config, "", "env")? else {
+        return Ok(BTreeMap::new());
+    };
     let mut read = BTreeMap::new();
     for name in env.own_keys::<String>(Filter::new().string().enum_only()) {
         let name = name?;
         if read.len() == MAX_ENTRIES {
-            return Err(Wrong::Value(format!("env has more than {MAX_ENTRIES} entries")));
+            return Err(Wrong::Value(format!(
+                "env has more than {MAX_ENTRIES} entries"
+            )));
         }
         if name.is_empty() || name.contains('=') {
-            return Err(Wrong::Value(format!("env: {name:?} cannot be the name of a variable")));
+            return Err(Wrong::Value(format!(
+                "env: {name:?} cannot be the name of a variable"
+            )));
         }
-        let Some(value) = given(&env, &name)? else { continue };
-        let Some(value) = value.as_string() else { return Err(wrong(&format!("env.{name}"), "a string", &value)) };
+        let Some(value) = given(&env, &name)? else {
+            continue;
+        };
+        let Some(value) = value.as_string() else {
+            return Err(wrong(&format!("env.{name}"), "a string", &value));
+        };
         let value = size.add(text(value)?)?;
         if value.starts_with(SECRET_PREFIX) {
             return Err(Wrong::Value(format!(
@@ -164,8 +202,14 @@ fn env(config: &Object<'_>, size: &mut Size) -> Read<BTreeMap<String, String>> {
 }
 
 fn stdin<'js>(ctx: &Ctx<'js>, config: &Object<'js>) -> Read<Option<Bytes>> {
-    let Some(value) = given(config, "stdin")? else { return Ok(None) };
-    let too_large = |length: usize| Wrong::Value(format!("stdin has {length} bytes, more than {MAX_TEXT_BYTES}"));
+    let Some(value) = given(config, "stdin")? else {
+        return Ok(None);
+    };
+    let too_large = |length: usize| {
+        Wrong::Value(format!(
+            "stdin has {length} bytes, more than {MAX_TEXT_BYTES}"
+        ))
+    };
     let stdin = if let Some(string) = value.as_string() {
         text(string)?.into_bytes()
     } else if is_binary(&value) {
@@ -180,18 +224,27 @@ fn stdin<'js>(ctx: &Ctx<'js>, config: &Object<'js>) -> Read<Option<Bytes>> {
 }
 
 fn timeout(config: &Object<'_>) -> Read<Option<Duration>> {
-    let Some(value) = given(config, "timeout")? else { return Ok(None) };
+    let Some(value) = given(config, "timeout")? else {
+        return Ok(None);
+    };
     let (shown, read) = if let Some(string) = value.as_string() {
         let string = text(string)?;
         if string.is_empty() {
             return Ok(None);
         }
         let read = units::duration(&string);
-        (format!("{:?}", string.chars().take(50).collect::<String>()), read)
+        (
+            format!("{:?}", string.chars().take(50).collect::<String>()),
+            read,
+        )
     } else if let Some(ms) = value.as_number() {
         (ms.to_string(), units::duration_ms(ms))
     } else {
-        return Err(wrong("timeout", "a duration such as \"90s\" or a number of milliseconds", &value));
+        return Err(wrong(
+            "timeout",
+            "a duration such as \"90s\" or a number of milliseconds",
+            &value,
+        ));
     };
     match read {
         Some(timeout) => Ok(Some(timeout).filter(|timeout| !timeout.is_zero())),
@@ -203,33 +256,53 @@ fn timeout(config: &Object<'_>) -> Read<Option<Duration>> {
 }
 
 fn cpu(limits: &Object<'_>) -> Read<u64> {
-    let Some(value) = given(limits, "cpu")? else { return Ok(0) };
-    let Some(number) = value.as_number() else { return Err(wrong("containerLimits.cpu", "a number", &value)) };
-    whole(number).ok_or_else(|| Wrong::Value(format!("containerLimits.cpu must be a whole number of CPU shares, got {number}")))
+    let Some(value) = given(limits, "cpu")? else {
+        return Ok(0);
+    };
+    let Some(number) = value.as_number() else {
+        return Err(wrong("containerLimits.cpu", "a number", &value));
+    };
+    whole(number).ok_or_else(|| {
+        Wrong::Value(format!(
+            "containerLimits.cpu must be a whole number of CPU shares, got {number}"
+        ))
+    })
 }
 
 fn memory(limits: &Object<'_>) -> Read<u64> {
     const EXPECTED: &str = "a number of bytes or a size such as \"512MB\"";
-    let Some(value) = given(limits, "memory")? else { return Ok(0) };
+    let Some(value) = given(limits, "memory")? else {
+        return Ok(0);
+    };
     let (shown, read) = if let Some(number) = value.as_number() {
         (number.to_string(), whole(number))
     } else if let Some(string) = value.as_string() {
         let string = text(string)?;
         let read = units::size(&string);
-        (format!("{:?}", string.chars().take(50).collect::<String>()), read)
+        (
+            format!("{:?}", string.chars().take(50).collect::<String>()),
+            read,
+        )
     } else {
         return Err(wrong("containerLimits.memory", EXPECTED, &value));
     };
-    read.ok_or_else(|| Wrong::Value(format!("containerLimits.memory must be {EXPECTED}, got {shown}")))
+    read.ok_or_else(|| {
+        Wrong::Value(format!(
+            "containerLimits.memory must be {EXPECTED}, got {shown}"
+        ))
+    })
 }
 
 /// A number JavaScript holds exactly.
 fn whole(number: f64) -> Option<u64> {
-    (number.fract() == 0.0 && (0.0..=9_007_199_254_740_991.0).contains(&number)).then_some(number as u64)
+    (number.fract() == 0.0 && (0.0..=9_007_199_254_740_991.0).contains(&number))
+        .then_some(number as u64)
 }
 
 fn on_output<'js>(config: &Object<'js>) -> Read<Option<Function<'js>>> {
-    let Some(value) = given(config, "onOutput")? else { return Ok(None) };
+    let Some(value) = given(config, "onOutput")? else {
+        return Ok(None);
+    };
     match value.as_function() {
         Some(function) => Ok(Some(function.clone())),
         None => Err(wrong("onOutput", "a function", &value)),
@@ -239,10 +312,16 @@ fn on_output<'js>(config: &Object<'js>) -> Read<Option<Function<'js>>> {
 /// Volumes are not there yet: running a step without its files would be worse than not running it.
 fn refuse_volumes(config: &Object<'_>) -> Read<()> {
     for name in ["mounts", "caches"] {
-        let Some(value) = given(config, name)? else { continue };
-        let empty = value.as_object().is_some_and(|object| object.keys::<String>().next().is_none());
+        let Some(value) = given(config, name)? else {
+            continue;
+        };
+        let empty = value
+            .as_object()
+            .is_some_and(|object| object.keys::<String>().next().is_none());
         if !empty {
-            return Err(Wrong::Value(format!("{name} need volumes, which come in a later version; the step was not started")));
+            return Err(Wrong::Value(format!(
+                "{name} need volumes, which come in a later version; the step was not started"
+            )));
         }
     }
     Ok(())

@@ -19,8 +19,19 @@ pub(super) fn install<'js>(ctx: &Ctx<'js>, shared: &Rc<Shared<'js>>) -> Result<(
         let shared = Rc::clone(shared);
         let start = Function::new(
             ctx.clone(),
-            move |ctx: Ctx<'js>, callback: Opt<Value<'js>>, delay: Opt<Value<'js>>, arguments: Rest<Value<'js>>| {
-                start(&ctx, &shared, name, repeat, callback.0, delay.0, arguments.0)
+            move |ctx: Ctx<'js>,
+                  callback: Opt<Value<'js>>,
+                  delay: Opt<Value<'js>>,
+                  arguments: Rest<Value<'js>>| {
+                start(
+                    &ctx,
+                    &shared,
+                    name,
+                    repeat,
+                    callback.0,
+                    delay.0,
+                    arguments.0,
+                )
             },
         )?;
         ctx.globals().set(name, start.with_name(name)?)?;
@@ -28,7 +39,10 @@ pub(super) fn install<'js>(ctx: &Ctx<'js>, shared: &Rc<Shared<'js>>) -> Result<(
     for name in ["clearTimeout", "clearInterval"] {
         let shared = Rc::clone(shared);
         let stop = Function::new(ctx.clone(), move |id: Opt<Value<'js>>| {
-            if let Some(id) = id.0.and_then(|id| id.as_number()).filter(|id| *id >= 0.0 && *id <= f64::from(u32::MAX)) {
+            if let Some(id) =
+                id.0.and_then(|id| id.as_number())
+                    .filter(|id| *id >= 0.0 && *id <= f64::from(u32::MAX))
+            {
                 shared.timers.borrow_mut().stop(id as u32);
             }
         })?;
@@ -49,15 +63,30 @@ fn start<'js>(
     let callback = callback.unwrap_or_else(|| Value::new_undefined(ctx.clone()));
     let Some(function) = callback.as_function() else {
         let got = type_name(&callback);
-        return Err(Exception::throw_type(ctx, &format!("{name}: a function is expected, got {got}")));
+        return Err(Exception::throw_type(
+            ctx,
+            &format!("{name}: a function is expected, got {got}"),
+        ));
     };
     let ms = match delay {
         Some(delay) => delay.get::<Coerced<f64>>()?.0,
         None => 0.0,
     };
-    let ms = if ms.is_finite() && (0.0..=MAX_DELAY_MS).contains(&ms) { ms } else { 0.0 };
+    let ms = if ms.is_finite() && (0.0..=MAX_DELAY_MS).contains(&ms) {
+        ms
+    } else {
+        0.0
+    };
     let ms = if repeat { ms.max(MIN_INTERVAL_MS) } else { ms };
     let delay = Duration::from_secs_f64(ms / 1000.0);
-    let id = shared.timers.borrow_mut().start(function.clone(), arguments, delay, repeat);
-    id.ok_or_else(|| Exception::throw_range(ctx, &format!("{name}: more than {MAX_TIMERS} timers at a time")))
+    let id = shared
+        .timers
+        .borrow_mut()
+        .start(function.clone(), arguments, delay, repeat);
+    id.ok_or_else(|| {
+        Exception::throw_range(
+            ctx,
+            &format!("{name}: more than {MAX_TIMERS} timers at a time"),
+        )
+    })
 }

@@ -62,9 +62,13 @@ pub(super) fn size(text: &str) -> Option<u64> {
 
 /// A decimal number, the letters after it, and the rest.
 fn number_and_unit(text: &str) -> Option<(f64, &str, &str)> {
-    let digits = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
+    let digits = text
+        .find(|c: char| !(c.is_ascii_digit() || c == '.'))
+        .unwrap_or(text.len());
     let (number, rest) = text.split_at(digits);
-    let letters = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
+    let letters = rest
+        .find(|c: char| c.is_ascii_digit() || c == '.')
+        .unwrap_or(rest.len());
     let (unit, rest) = rest.split_at(letters);
     Some((number.parse().ok()?, unit, rest))
 }
@@ -82,7 +86,19 @@ mod tests {
         assert_eq!(ms("500ms"), Some(500));
         assert_eq!(ms("0"), Some(0));
         assert_eq!(ms("1µs"), Some(0));
-        for wrong in ["", "90", "s", "-5s", "5 s", "1.2.3s", "1d", "1h-1m", "∞", "9999999999h", "."] {
+        for wrong in [
+            "",
+            "90",
+            "s",
+            "-5s",
+            "5 s",
+            "1.2.3s",
+            "1d",
+            "1h-1m",
+            "∞",
+            "9999999999h",
+            ".",
+        ] {
             assert_eq!(duration(wrong), None, "{wrong}");
         }
     }
