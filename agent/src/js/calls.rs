@@ -13,6 +13,8 @@ use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 /// Pieces of output that may wait for a busy pipeline before its steps are held back.
 const OUTPUT_PIECES_WAITING: usize = 64;
@@ -36,6 +38,15 @@ pub(super) enum Event {
     },
 }
 
+/// The tokio side of a job's calls: outlives its thread where that must be left behind.
+#[derive(Clone, Default)]
+pub(super) struct Steps {
+    /// Knows the tasks that still run.
+    pub tracker: TaskTracker,
+    /// Cancelled, it drops their futures.
+    pub drop: CancellationToken,
+}
+
 /// One call's JavaScript side.
 pub(super) struct Pending<'js> {
     pub resolve: Function<'js>,
@@ -53,10 +64,11 @@ pub(super) struct Calls<'js> {
     next: u64,
     events: mpsc::UnboundedSender<Event>,
     room: Arc<Semaphore>,
+    steps: Steps,
 }
 
 impl<'js> Calls<'js> {
-    pub fn new(events: mpsc::UnboundedSender<Event>) -> Self {
+    pub fn new(events: mpsc::UnboundedSender<Event>, steps: Steps) -> Self {
         let room = Arc::new(Semaphore::new(OUTPUT_PIECES_WAITING));
         Self {
             pending: BTreeMap::new(),
@@ -64,6 +76,7 @@ impl<'js> Calls<'js> {
             next: 0,
             events,
             room,
+            steps,
         }
     }
 
@@ -90,18 +103,21 @@ impl<'js> Calls<'js> {
             events: self.events.clone(),
             told: false,
         };
-        let task = runtime.spawn(async move {
-            let result = AssertUnwindSafe(future)
-                .catch_unwind()
-                .await
-                .unwrap_or_else(|_| {
-                    Err(
-                        "the agent failed while running the step; this is a defect of PocketCI"
-                            .into(),
-                    )
-                });
-            end.tell(result);
+        let drop = self.steps.drop.clone();
+        let task = self.steps.tracker.track_future(async move {
+            let result = tokio::select! {
+                biased;
+                () = drop.cancelled() => return, // `end` tells it
+                result = AssertUnwindSafe(future).catch_unwind() => result,
+            };
+            end.tell(result.unwrap_or_else(|_| {
+                Err(
+                    "the agent failed while running the step; this is a defect of PocketCI"
+                        .to_owned(),
+                )
+            }));
         });
+        let task = runtime.spawn(task);
         self.pending.insert(call, pending);
         self.tasks.insert(call, task);
     }

@@ -1,5 +1,6 @@
 //! From source text to the end of a job: context, globals, module, export, event loop.
 
+use super::calls::Steps;
 use super::event_loop::{EventLoop, Until};
 use super::failure::{describe, failed, memory_limit};
 use super::host::{Host, JobContext};
@@ -32,6 +33,7 @@ pub(super) struct Job {
     pub host: Arc<dyn Host>,
     pub runtime: Handle,
     pub cancel: CancellationToken,
+    pub steps: Steps,
 }
 
 /// Runs the job on this thread. What the watch says afterwards outranks the result.
@@ -200,7 +202,7 @@ fn conclude<'js>(
     };
     let uncaught = event_loop
         .uncaught()
-        .map(|thrown| ("uncaught exception in a timer", thrown));
+        .map(|thrown| ("uncaught exception", thrown));
     let (reasons, more) = rejections.take(ctx, known);
     let unhandled = reasons
         .into_iter()

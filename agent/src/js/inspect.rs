@@ -1,10 +1,11 @@
-//! Values as people read them: `console.log` and thrown things that are no errors.
+//! Values as people read them: what `console.log` is given, and thrown things that are no errors.
 //!
 //! The author's getters are never called (they are shown as `[Getter]`), proxies are looked through, circles and depth are
 //! cut. What cannot be shown is named; the only error is the interrupt.
 
 use super::Program;
 use super::failure::{headline, property};
+use super::layout::{is_identifier, layout, quote};
 use super::position::map_stack;
 use super::value::{caught, text};
 use rquickjs::function::{Constructor, This};
@@ -16,12 +17,8 @@ use rquickjs::{Coerced, Ctx, Function, Object, Result, Type, Value};
 const MAX_DEPTH: usize = 4;
 /// Items of one array, object, map or set.
 const MAX_ITEMS: usize = 100;
-/// Characters of a string inside an object.
-const MAX_STRING_CHARS: usize = 10_000;
 /// Bytes of one line of `console.log`.
-const MAX_LINE_BYTES: usize = 1 << 20;
-/// An object that fits is shown on one line.
-const ONE_LINE_CHARS: usize = 72;
+pub(super) const MAX_LINE_BYTES: usize = 1 << 20;
 
 /// One value, strings in quotes.
 pub(super) fn inspect<'js>(
@@ -30,101 +27,6 @@ pub(super) fn inspect<'js>(
     value: &Value<'js>,
 ) -> Result<String> {
     Inspector::new(ctx, program).show(value, 0)
-}
-
-/// All arguments of `console.log`, with `%s %d %i %f %j %o %O %c %%` in the first one.
-pub(super) fn format<'js>(
-    ctx: &Ctx<'js>,
-    program: &Program,
-    arguments: &[Value<'js>],
-) -> Result<String> {
-    let mut line = String::new();
-    let mut rest = arguments;
-    if let Some((first, others)) = arguments.split_first()
-        && let Some(template) = first.as_string()
-    {
-        rest = others;
-        let template = text(template).unwrap_or_default();
-        let mut parts = template.split('%');
-        line.push_str(parts.next().unwrap_or_default());
-        let mut literal = false;
-        for part in parts {
-            let mut chars = part.chars();
-            let directive = if literal { None } else { chars.next() };
-            literal = false;
-            match (directive, rest.split_first()) {
-                // `%%`: the empty part before the second sign; what follows that sign is plain text.
-                (None, _) if part.is_empty() => {
-                    line.push('%');
-                    literal = true;
-                }
-                (Some(kind), Some((argument, others))) if "sdifjoOc".contains(kind) => {
-                    rest = others;
-                    line.push_str(&substitute(ctx, program, kind, argument)?);
-                    line.push_str(chars.as_str());
-                }
-                (Some(_), _) => {
-                    line.push('%');
-                    line.push_str(part);
-                }
-                (None, _) => line.push_str(part),
-            }
-        }
-    }
-    for (index, argument) in rest.iter().enumerate() {
-        if index > 0 || rest.len() < arguments.len() {
-            line.push(' ');
-        }
-        line.push_str(&plain(ctx, program, argument)?);
-        if line.len() > MAX_LINE_BYTES {
-            break;
-        }
-    }
-    if line.len() > MAX_LINE_BYTES {
-        line.truncate(line.floor_char_boundary(MAX_LINE_BYTES));
-        line.push_str("… (cut)");
-    }
-    Ok(line)
-}
-
-/// Strings as they are, the rest inspected.
-fn plain<'js>(ctx: &Ctx<'js>, program: &Program, value: &Value<'js>) -> Result<String> {
-    match value.as_string() {
-        Some(string) => Ok(text(string).unwrap_or_default()),
-        None => inspect(ctx, program, value),
-    }
-}
-
-fn substitute<'js>(
-    ctx: &Ctx<'js>,
-    program: &Program,
-    kind: char,
-    value: &Value<'js>,
-) -> Result<String> {
-    let number = || {
-        value
-            .as_number()
-            .or_else(|| text(value.as_string()?).ok()?.trim().parse().ok())
-    };
-    Ok(match kind {
-        's' => plain(ctx, program, value)?,
-        'c' => String::new(), // CSS, in browsers
-        'd' | 'i' | 'f' => match number() {
-            _ if value.type_of() == Type::BigInt => inspect(ctx, program, value)?,
-            Some(number) if kind == 'i' => number.trunc().to_string(),
-            Some(number) => number.to_string(),
-            None => "NaN".to_owned(),
-        },
-        'j' => match ctx.json_stringify(value.clone()) {
-            Ok(Some(json)) => text(&json).unwrap_or_default(),
-            Ok(None) => "undefined".to_owned(),
-            Err(error) => {
-                caught(ctx, error)?;
-                "[not JSON]".to_owned()
-            }
-        },
-        _ => inspect(ctx, program, value)?,
-    })
 }
 
 struct Inspector<'a, 'js> {
@@ -488,45 +390,4 @@ enum Own<'js> {
     Missing,
     Data(Value<'js>),
     Accessor(&'static str),
-}
-
-fn quote(text: &str) -> String {
-    let mut shown: String = text.chars().take(MAX_STRING_CHARS).collect();
-    let cut = if shown.len() < text.len() { "…" } else { "" };
-    shown = shown
-        .replace('\\', "\\\\")
-        .replace('\n', "\\n")
-        .replace('\r', "\\r")
-        .replace('\t', "\\t");
-    let quote = if !shown.contains('\'') {
-        '\''
-    } else if !shown.contains('"') {
-        '"'
-    } else {
-        '`'
-    };
-    format!("{quote}{shown}{quote}{cut}")
-}
-
-fn is_identifier(key: &str) -> bool {
-    !key.starts_with(|c: char| c.is_ascii_digit())
-        && !key.is_empty()
-        && key
-            .chars()
-            .all(|c| c.is_alphanumeric() || c == '_' || c == '$')
-}
-
-fn layout(prefix: &str, open: char, entries: Vec<String>, close: char) -> String {
-    if entries.is_empty() {
-        return format!("{prefix}{open}{close}");
-    }
-    let chars: usize = entries.iter().map(|entry| entry.len() + 2).sum();
-    if chars + prefix.len() <= ONE_LINE_CHARS && !entries.iter().any(|entry| entry.contains('\n')) {
-        return format!("{prefix}{open} {} {close}", entries.join(", "));
-    }
-    let entries: Vec<String> = entries
-        .iter()
-        .map(|entry| entry.replace('\n', "\n  "))
-        .collect();
-    format!("{prefix}{open}\n  {}\n{close}", entries.join(",\n  "))
 }

@@ -2,15 +2,17 @@
 //!
 //! Reading order: `host` (what a job may ask of the world), `limits` (what stops it), `supervisor` (the job's own
 //! thread), `engine` (module, export, end), `event_loop`, `calls` and `timers` (what it waits for), `failure` and
-//! `position` (how an error is told), `value` and `inspect` (reading JavaScript values), `globals` (one a file).
+//! `position` (how an error is told), `value`, `inspect`, `layout` and `format` (reading and showing JavaScript values), `globals` (one a file).
 
 mod calls;
 mod engine;
 mod event_loop;
 mod failure;
+mod format;
 mod globals;
 pub mod host;
 mod inspect;
+mod layout;
 mod limits;
 mod position;
 mod rejections;

@@ -44,7 +44,7 @@ impl<'js> Shared<'js> {
             job: Rc::new(job.context.clone()),
             runtime: job.runtime.clone(),
             watch,
-            calls: RefCell::new(Calls::new(events)),
+            calls: RefCell::new(Calls::new(events, job.steps.clone())),
             timers: RefCell::default(),
             responded: Cell::new(false),
             error: RefCell::new(Some(ctx.globals().get("Error")?)),

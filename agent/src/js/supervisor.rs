@@ -3,6 +3,7 @@
 //! QuickJS cannot be stopped inside a native loop (`Array.prototype.indexOf.call({length: 2**53}, 1)`), and a hostile
 //! program can turn interrupts into rejections. The caller is answered even then: the thread is left behind.
 
+use super::calls::Steps;
 use super::engine::{self, Job};
 use super::host::{Host, JobContext};
 use super::limits::{Limits, Trip, Watch};
@@ -24,7 +25,7 @@ const MAX_STACK_BYTES: usize = 16 << 20;
 /// How long host calls may take to end after a cancellation: the driver's grace and its clean-up.
 pub(super) const CALLS_GRACE: Duration = Duration::from_secs(STOP_GRACE.as_secs() + 5);
 /// How much longer the thread itself may take before it is left behind.
-const ABANDON_AFTER: Duration = Duration::from_secs(CALLS_GRACE.as_secs() + 5);
+const ABANDON_AFTER: Duration = Duration::from_secs(CALLS_GRACE.as_secs() + 15);
 
 /// Runs one job's JavaScript to its end. Blocks: call it where blocking is allowed (`spawn_blocking`), never on a thread
 /// that drives `runtime`. Host calls are spawned on `runtime`, which needs its time driver. Cancelling `cancel` stops the
@@ -42,6 +43,9 @@ pub fn execute(
         stack_bytes,
         ..limits.clone()
     };
+    let steps = Steps::default();
+    // However this ends, no step outlives it.
+    let _drop_steps = steps.drop.clone().drop_guard();
     let job = Job {
         program: program.clone(),
         context: job.clone(),
@@ -49,6 +53,7 @@ pub fn execute(
         host,
         runtime: runtime.clone(),
         cancel: cancel.clone(),
+        steps: steps.clone(),
     };
     let (told, end) = oneshot::channel();
     let thread = std::thread::Builder::new()
@@ -75,6 +80,18 @@ pub fn execute(
             tracing::error!(
                 "a pipeline swallows interrupts; its thread is parked and its memory kept until the agent restarts"
             );
+            steps.tracker.close();
+            if cancel.is_cancelled() {
+                // Its steps have heard of the cancellation and may still end as they should.
+                let ended = runtime.block_on(async {
+                    tokio::time::timeout(CALLS_GRACE, steps.tracker.wait()).await
+                });
+                if ended.is_err() {
+                    tracing::warn!(
+                        "steps of a stopped pipeline did not end in their grace and are dropped"
+                    );
+                }
+            }
             end
         }
         Some(Err(_)) => internal("the pipeline's thread ended without a word".to_owned()),

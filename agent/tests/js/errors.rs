@@ -173,8 +173,7 @@ fn an_exception_in_a_timer_fails_the_job() {
         Case::body("setTimeout(() => { throw new Error('late') }, 1); setInterval(() => {}, 1);")
             .run();
     assert!(
-        ran.failed()
-            .starts_with("uncaught exception in a timer: Error: late"),
+        ran.failed().starts_with("uncaught exception: Error: late"),
         "{}",
         ran.failed()
     );

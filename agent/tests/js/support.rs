@@ -20,17 +20,22 @@ pub struct Recorder {
     pub requests: Mutex<Vec<RunRequest>>,
     pub expressions: Mutex<Vec<String>>,
     pub trigger: Result<bool, String>,
+    pub trigger_panics: bool,
     pub step: Box<Step>,
+    /// Told of every line of the console.
+    pub spoke: Option<std::sync::mpsc::Sender<()>>,
 }
 
 impl Default for Recorder {
     fn default() -> Self {
         Self {
+            spoke: None,
             console: Mutex::default(),
             replies: Mutex::default(),
             requests: Mutex::default(),
             expressions: Mutex::default(),
             trigger: Ok(true),
+            trigger_panics: false,
             step: Box::new(|_| Box::pin(async { Ok(result(0, "out", "")) })),
         }
     }
@@ -38,6 +43,9 @@ impl Default for Recorder {
 
 impl Host for Recorder {
     fn console(&self, stream: ConsoleStream, text: &str) {
+        if let Some(spoke) = &self.spoke {
+            let _ = spoke.send(());
+        }
         self.console.lock().unwrap().push((stream, text.to_owned()));
     }
     fn respond(&self, reply: Reply) {
@@ -45,6 +53,7 @@ impl Host for Recorder {
     }
     fn webhook_trigger(&self, expression: &str) -> Result<bool, String> {
         self.expressions.lock().unwrap().push(expression.to_owned());
+        assert!(!self.trigger_panics, "the host panics as it was told to");
         self.trigger.clone()
     }
     fn run(&self, request: RunRequest) -> BoxFuture<'static, Result<RunResult, String>> {

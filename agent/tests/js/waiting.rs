@@ -122,3 +122,26 @@ fn a_host_that_panics_or_drops_a_step_rejects_it() {
         ran.stdout()
     );
 }
+
+#[test]
+fn a_host_that_panics_on_the_pipelines_thread_is_an_internal_error_and_drops_the_steps() {
+    let mut case = Case::body("runtime.run({}); webhookTrigger('x');").webhook(&[], b"");
+    let held = std::sync::Arc::new(());
+    let step = held.clone();
+    case.host.trigger_panics = true;
+    case.host.step = Box::new(move |_| {
+        let step = step.clone();
+        Box::pin(async move {
+            let _step = step;
+            std::future::pending().await
+        })
+    });
+    let ran = case.run();
+    assert_eq!(ran.errored().0, "internal");
+    drop(ran);
+    assert_eq!(
+        std::sync::Arc::strong_count(&held),
+        1,
+        "the step's future is gone"
+    );
+}

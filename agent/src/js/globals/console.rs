@@ -1,7 +1,7 @@
 //! `console`: text for the job's log.
 
+use crate::js::format::format;
 use crate::js::host::ConsoleStream;
-use crate::js::inspect::format;
 use crate::js::shared::Shared;
 use rquickjs::function::Rest;
 use rquickjs::{Ctx, Function, Object, Result, Value};

@@ -13,36 +13,41 @@ const MAX_DELAY_MS: f64 = 2_147_483_647.0;
 /// Shortest interval: none may keep the loop from everything else.
 const MIN_INTERVAL_MS: f64 = 1.0;
 
+/// `setTimeout` or `setInterval`.
+#[derive(Clone, Copy)]
+struct Kind {
+    name: &'static str,
+    repeat: bool,
+}
+
+const KINDS: [Kind; 2] = [
+    Kind {
+        name: "setTimeout",
+        repeat: false,
+    },
+    Kind {
+        name: "setInterval",
+        repeat: true,
+    },
+];
+
 /// Defines the four functions.
 pub(super) fn install<'js>(ctx: &Ctx<'js>, shared: &Rc<Shared<'js>>) -> Result<()> {
-    for (name, repeat) in [("setTimeout", false), ("setInterval", true)] {
+    for kind in KINDS {
         let shared = Rc::clone(shared);
         let start = Function::new(
             ctx.clone(),
-            move |ctx: Ctx<'js>,
-                  callback: Opt<Value<'js>>,
-                  delay: Opt<Value<'js>>,
-                  arguments: Rest<Value<'js>>| {
-                start(
-                    &ctx,
-                    &shared,
-                    name,
-                    repeat,
-                    callback.0,
-                    delay.0,
-                    arguments.0,
-                )
+            move |ctx: Ctx<'js>, arguments: Rest<Value<'js>>| {
+                start(&ctx, &shared, kind, arguments.0)
             },
         )?;
-        ctx.globals().set(name, start.with_name(name)?)?;
+        ctx.globals().set(kind.name, start.with_name(kind.name)?)?;
     }
     for name in ["clearTimeout", "clearInterval"] {
         let shared = Rc::clone(shared);
         let stop = Function::new(ctx.clone(), move |id: Opt<Value<'js>>| {
-            if let Some(id) =
-                id.0.and_then(|id| id.as_number())
-                    .filter(|id| *id >= 0.0 && *id <= f64::from(u32::MAX))
-            {
+            let id = id.0.and_then(|id| id.as_number());
+            if let Some(id) = id.filter(|id| (0.0..=f64::from(u32::MAX)).contains(id)) {
                 shared.timers.borrow_mut().stop(id as u32);
             }
         })?;
@@ -54,13 +59,14 @@ pub(super) fn install<'js>(ctx: &Ctx<'js>, shared: &Rc<Shared<'js>>) -> Result<(
 fn start<'js>(
     ctx: &Ctx<'js>,
     shared: &Shared<'js>,
-    name: &str,
-    repeat: bool,
-    callback: Option<Value<'js>>,
-    delay: Option<Value<'js>>,
+    kind: Kind,
     arguments: Vec<Value<'js>>,
 ) -> Result<u32> {
-    let callback = callback.unwrap_or_else(|| Value::new_undefined(ctx.clone()));
+    let Kind { name, repeat } = kind;
+    let mut arguments = arguments.into_iter();
+    let callback = arguments
+        .next()
+        .unwrap_or_else(|| Value::new_undefined(ctx.clone()));
     let Some(function) = callback.as_function() else {
         let got = type_name(&callback);
         return Err(Exception::throw_type(
@@ -68,7 +74,7 @@ fn start<'js>(
             &format!("{name}: a function is expected, got {got}"),
         ));
     };
-    let ms = match delay {
+    let ms = match arguments.next() {
         Some(delay) => delay.get::<Coerced<f64>>()?.0,
         None => 0.0,
     };
@@ -82,7 +88,7 @@ fn start<'js>(
     let id = shared
         .timers
         .borrow_mut()
-        .start(function.clone(), arguments, delay, repeat);
+        .start(function.clone(), arguments.collect(), delay, repeat);
     id.ok_or_else(|| {
         Exception::throw_range(
             ctx,
