@@ -21,9 +21,15 @@ pub(super) fn failed<'js>(
     if is_out_of_memory(thrown) {
         return memory_limit(memory_bytes);
     }
-    JobEnd::Failed {
-        message: describe(ctx, program, thrown),
+    let mut message = describe(ctx, program, thrown);
+    if thrown.is_null() {
+        // What QuickJS throws when not even an error fits; it cannot be told from the author's own `throw null`.
+        message.push_str(&format!(
+            " (the engine throws null when memory runs out entirely: the limit is {} MiB)",
+            memory_bytes >> 20
+        ));
     }
+    JobEnd::Failed { message }
 }
 
 /// The end of a job that needed more memory than it may use.

@@ -43,6 +43,8 @@ pub(super) enum Trip {
     Cancelled,
     /// The processor time is used up.
     Cpu,
+    /// The host panicked: a defect of ours, nothing can be relied on.
+    Broken,
 }
 
 /// Asked by the interpreter every few thousand steps; once tripped it stays so.
@@ -73,6 +75,11 @@ impl Watch {
             }
         }
         self.tripped.get()
+    }
+
+    /// Stops everything because of a defect of ours.
+    pub fn break_off(&self) {
+        self.tripped.set(self.tripped.get().or(Some(Trip::Broken)));
     }
 
     /// What the last look found.

@@ -12,6 +12,7 @@ use super::timers::Timers;
 use rquickjs::function::Constructor;
 use rquickjs::{Ctx, Object, Result};
 use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::runtime::Handle;
@@ -19,7 +20,7 @@ use tokio::sync::mpsc;
 
 /// One job's state on its thread.
 pub(super) struct Shared<'js> {
-    pub host: Arc<dyn Host>,
+    host: Arc<dyn Host>,
     pub program: Program,
     pub job: Rc<JobContext>,
     pub runtime: Handle,
@@ -51,10 +52,26 @@ impl<'js> Shared<'js> {
         })
     }
 
+    /// Calls the host; `None` when it panicked, which ends the job.
+    pub fn ask<T>(&self, call: impl FnOnce(&dyn Host) -> T) -> Option<T> {
+        let asked = catch_unwind(AssertUnwindSafe(|| call(&*self.host)));
+        if asked.is_err() {
+            self.watch.break_off();
+        }
+        asked.ok()
+    }
+
     /// A line of PocketCI's own in the job's log.
     pub fn note(&self, text: &str) {
-        self.host
-            .console(ConsoleStream::System, &format!("{text}\n"));
+        self.ask(|host| {
+            host.console(
+                ConsoleStream::System,
+                &format!(
+                    "{text}
+"
+                ),
+            )
+        });
     }
 
     /// A JavaScript `Error` whose stack is the caller's; its message can be set later.

@@ -125,6 +125,7 @@ fn run_thread(job: Job, told: oneshot::Sender<Told>) {
                     &told,
                     match watch.tripped() {
                         Some(Trip::Cpu) => cpu_end.clone(),
+                        Some(Trip::Broken) => panicked(),
                         Some(Trip::Cancelled) | None => JobEnd::Aborted,
                     },
                 );
@@ -133,14 +134,11 @@ fn run_thread(job: Job, told: oneshot::Sender<Told>) {
         })
     };
     let end = catch_unwind(AssertUnwindSafe(|| engine::run(&job, &watch, interrupt)))
-        .unwrap_or_else(|_| {
-            internal(
-                "the JavaScript engine's glue panicked; this is a defect of PocketCI".to_owned(),
-            )
-        });
+        .unwrap_or_else(|_| panicked());
     let end = match watch.tripped() {
         Some(Trip::Cancelled) => JobEnd::Aborted,
         Some(Trip::Cpu) => cpu_end,
+        Some(Trip::Broken) => panicked(),
         None => end,
     };
     if let Some(told) = told.borrow_mut().take() {
@@ -172,6 +170,11 @@ fn cpu_limit(limit: Duration) -> JobEnd {
     }
 }
 
+fn panicked() -> JobEnd {
+    internal("the agent failed while running the pipeline; this is a defect of PocketCI".to_owned())
+}
+
+/// The end of a job that PocketCI itself could not run.
 pub(super) fn internal(message: String) -> JobEnd {
     JobEnd::Errored {
         reason: "internal",

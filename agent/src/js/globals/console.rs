@@ -26,7 +26,7 @@ pub(super) fn new<'js>(ctx: &Ctx<'js>, shared: &Rc<Shared<'js>>) -> Result<Objec
             move |ctx: Ctx<'js>, arguments: Rest<Value<'js>>| -> Result<()> {
                 let mut line = format(&ctx, &shared.program, &arguments.0)?;
                 line.push('\n');
-                shared.host.console(stream, &line);
+                shared.ask(|host| host.console(stream, &line));
                 Ok(())
             },
         )?;

@@ -88,6 +88,6 @@ fn respond<'js>(ctx: &Ctx<'js>, shared: &Shared<'js>, response: Value<'js>) -> R
         ));
         reply::invalid()
     });
-    shared.host.respond(reply);
+    shared.ask(|host| host.respond(reply));
     Ok(())
 }

@@ -67,7 +67,9 @@ fn start<'js>(
     if parsed.on_output.is_some() {
         request.output = Some(shared.calls.borrow().sink());
     }
-    let future = shared.host.run(request);
+    let Some(future) = shared.ask(|host| host.run(request)) else {
+        return Err(Wrong::Value("the agent failed".to_owned())); // the watch ends the job
+    };
     let pending = Pending {
         resolve,
         reject,

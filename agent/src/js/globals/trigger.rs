@@ -27,8 +27,8 @@ pub(super) fn new<'js>(ctx: &Ctx<'js>, shared: &Rc<Shared<'js>>) -> Result<Funct
                 return Ok(true);
             }
             Ok(shared
-                .host
-                .webhook_trigger(&expression)
+                .ask(|host| host.webhook_trigger(&expression))
+                .unwrap_or(Ok(false))
                 .unwrap_or_else(|error| {
                     shared.note(&format!("webhookTrigger: {error}; the result is false"));
                     false
