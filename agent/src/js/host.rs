@@ -3,10 +3,14 @@
 //! The engine knows only this trait; the real host (`attempt`) turns the calls into reports, log chunks and containers,
 //! the tests' host records them.
 
+use crate::container::OutputStream;
+use crate::js::calls::Event;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::{Semaphore, mpsc};
 
 /// Which output of the job itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +103,36 @@ pub struct RunRequest {
     pub privileged: bool,
     /// `None` is no limit of its own.
     pub timeout: Option<Duration>,
+    /// Present iff the pipeline gave an `onOutput`: every piece of output is also sent here, in the order read.
+    pub output: Option<OutputSink>,
+}
+
+/// The way of a step's output to the pipeline's `onOutput`.
+#[derive(Clone)]
+pub struct OutputSink {
+    pub(super) call: u64,
+    pub(super) events: mpsc::UnboundedSender<Event>,
+    /// Bounds the pieces on their way: the channel itself is unbounded so that a call's end can always be told.
+    pub(super) room: Arc<Semaphore>,
+}
+
+impl OutputSink {
+    /// Hands a piece over; waits while the pipeline is busy, discards once it has ended.
+    pub async fn send(&self, stream: OutputStream, bytes: Bytes) {
+        if bytes.is_empty() {
+            return;
+        }
+        let Ok(permit) = Arc::clone(&self.room).acquire_owned().await else {
+            return; // the job is over
+        };
+        // A closed channel means the same.
+        let _ = self.events.send(Event::Output {
+            call: self.call,
+            stream,
+            bytes,
+            permit,
+        });
+    }
 }
 
 /// What `runtime.run` resolves to.
@@ -121,6 +155,10 @@ pub trait Host: Send + Sync {
 
     /// Sends the reply on its way; called at most once for a job, only when a webhook started it.
     fn respond(&self, reply: Reply);
+
+    /// Whether the webhook that started the run satisfies an expr-lang expression; called only when there is one.
+    /// An `Err` says what is wrong with the expression: it counts as `false` and is written to the run's log.
+    fn webhook_trigger(&self, expression: &str) -> Result<bool, String>;
 
     /// Runs a step. The future is spawned on the host's runtime and may be dropped to stop it at once. An `Err` rejects the promise.
     fn run(&self, request: RunRequest) -> BoxFuture<'static, Result<RunResult, String>>;

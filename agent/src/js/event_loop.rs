@@ -1,0 +1,268 @@
+//! Jobs, timers and host calls, one after the other on the job's thread.
+//!
+//! Cancellation and limits end the loop between any two of them; inside one it is the interrupt that does.
+
+use super::calls::Event;
+use super::host::RunResult;
+use super::limits::{Trip, Watch};
+use super::shared::Shared;
+use super::supervisor::CALLS_GRACE;
+use super::value::caught;
+use crate::container::OutputStream;
+use rquickjs::promise::PromiseState;
+use rquickjs::{Ctx, Function, Object, Promise, Result, Value};
+use std::rc::Rc;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+/// Jobs run between two looks at the token and the clock; promise chains may never reach the interpreter's own count.
+const JOBS_PER_CHECK: u32 = 256;
+
+/// When to come back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Until {
+    /// The promise is settled.
+    Settled,
+    /// The promise is settled and nothing is under way; or it is not and nothing can change that.
+    Idle,
+}
+
+/// One job's loop.
+pub(super) struct EventLoop<'js> {
+    ctx: Ctx<'js>,
+    shared: Rc<Shared<'js>>,
+    events: UnboundedReceiver<Event>,
+    cancel: CancellationToken,
+    uncaught: Option<Value<'js>>,
+}
+
+impl<'js> EventLoop<'js> {
+    pub fn new(
+        ctx: Ctx<'js>,
+        shared: Rc<Shared<'js>>,
+        events: UnboundedReceiver<Event>,
+        cancel: CancellationToken,
+    ) -> Self {
+        Self {
+            ctx,
+            shared,
+            events,
+            cancel,
+            uncaught: None,
+        }
+    }
+
+    /// Turns until `until` holds for `goal`, or the watch trips.
+    pub fn run(&mut self, goal: &Promise<'js>, until: Until) {
+        loop {
+            if self.run_jobs().is_some() {
+                return;
+            }
+            let settled = goal.state() != PromiseState::Pending;
+            if settled && until == Until::Settled {
+                return;
+            }
+            if goal.state() == PromiseState::Rejected || self.uncaught.is_some() {
+                // The job has failed: what is under way may end, but nothing new is begun by a clock.
+                self.shared.timers.borrow_mut().clear();
+            }
+            if self.run_due_timer() {
+                continue;
+            }
+            if let Ok(event) = self.events.try_recv() {
+                self.handle(event);
+                continue;
+            }
+            if self.shared.calls.borrow().is_empty() && self.shared.timers.borrow().is_empty() {
+                return;
+            }
+            if let Some(event) = self.wait() {
+                self.handle(event);
+            }
+        }
+    }
+
+    /// The watch has ended the job.
+    pub fn is_tripped(&self) -> bool {
+        self.watch().tripped().is_some()
+    }
+
+    /// What a timer's callback threw.
+    pub fn uncaught(&self) -> Option<Value<'js>> {
+        self.uncaught.clone()
+    }
+
+    /// See [`Shared::note`].
+    pub fn note(&self, text: &str) {
+        self.shared.note(text);
+    }
+
+    /// Waits for calls that are told to stop by the cancelled token, then drops what is left.
+    pub fn stop_calls(&mut self) {
+        if self.watch().tripped() == Some(Trip::Cancelled) {
+            let deadline = Instant::now() + CALLS_GRACE;
+            while !self.shared.calls.borrow().is_empty() {
+                let events = &mut self.events;
+                let event = self
+                    .shared
+                    .runtime
+                    .block_on(async { tokio::time::timeout_at(deadline, events.recv()).await });
+                match event {
+                    Ok(Some(Event::Done { call, .. })) => {
+                        drop(self.shared.calls.borrow_mut().finish(call))
+                    }
+                    Ok(Some(Event::Output { .. })) => {}
+                    Ok(None) | Err(_) => break,
+                }
+            }
+        }
+        self.shared
+            .calls
+            .borrow_mut()
+            .abort_all(&self.shared.runtime);
+    }
+
+    fn watch(&self) -> &Watch {
+        &self.shared.watch
+    }
+
+    /// Runs promise jobs until none is left.
+    fn run_jobs(&self) -> Option<Trip> {
+        let mut ran = 0u32;
+        loop {
+            if ran.is_multiple_of(JOBS_PER_CHECK) {
+                self.watch().check();
+            }
+            if let Some(trip) = self.watch().tripped() {
+                return Some(trip);
+            }
+            if !self.ctx.execute_pending_job() {
+                return None;
+            }
+            ran = ran.wrapping_add(1);
+        }
+    }
+
+    fn run_due_timer(&mut self) -> bool {
+        let due = self.shared.timers.borrow_mut().take_due(Instant::now());
+        let Some(due) = due else { return false };
+        let arguments = rquickjs::function::Rest(due.arguments);
+        if let Err(error) = due.callback.call::<_, Value>((arguments,))
+            && let Ok(thrown) = caught(&self.ctx, error)
+        {
+            self.uncaught.get_or_insert(thrown);
+        }
+        true
+    }
+
+    /// Blocks until something happens; `None` when it was a timer or the cancellation.
+    fn wait(&mut self) -> Option<Event> {
+        let next_timer = self.shared.timers.borrow_mut().next_at();
+        let timer = async {
+            match next_timer {
+                Some(at) => sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        let (cancel, events) = (&self.cancel, &mut self.events);
+        self.shared.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => None,
+                event = events.recv() => event,
+                () = timer => None,
+            }
+        })
+    }
+
+    fn handle(&mut self, event: Event) {
+        // A failure to settle a promise is an interrupt or a lack of memory: the first the watch remembers, the
+        // second leaves the promise pending, which is reported.
+        let handled = match event {
+            Event::Output {
+                call,
+                stream,
+                bytes,
+                permit,
+            } => {
+                let handled = self.output(call, stream, &bytes);
+                drop(permit);
+                handled
+            }
+            Event::Done { call, result } => self.done(call, result),
+        };
+        if let Err(error) = handled
+            && let Ok(thrown) = caught(&self.ctx, error)
+        {
+            self.uncaught.get_or_insert(thrown);
+        }
+    }
+
+    fn output(&self, call: u64, stream: OutputStream, bytes: &[u8]) -> Result<()> {
+        let (callback, text) = {
+            let mut calls = self.shared.calls.borrow_mut();
+            let Some(pending) = calls.pending.get_mut(&call) else {
+                return Ok(());
+            };
+            (
+                pending.on_output.clone(),
+                pending.decoders[stream_index(stream)].push(bytes),
+            )
+        };
+        self.tell_output(callback, stream, text)
+    }
+
+    fn tell_output(
+        &self,
+        callback: Option<Function<'js>>,
+        stream: OutputStream,
+        text: String,
+    ) -> Result<()> {
+        let Some(callback) = callback.filter(|_| !text.is_empty()) else {
+            return Ok(());
+        };
+        let name = match stream {
+            OutputStream::Stdout => "stdout",
+            OutputStream::Stderr => "stderr",
+        };
+        if let Err(error) = callback.call::<_, Value>((name, text)) {
+            let thrown = caught(&self.ctx, error)?;
+            let shown = super::inspect::inspect(&self.ctx, &self.shared.program, &thrown)?;
+            self.note(&format!("runtime.run: onOutput threw and goes on: {shown}"));
+        }
+        Ok(())
+    }
+
+    fn done(&self, call: u64, result: std::result::Result<RunResult, String>) -> Result<()> {
+        let finished = self.shared.calls.borrow_mut().finish(call);
+        let Some(mut pending) = finished else {
+            return Ok(());
+        };
+        for stream in [OutputStream::Stdout, OutputStream::Stderr] {
+            let rest = pending.decoders[stream_index(stream)].finish();
+            self.tell_output(pending.on_output.clone(), stream, rest)?;
+        }
+        match result {
+            Ok(result) => {
+                let object = Object::new(self.ctx.clone())?;
+                object.set("code", result.code)?;
+                object.set("stdout", result.stdout)?;
+                object.set("stderr", result.stderr)?;
+                object.set("status", result.status)?;
+                pending.resolve.call((object,))
+            }
+            Err(message) => {
+                pending.error.set("message", message)?;
+                pending.reject.call((pending.error,))
+            }
+        }
+    }
+}
+
+fn stream_index(stream: OutputStream) -> usize {
+    match stream {
+        OutputStream::Stdout => 0,
+        OutputStream::Stderr => 1,
+    }
+}
