@@ -1,1 +1,6 @@
-//! pipeline
+//! What a pipeline's file means: TypeScript to JavaScript, positions, expressions. Pure; there is no I/O here.
+
+pub mod diagnostic;
+pub mod expression;
+pub mod positions;
+pub mod program;

@@ -148,9 +148,67 @@ pub struct PutOutcome {
     pub changed: Vec<&'static str>,
 }
 
+impl PutOutcome {
+    /// Decides what `put` does to what is stored (a pipeline with its newest revision, or nothing).
+    ///
+    /// The caller writes the pipeline if anything changed, a new revision under `pipeline.revision_id` if `content`
+    /// did, the secrets if `webhook_secrets` did.
+    pub fn decide(
+        stored: Option<(Pipeline, Revision)>,
+        put: &PutPipeline,
+        now: OffsetDateTime,
+    ) -> Self {
+        let created = stored.is_none();
+        let mut changed = Vec::new();
+        let mut pipeline = match stored {
+            Some((pipeline, newest)) => {
+                if !newest.is_program_of(put) {
+                    changed.push("content");
+                }
+                pipeline
+            }
+            None => {
+                changed.push("content");
+                Pipeline::blank(put, now)
+            }
+        };
+        if changed.contains(&"content") {
+            pipeline.revision += 1;
+            pipeline.revision_id = RevisionId::new();
+            pipeline.content_type = put.content_type;
+        }
+        pipeline.merge_settings(put, &mut changed);
+        if !changed.is_empty() {
+            pipeline.version += 1;
+            pipeline.updated_at = now;
+        }
+        Self {
+            pipeline,
+            created,
+            changed,
+        }
+    }
+}
+
 impl Pipeline {
+    fn blank(put: &PutPipeline, now: OffsetDateTime) -> Self {
+        Self {
+            id: PipelineId::new(),
+            name: put.name.clone(),
+            version: 0,
+            revision_id: RevisionId::new(),
+            revision: 0,
+            content_type: put.content_type,
+            driver: None,
+            labels: Labels::new(),
+            webhook_secrets: Vec::new(),
+            paused: false,
+            created_at: now,
+            updated_at: now,
+        }
+    }
     /// Takes over what `put` sets and names what differs from before in `changed`.
-    pub(crate) fn merge_settings(&mut self, put: &PutPipeline, changed: &mut Vec<&'static str>) {
+    fn merge_settings(&mut self, put: &PutPipeline, changed: &mut Vec<&'static str>) {
         if let Some(driver) = put.driver
             && driver != self.driver
         {
@@ -174,7 +232,7 @@ impl Pipeline {
 
 impl Revision {
     /// Whether `put` brings this very program, so that no new revision is needed.
-    pub(crate) fn is_program_of(&self, put: &PutPipeline) -> bool {
+    fn is_program_of(&self, put: &PutPipeline) -> bool {
         self.content_type == put.content_type
             && self.file_name == put.file_name
             && self.source == put.source

@@ -4,7 +4,9 @@
 //! long as no caller is answered before its own part is durable. Nothing outside `store/postgres` and `store/sqlite`
 //! names a database driver. One test suite (`server/tests/store_contract`) runs every verb against both.
 
+mod batch;
 mod codec;
+pub mod postgres;
 pub mod sqlite;
 pub mod wake;
 
@@ -40,6 +42,20 @@ pub enum StoreError {
         /// Newest migration of this program.
         known: i64,
     },
+}
+
+impl StoreError {
+    /// The same for another caller of a group; the source is kept as its words.
+    fn duplicate(&self) -> Self {
+        match self {
+            Self::Unavailable(source) => Self::Unavailable(source.to_string().into()),
+            Self::Internal(source) => Self::Internal(source.to_string().into()),
+            Self::SchemaTooNew { found, known } => Self::SchemaTooNew {
+                found: *found,
+                known: *known,
+            },
+        }
+    }
 }
 
 /// What a verb returns.

@@ -91,65 +91,26 @@ fn load_by_name(connection: &Connection, name: &str) -> Failable<Option<Pipeline
 }
 
 fn put_now(connection: &Connection, put: PutPipeline) -> Failable<PutOutcome> {
-    let stored = load_by_name(connection, &put.name)?;
-    let created = stored.is_none();
-    let (mut pipeline, mut changed) = match stored {
-        Some(pipeline) => (pipeline, Vec::new()),
-        None => (blank(&put), vec!["content"]),
+    let stored = match load_by_name(connection, &put.name)? {
+        Some(pipeline) => {
+            let newest = [id(pipeline.revision_id)];
+            let sql = "SELECT * FROM revisions WHERE id = ?";
+            first(connection, sql, newest, rows::revision)?.map(|revision| (pipeline, revision))
+        }
+        None => None,
     };
-    if !created && !same_program(connection, &pipeline, &put)? {
-        changed.push("content");
+    let outcome = PutOutcome::decide(stored, &put, now());
+    let pipeline = &outcome.pipeline;
+    if !outcome.changed.is_empty() {
+        write(connection, pipeline, outcome.created)?;
     }
-    if changed.contains(&"content") {
-        pipeline.revision += 1;
-        pipeline.revision_id = RevisionId::new();
-        pipeline.content_type = put.content_type;
+    if outcome.changed.contains(&"content") {
+        write_revision(connection, pipeline, &put)?;
     }
-    pipeline.merge_settings(&put, &mut changed);
-    if !changed.is_empty() {
-        pipeline.version += 1;
-        pipeline.updated_at = now();
-        write(connection, &pipeline, created)?;
-        if changed.contains(&"content") {
-            write_revision(connection, &pipeline, &put)?;
-        }
-        if changed.contains(&"webhook_secrets") {
-            write_secrets(connection, &pipeline)?;
-        }
+    if outcome.changed.contains(&"webhook_secrets") {
+        write_secrets(connection, pipeline)?;
     }
-    Ok(PutOutcome {
-        pipeline,
-        created,
-        changed,
-    })
-}
-
-fn blank(put: &PutPipeline) -> Pipeline {
-    let now = now();
-    Pipeline {
-        id: PipelineId::new(),
-        name: put.name.clone(),
-        version: 0,
-        revision_id: RevisionId::new(),
-        revision: 0,
-        content_type: put.content_type,
-        driver: None,
-        labels: Default::default(),
-        webhook_secrets: Vec::new(),
-        paused: false,
-        created_at: now,
-        updated_at: now,
-    }
-}
-
-fn same_program(connection: &Connection, pipeline: &Pipeline, put: &PutPipeline) -> Failable<bool> {
-    let newest = first(
-        connection,
-        "SELECT * FROM revisions WHERE id = ?",
-        [id(pipeline.revision_id)],
-        rows::revision,
-    )?;
-    Ok(newest.is_some_and(|newest| newest.is_program_of(put)))
+    Ok(outcome)
 }
 
 fn write(connection: &Connection, pipeline: &Pipeline, created: bool) -> Failable<()> {

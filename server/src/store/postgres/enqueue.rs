@@ -1,0 +1,207 @@
+//! Storing runs with their receipts and jobs: one statement for everything that waits.
+
+use super::super::batch::Batch;
+use super::super::wake::{Wake, WakeBus};
+use super::super::{Enqueued, NewJob, NewRun, Result, codec};
+use super::notify::Notifier;
+use super::receipts::ReceiptColumns;
+use super::{pool_error, sql_error};
+use crate::model::RunId;
+use deadpool_postgres::Pool;
+use std::collections::HashSet;
+use std::sync::Arc;
+use tokio::task::JoinHandle;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+/// A run is stored iff its pipeline is as the caller knew it; receipts and jobs follow their run. A run that is there
+/// already (the call is repeated) stays as it is and counts as stored.
+const STORE: &str = "WITH wanted AS (
+    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::uuid[], $5::text[], $6::text[], $7::uuid[], $8::bool[])
+        AS t (id, pipeline_id, version, revision_id, trigger_kind, trigger_data, receipt_id, wants_reply)
+), current AS (
+    SELECT w.* FROM wanted w JOIN pipelines p ON p.id = w.pipeline_id AND p.version = w.version AND NOT p.paused
+), stored AS (
+    INSERT INTO runs (id, pipeline_id, revision_id, state, trigger_kind, trigger_data, receipt_id, wants_reply,
+                      replied, event_seq, created_at)
+    SELECT id, pipeline_id, revision_id, 'queued', trigger_kind, trigger_data, receipt_id, wants_reply, false, 0,
+           clock_timestamp() FROM current
+    ON CONFLICT (id) DO NOTHING RETURNING id
+), with_receipts AS (
+    INSERT INTO receipts (id, pipeline_id, method, url, headers, body, body_bytes, body_sha256, remote_addr, provider,
+                          event_type, verdict, reason, received_at, run_id)
+    SELECT t.* FROM unnest($9::uuid[], $10::uuid[], $11::text[], $12::text[], $13::text[], $14::bytea[], $15::bigint[],
+        $16::bytea[], $17::text[], $18::text[], $19::text[], $20::text[], $21::text[], $22::timestamptz[], $23::uuid[])
+        AS t (id, pipeline_id, method, url, headers, body, body_bytes, body_sha256, remote_addr, provider, event_type,
+              verdict, reason, received_at, run_id)
+    JOIN stored s ON s.id = t.run_id
+), with_jobs AS (
+    INSERT INTO jobs (id, run_id, name, state, attempt, lost, agent_id, session_id, lease_until, labels, driver,
+                      report_seq, log_seq, queued_at)
+    SELECT t.id, t.run_id, t.name, CASE WHEN t.session_id IS NULL THEN 'queued' ELSE 'assigned' END,
+           CASE WHEN t.session_id IS NULL THEN 0 ELSE 1 END, 0, t.agent_id, t.session_id,
+           clock_timestamp() + t.accept_ms * interval '1 millisecond', t.labels::jsonb, t.driver, 0, 0, clock_timestamp()
+    FROM unnest($24::uuid[], $25::uuid[], $26::text[], $27::uuid[], $28::uuid[], $29::bigint[], $30::text[], $31::text[])
+        AS t (id, run_id, name, agent_id, session_id, accept_ms, labels, driver)
+    JOIN stored s ON s.id = t.run_id
+)
+SELECT id FROM current";
+
+pub(super) fn start(
+    pool: Pool,
+    wakes: Arc<WakeBus>,
+    notifier: Notifier,
+) -> (Batch<NewRun, Enqueued>, JoinHandle<()>) {
+    Batch::start(move |group| {
+        let (pool, wakes, notifier) = (pool.clone(), wakes.clone(), notifier.clone());
+        async move {
+            let results = flush(&pool, &group).await?;
+            let queued = group.iter().zip(&results).any(|(new, result)| {
+                *result == Enqueued::Stored && new.jobs.iter().any(|job| job.hand_to.is_none())
+            });
+            if queued {
+                wakes.publish(Wake::JobQueued);
+                notifier.wake(Wake::JobQueued);
+            }
+            Ok(results.into_iter().map(Ok).collect())
+        }
+    })
+}
+
+async fn flush(pool: &Pool, group: &[NewRun]) -> Result<Vec<Enqueued>> {
+    let client = pool.get().await.map_err(pool_error)?;
+    let mut room = room(&client, group).await?;
+    let mut fits = Vec::with_capacity(group.len());
+    let admitted: Vec<&NewRun> = group
+        .iter()
+        .filter(|new| {
+            let fit = new.jobs.iter().all(|job| job.hand_to.is_some()) || {
+                room -= 1;
+                room >= 0
+            };
+            fits.push(fit);
+            fit
+        })
+        .collect();
+    let statement = client.prepare_cached(STORE).await.map_err(sql_error)?;
+    let columns = Columns::of(&admitted);
+    let rows = client
+        .query(&statement, &columns.params())
+        .await
+        .map_err(sql_error)?;
+    let stored: HashSet<RunId> = rows.iter().map(|row| RunId(row.get(0))).collect();
+    Ok(group
+        .iter()
+        .zip(fits)
+        .map(|(new, fit)| match (fit, stored.contains(&new.id)) {
+            (false, _) => Enqueued::QueueFull,
+            (true, true) => Enqueued::Stored,
+            (true, false) => Enqueued::Stale,
+        })
+        .collect())
+}
+
+/// How many more jobs may be queued; counted only if some job will be.
+async fn room(client: &deadpool_postgres::Object, group: &[NewRun]) -> Result<i64> {
+    let limit = group
+        .iter()
+        .filter(|new| new.jobs.iter().any(|job| job.hand_to.is_none()))
+        .map(|new| new.max_queue)
+        .min();
+    let Some(limit) = limit else { return Ok(0) };
+    let sql = "SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'queued' LIMIT $1) q";
+    let statement = client.prepare_cached(sql).await.map_err(sql_error)?;
+    let queued: i64 = client
+        .query_one(&statement, &[&limit])
+        .await
+        .map_err(sql_error)?
+        .get(0);
+    Ok(limit - queued)
+}
+
+/// The parameters of [`STORE`], an array for each column.
+#[derive(Default)]
+struct Columns<'a> {
+    id: Vec<Uuid>,
+    pipeline_id: Vec<Uuid>,
+    version: Vec<i64>,
+    revision_id: Vec<Uuid>,
+    trigger_kind: Vec<&'static str>,
+    trigger_data: Vec<String>,
+    receipt_id: Vec<Option<Uuid>>,
+    wants_reply: Vec<bool>,
+    receipts: ReceiptColumns<'a>,
+    job_id: Vec<Uuid>,
+    job_run_id: Vec<Uuid>,
+    job_name: Vec<&'a str>,
+    agent_id: Vec<Option<Uuid>>,
+    session_id: Vec<Option<Uuid>>,
+    accept_ms: Vec<Option<i64>>,
+    labels: Vec<String>,
+    driver: Vec<Option<&'static str>>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(group: &[&'a NewRun]) -> Self {
+        let mut columns = Self::default();
+        for new in group {
+            columns.id.push(new.id.0);
+            columns.pipeline_id.push(new.pipeline_id.0);
+            columns.version.push(new.pipeline_version);
+            columns.revision_id.push(new.revision_id.0);
+            columns.trigger_kind.push(new.trigger.kind.as_str());
+            columns.trigger_data.push(codec::json(&new.trigger));
+            columns
+                .receipt_id
+                .push(new.receipt.as_ref().map(|receipt| receipt.id.0));
+            columns.wants_reply.push(new.wants_reply);
+            if let Some(receipt) = &new.receipt {
+                columns.receipts.push(receipt);
+            }
+            for job in &new.jobs {
+                columns.push_job(new.id, job);
+            }
+        }
+        columns
+    }
+
+    fn push_job(&mut self, run_id: RunId, job: &'a NewJob) {
+        let hand_to = job.hand_to.as_ref();
+        self.job_id.push(job.id.0);
+        self.job_run_id.push(run_id.0);
+        self.job_name.push(&job.name);
+        self.agent_id.push(hand_to.map(|hand| hand.agent_id.0));
+        self.session_id.push(hand_to.map(|hand| hand.session_id.0));
+        self.accept_ms.push(
+            hand_to.map(|hand| i64::try_from(hand.accept_within.as_millis()).unwrap_or(i64::MAX)),
+        );
+        self.labels.push(codec::labels(&job.labels));
+        self.driver.push(job.driver.map(|driver| driver.as_str()));
+    }
+
+    fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
+        let mut params: Vec<&(dyn ToSql + Sync)> = vec![
+            &self.id,
+            &self.pipeline_id,
+            &self.version,
+            &self.revision_id,
+            &self.trigger_kind,
+            &self.trigger_data,
+            &self.receipt_id,
+            &self.wants_reply,
+        ];
+        params.extend(self.receipts.params());
+        let jobs: [&(dyn ToSql + Sync); 8] = [
+            &self.job_id,
+            &self.job_run_id,
+            &self.job_name,
+            &self.agent_id,
+            &self.session_id,
+            &self.accept_ms,
+            &self.labels,
+            &self.driver,
+        ];
+        params.extend(jobs);
+        params
+    }
+}

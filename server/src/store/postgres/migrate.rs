@@ -1,0 +1,54 @@
+//! Migrations: embedded, in order, forward only, under a lock so that several servers may start at once.
+
+use super::super::{Result, StoreError};
+use super::sql_error;
+use deadpool_postgres::Object;
+
+/// `(version, name, SQL)` in order.
+const MIGRATIONS: &[(i64, &str, &str)] = &[(
+    1,
+    "initial",
+    include_str!("../../../../migrations/postgres/0001_initial.sql"),
+)];
+
+/// Any number that nobody else uses for an advisory lock in this database.
+const LOCK: i64 = 0x706f_636b_6574_6369;
+
+/// Brings the schema to this program's version; a newer one is refused.
+pub(super) async fn apply(client: &mut Object) -> Result<()> {
+    let transaction = client.transaction().await.map_err(sql_error)?;
+    transaction
+        .execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK])
+        .await
+        .map_err(sql_error)?;
+    transaction
+        .batch_execute(
+            "CREATE TABLE IF NOT EXISTS schema_migrations (
+                version bigint PRIMARY KEY, name text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())",
+        )
+        .await
+        .map_err(sql_error)?;
+    let found: i64 = transaction
+        .query_one(
+            "SELECT coalesce(max(version), 0) FROM schema_migrations",
+            &[],
+        )
+        .await
+        .map_err(sql_error)?
+        .get(0);
+    let known = MIGRATIONS.last().map_or(0, |(version, _, _)| *version);
+    if found > known {
+        return Err(StoreError::SchemaTooNew { found, known });
+    }
+    for (version, name, sql) in MIGRATIONS.iter().filter(|(version, _, _)| *version > found) {
+        transaction.batch_execute(sql).await.map_err(sql_error)?;
+        transaction
+            .execute(
+                "INSERT INTO schema_migrations (version, name) VALUES ($1, $2)",
+                &[version, name],
+            )
+            .await
+            .map_err(sql_error)?;
+    }
+    transaction.commit().await.map_err(sql_error)
+}

@@ -1,0 +1,181 @@
+//! Storage in PostgreSQL, for any number of servers: group commits, `SKIP LOCKED` claims, LISTEN/NOTIFY as wake-ups.
+
+mod agents;
+mod claims;
+mod connect;
+mod enqueue;
+mod ledger;
+mod migrate;
+mod notify;
+mod pipelines;
+mod receipts;
+mod rows;
+mod runs;
+
+pub use connect::Options;
+
+use super::batch::Batch;
+use super::codec::Corrupt;
+use super::wake::WakeBus;
+use super::{Enqueued, NewRun, Result, Store, StoreError};
+use crate::model::RunId;
+use crate::model::transition::{Applied, Change};
+use async_trait::async_trait;
+use deadpool_postgres::{Object, Pool, PoolError};
+use notify::Notifier;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::task::JoinHandle;
+use tokio_postgres::error::SqlState;
+
+/// Flushers of changes; all changes of one run go through the same one.
+const LEDGERS: usize = 2;
+/// Tries of a transaction that lost a deadlock or a serialization conflict.
+const MAX_TRIES: usize = 5;
+
+/// See the module.
+pub struct PostgresStore {
+    pool: Pool,
+    wakes: Arc<WakeBus>,
+    notifier: Notifier,
+    queues: Mutex<Option<Queues>>,
+    tasks: Mutex<Vec<JoinHandle<()>>>,
+}
+
+struct Queues {
+    enqueue: Batch<NewRun, Enqueued>,
+    ledgers: Vec<Batch<(RunId, Change), Applied>>,
+}
+
+impl PostgresStore {
+    /// Connects, applies the migrations and starts listening. `url` is libpq's form; see [`Options`] for TLS.
+    pub async fn connect(url: &str, options: Options) -> Result<Arc<Self>> {
+        let config = connect::config(url)?;
+        let pool = connect::pool(&config, &options)?;
+        migrate::apply(&mut pool.get().await.map_err(pool_error)?).await?;
+        let wakes = Arc::new(WakeBus::default());
+        let (notifier, mut tasks) = Notifier::start(config, pool.clone(), wakes.clone());
+        let (enqueue, task) = enqueue::start(pool.clone(), wakes.clone(), notifier.clone());
+        tasks.push(task);
+        let mut ledgers = Vec::with_capacity(LEDGERS);
+        for _ in 0..LEDGERS {
+            let (ledger, task) = ledger::start(pool.clone(), wakes.clone(), notifier.clone());
+            ledgers.push(ledger);
+            tasks.push(task);
+        }
+        Ok(Arc::new(Self {
+            pool,
+            wakes,
+            notifier,
+            queues: Mutex::new(Some(Queues { enqueue, ledgers })),
+            tasks: Mutex::new(tasks),
+        }))
+    }
+
+    async fn client(&self) -> Result<Object> {
+        self.pool.get().await.map_err(pool_error)
+    }
+
+    fn with_queues<T>(&self, with: impl FnOnce(&Queues) -> T) -> Option<T> {
+        self.queues
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_ref()
+            .map(with)
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    fn wakes(&self) -> &WakeBus {
+        &self.wakes
+    }
+
+    async fn ping(&self) -> Result<()> {
+        self.client()
+            .await?
+            .simple_query("SELECT 1")
+            .await
+            .map_err(sql_error)?;
+        Ok(())
+    }
+
+    async fn close(&self) {
+        // Without senders the flushers end when their queues are empty.
+        drop(
+            self.queues
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
+        self.notifier.stop();
+        let tasks: Vec<_> =
+            std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        for task in tasks {
+            if let Err(error) = task.await {
+                tracing::error!(%error, "a task of the store panicked");
+            }
+        }
+        self.pool.close();
+    }
+}
+
+fn pool_error(error: PoolError) -> StoreError {
+    match error {
+        PoolError::Backend(error) => sql_error(error),
+        other => StoreError::Unavailable(other.into()),
+    }
+}
+
+/// Whether the database may do better in a moment.
+fn sql_error(error: tokio_postgres::Error) -> StoreError {
+    let temporary = match error.code() {
+        // Without a code it is the connection.
+        None => {
+            error.is_closed()
+                || std::error::Error::source(&error)
+                    .is_some_and(|source| source.is::<std::io::Error>())
+        }
+        Some(code) => {
+            // Classes: connection, resources, operator intervention, system; and lost conflicts.
+            ["08", "53", "57", "58"].contains(&&code.code()[..2])
+                || is_conflict(code)
+                || *code == SqlState::READ_ONLY_SQL_TRANSACTION
+        }
+    };
+    if temporary {
+        StoreError::Unavailable(error.into())
+    } else {
+        StoreError::Internal(error.into())
+    }
+}
+
+fn is_conflict(code: &SqlState) -> bool {
+    *code == SqlState::T_R_DEADLOCK_DETECTED || *code == SqlState::T_R_SERIALIZATION_FAILURE
+}
+
+/// What can go wrong inside a piece of SQL work.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    Sql(#[from] tokio_postgres::Error),
+    #[error(transparent)]
+    Corrupt(#[from] Corrupt),
+}
+
+type Failable<T> = std::result::Result<T, Failure>;
+
+impl Failure {
+    /// Whether the same work may succeed when tried again at once.
+    fn is_conflict(&self) -> bool {
+        matches!(self, Self::Sql(error) if error.code().is_some_and(is_conflict))
+    }
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Sql(error) => sql_error(error),
+            Failure::Corrupt(corrupt) => Self::Internal(corrupt.into()),
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Pipelines and their revisions.
+
+use super::super::{PipelineStore, Result};
+use super::{Failable, PostgresStore, rows, sql_error};
+use crate::model::pipeline::{Pipeline, PutOutcome, PutPipeline, Revision};
+use crate::model::{PipelineId, RevisionId};
+use async_trait::async_trait;
+use deadpool_postgres::Transaction;
+use time::OffsetDateTime;
+use tokio_postgres::types::{Json, ToSql};
+
+#[async_trait]
+impl PipelineStore for PostgresStore {
+    async fn put_pipeline(&self, put: PutPipeline) -> Result<PutOutcome> {
+        let mut client = self.client().await?;
+        let transaction = client.transaction().await.map_err(sql_error)?;
+        let outcome = put_in(&transaction, &put).await?;
+        transaction.commit().await.map_err(sql_error)?;
+        Ok(outcome)
+    }
+
+    async fn pipeline(&self, id: PipelineId) -> Result<Option<Pipeline>> {
+        self.one_pipeline("WHERE p.id = $1", &id.0).await
+    }
+
+    async fn pipeline_by_name(&self, name: &str) -> Result<Option<Pipeline>> {
+        self.one_pipeline("WHERE p.name = $1", &name).await
+    }
+
+    async fn pipelines(&self, after: Option<&str>, limit: i64) -> Result<Vec<Pipeline>> {
+        let client = self.client().await?;
+        // Byte order, as in SQLite, whatever the database's collation.
+        let sql = format!(
+            "{} WHERE p.name COLLATE \"C\" > $1 ORDER BY p.name COLLATE \"C\" LIMIT $2",
+            rows::PIPELINE
+        );
+        let found = client
+            .query(&sql, &[&after.unwrap_or_default(), &limit])
+            .await
+            .map_err(sql_error)?;
+        Ok(rows::all(&found, rows::pipeline)?)
+    }
+
+    async fn revision(&self, id: RevisionId) -> Result<Option<Revision>> {
+        let client = self.client().await?;
+        let row = client
+            .query_opt("SELECT * FROM revisions WHERE id = $1", &[&id.0])
+            .await
+            .map_err(sql_error)?;
+        Ok(row.as_ref().map(rows::revision).transpose()?)
+    }
+
+    async fn delete_pipeline(&self, id: PipelineId) -> Result<bool> {
+        let mut client = self.client().await?;
+        let transaction = client.transaction().await.map_err(sql_error)?;
+        // First the pipeline: from then on no new run of it can be stored.
+        let mut gone = 0;
+        for sql in [
+            "DELETE FROM pipelines WHERE id = $1",
+            "DELETE FROM runs WHERE pipeline_id = $1",
+            "DELETE FROM receipts WHERE pipeline_id = $1",
+        ] {
+            let rows = transaction
+                .execute(sql, &[&id.0])
+                .await
+                .map_err(sql_error)?;
+            gone += if gone == 0 { rows } else { 0 };
+        }
+        transaction.commit().await.map_err(sql_error)?;
+        Ok(gone > 0)
+    }
+
+    async fn set_paused(&self, id: PipelineId, paused: bool) -> Result<Option<Pipeline>> {
+        let client = self.client().await?;
+        let sql = "UPDATE pipelines SET paused = $2, version = version + 1, updated_at = clock_timestamp()
+            WHERE id = $1 AND paused <> $2";
+        client
+            .execute(sql, &[&id.0, &paused])
+            .await
+            .map_err(sql_error)?;
+        drop(client);
+        self.pipeline(id).await
+    }
+}
+
+impl PostgresStore {
+    async fn one_pipeline(
+        &self,
+        filter: &str,
+        key: &(dyn ToSql + Sync),
+    ) -> Result<Option<Pipeline>> {
+        let client = self.client().await?;
+        let sql = format!("{} {filter}", rows::PIPELINE);
+        let statement = client.prepare_cached(&sql).await.map_err(sql_error)?;
+        let row = client
+            .query_opt(&statement, &[key])
+            .await
+            .map_err(sql_error)?;
+        Ok(row.as_ref().map(rows::pipeline).transpose()?)
+    }
+}
+
+async fn put_in(transaction: &Transaction<'_>, put: &PutPipeline) -> Failable<PutOutcome> {
+    // Two puts of one name, even a new one, go one after the other.
+    transaction
+        .execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))",
+            &[&put.name],
+        )
+        .await?;
+    let sql = format!("{} WHERE p.name = $1", rows::PIPELINE);
+    let stored = match transaction.query_opt(&sql, &[&put.name]).await? {
+        None => None,
+        Some(row) => {
+            let pipeline = rows::pipeline(&row)?;
+            let newest = "SELECT * FROM revisions WHERE id = $1";
+            let row = transaction
+                .query_one(newest, &[&pipeline.revision_id.0])
+                .await?;
+            Some((pipeline, rows::revision(&row)?))
+        }
+    };
+    let now: OffsetDateTime = transaction
+        .query_one("SELECT clock_timestamp()", &[])
+        .await?
+        .try_get(0)?;
+    let outcome = PutOutcome::decide(stored, put, now);
+    write(transaction, &outcome, put).await?;
+    Ok(outcome)
+}
+
+async fn write(
+    transaction: &Transaction<'_>,
+    outcome: &PutOutcome,
+    put: &PutPipeline,
+) -> Failable<()> {
+    let pipeline = &outcome.pipeline;
+    if !outcome.changed.is_empty() {
+        let sql = if outcome.created {
+            "INSERT INTO pipelines (id, name, version, revision_id, driver, labels, paused, updated_at, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)"
+        } else {
+            "UPDATE pipelines SET name = $2, version = $3, revision_id = $4, driver = $5, labels = $6, paused = $7,
+             updated_at = $8 WHERE id = $1"
+        };
+        let driver = pipeline.driver.map(|driver| driver.as_str());
+        let params: [&(dyn ToSql + Sync); 8] = [
+            &pipeline.id.0,
+            &pipeline.name,
+            &pipeline.version,
+            &pipeline.revision_id.0,
+            &driver,
+            &Json(&pipeline.labels),
+            &pipeline.paused,
+            &pipeline.updated_at,
+        ];
+        transaction.execute(sql, &params).await?;
+    }
+    if outcome.changed.contains(&"content") {
+        let sql = "INSERT INTO revisions VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+        let params: [&(dyn ToSql + Sync); 9] = [
+            &pipeline.revision_id.0,
+            &pipeline.id.0,
+            &pipeline.revision,
+            &put.content_type.as_str(),
+            &put.file_name,
+            &put.source,
+            &put.javascript,
+            &put.source_map,
+            &pipeline.updated_at,
+        ];
+        transaction.execute(sql, &params).await?;
+    }
+    if outcome.changed.contains(&"webhook_secrets") {
+        let sql = "DELETE FROM webhook_secrets WHERE pipeline_id = $1";
+        transaction.execute(sql, &[&pipeline.id.0]).await?;
+        for (position, secret) in (0i32..).zip(&pipeline.webhook_secrets) {
+            let sql = "INSERT INTO webhook_secrets VALUES ($1, $2, $3)";
+            transaction
+                .execute(sql, &[&pipeline.id.0, &position, &secret.expose()])
+                .await?;
+        }
+    }
+    Ok(())
+}
