@@ -15,6 +15,38 @@ const MAX_LOOP_DEPTH: usize = 2;
 /// Longest body that an expression with loops may look at, in bytes.
 const MAX_LOOP_BODY_BYTES: usize = 256 * 1024;
 
+/// Functions of CEL's standard library. Another name means that the text is no CEL: compiling it tells that at once,
+/// where evaluating it would only fail later.
+const FUNCTIONS: &[&str] = &[
+    "size",
+    "contains",
+    "startsWith",
+    "endsWith",
+    "matches",
+    "int",
+    "uint",
+    "double",
+    "string",
+    "bytes",
+    "bool",
+    "duration",
+    "timestamp",
+    "type",
+    "dyn",
+    "min",
+    "max",
+    "getFullYear",
+    "getMonth",
+    "getDate",
+    "getDayOfMonth",
+    "getDayOfWeek",
+    "getDayOfYear",
+    "getHours",
+    "getMinutes",
+    "getSeconds",
+    "getMilliseconds",
+];
+
 const GET: &str = "pocketci_get";
 const HAS: &str = "pocketci_has";
 const BOUND: &str = "pocketci_bound";
@@ -180,6 +212,9 @@ impl Rewriter {
                 }
                 call(GET, args)
             }
+            Expr::Call(found) if is_unknown(&found.func_name) => {
+                return Err(format!("unknown function {}", found.func_name));
+            }
             Expr::Call(found) => Expr::Call(CallExpr {
                 func_name: found.func_name,
                 target: match found.target {
@@ -254,6 +289,11 @@ fn literal(id: u64, text: String) -> IdedExpr {
         id,
         expr: Expr::Literal(LiteralValue::String(text.into())),
     }
+}
+
+/// Operators are named with signs (`_&&_`, `@in`).
+fn is_unknown(function: &str) -> bool {
+    function.chars().all(char::is_alphanumeric) && !FUNCTIONS.contains(&function)
 }
 
 fn is_headers(node: &IdedExpr) -> bool {

@@ -119,13 +119,16 @@ fn forgive(text: &str) -> Result<Forgiving, String> {
             open_loops.pop();
         }
         let after_value =
-            previous.is_alphanumeric() || matches!(previous, '_' | ')' | ']' | '"' | '}');
+            previous.is_alphanumeric() || matches!(previous, '_' | ')' | ']' | '"' | '}' | '#');
         if after_value
             && c == '.'
             && (next.is_alphabetic() || next == '_')
             && !is_method(&rest[1..])
         {
             out.push_str("?.");
+        } else if !after_value && previous != '?' && c == '.' && next.is_alphabetic() {
+            // `.name` alone is the member of the element that a predicate looks at.
+            out.push_str("#?.");
         } else if after_value && c == '[' {
             out.push_str("?.[");
         } else {
