@@ -1,1 +1,253 @@
 //! One job from Assign to Finished.
+//!
+//! Order of the end: the engine returns, so every step has ended and is cleaned up; the log is acknowledged to its
+//! last chunk; Finished is reported, last of all; the slot is free when that is acknowledged.
+
+mod capture;
+mod host;
+mod reports;
+
+pub use reports::{Outlet, ReplyUpload, Reports};
+
+use crate::config::AgentConfig;
+use crate::container::Driver;
+use crate::js::host::{JobContext, WebhookRequest};
+use crate::js::{self, JobEnd, Program};
+use crate::log::{AttemptLog, Source};
+use bytes::Bytes;
+use host::JobHost;
+use pb::report::Kind;
+use pocketci_pipeline::expression::ExpressionCache;
+use pocketci_proto::agent as pb;
+use pocketci_proto::api::Driver as DriverName;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Why a job was told to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopReason {
+    /// A user wants it.
+    User,
+    /// This agent is going down; another one may try again.
+    AgentStopped,
+}
+
+/// What all attempts of an agent share.
+pub struct Workshop {
+    /// The agent's settings.
+    pub config: AgentConfig,
+    /// Where steps run.
+    pub drivers: Vec<Arc<dyn Driver>>,
+    /// Compiled trigger expressions.
+    pub expressions: ExpressionCache,
+}
+
+/// One attempt that this agent holds.
+pub struct Attempt {
+    /// Its identity in every message.
+    pub reference: pb::AttemptRef,
+    /// What it tells, until acknowledged.
+    pub reports: Reports,
+    /// What it prints, until acknowledged.
+    pub log: Arc<AttemptLog>,
+    /// Graceful: the pipeline stops, steps get their grace, the end is reported.
+    stop: CancellationToken,
+    stop_reason: Mutex<Option<StopReason>>,
+    /// The attempt is no longer ours: everything ends at once, nothing is reported.
+    lost: CancellationToken,
+    lease: Mutex<Instant>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Attempt {
+    /// A new attempt whose lease (until it is accepted) runs `accept_within` from now.
+    pub fn new(
+        reference: pb::AttemptRef,
+        reports: Reports,
+        log: Arc<AttemptLog>,
+        accept_within: Duration,
+    ) -> Self {
+        Self {
+            reference,
+            reports,
+            log,
+            stop: CancellationToken::new(),
+            stop_reason: Mutex::new(None),
+            lost: CancellationToken::new(),
+            lease: Mutex::new(Instant::now() + accept_within),
+        }
+    }
+
+    /// Asks the job to stop gracefully; the first reason counts.
+    pub fn stop(&self, reason: StopReason) {
+        lock(&self.stop_reason).get_or_insert(reason);
+        self.stop.cancel();
+    }
+
+    /// The attempt is no longer ours.
+    pub fn lose(&self) {
+        self.lost.cancel();
+        self.stop.cancel();
+        self.log.close();
+        self.reports.close();
+    }
+
+    /// Whether [`Attempt::lose`] was called.
+    pub fn is_lost(&self) -> bool {
+        self.lost.is_cancelled()
+    }
+
+    /// The server holds the lease at least until `until` (this machine's monotonic clock).
+    pub fn extend_lease(&self, until: Instant) {
+        let mut lease = lock(&self.lease);
+        *lease = (*lease).max(until);
+    }
+
+    /// When the server may give the job to another agent.
+    pub fn lease_until(&self) -> Instant {
+        *lock(&self.lease)
+    }
+
+    fn end_of_abort(&self) -> pb::Finished {
+        match *lock(&self.stop_reason) {
+            Some(StopReason::AgentStopped) => {
+                finished("errored", "agent_stopped", "the agent was stopped")
+            }
+            Some(StopReason::User) | None => finished("aborted", "user", "stopped"),
+        }
+    }
+}
+
+fn finished(outcome: &str, reason: &str, message: impl Into<String>) -> pb::Finished {
+    pb::Finished {
+        outcome: outcome.to_owned(),
+        reason: reason.to_owned(),
+        message: message.into(),
+        final_log_seq: 0,
+    }
+}
+
+/// What an attempt works on, once fetched.
+pub struct Work {
+    /// As assigned.
+    pub assign: pb::Assign,
+    /// The program.
+    pub program: Arc<Program>,
+    /// The webhook's body.
+    pub body: Bytes,
+}
+
+/// Carries out a job whose Accepted is reported already; `fetch` gets program and body. Returns when Finished is
+/// reported, or the attempt is lost.
+pub async fn carry_out(
+    workshop: Arc<Workshop>,
+    attempt: Arc<Attempt>,
+    fetch: impl Future<Output = Result<Work, String>>,
+) {
+    let fetched = tokio::select! {
+        fetched = fetch => fetched,
+        () = attempt.stop.cancelled() => Err(String::new()),
+    };
+    let mut end = match fetched {
+        Ok(work) => execute(&workshop, &attempt, work).await,
+        Err(_) if attempt.stop.is_cancelled() => attempt.end_of_abort(),
+        Err(message) => finished("errored", "fetch_failed", message),
+    };
+    tokio::select! {
+        seq = attempt.log.flushed() => end.final_log_seq = seq,
+        () = attempt.lost.cancelled() => return,
+    }
+    attempt.reports.add(Kind::Finished(end));
+}
+
+async fn execute(workshop: &Arc<Workshop>, attempt: &Arc<Attempt>, work: Work) -> pb::Finished {
+    let driver_name = match work.assign.driver.as_str() {
+        "" => workshop.config.default_driver,
+        name => match DriverName::parse(name) {
+            Some(driver) => driver,
+            None => return finished("errored", "driver", format!("unknown driver {name:?}")),
+        },
+    };
+    let context = context(&work, driver_name);
+    let runtime = tokio::runtime::Handle::current();
+    let host = Arc::new(JobHost::new(
+        workshop.clone(),
+        attempt.clone(),
+        driver_name,
+        context.webhook.clone(),
+        runtime.clone(),
+    ));
+    let (limits, stop) = (workshop.config.limits.clone(), attempt.stop.clone());
+    let ended = tokio::task::spawn_blocking(move || {
+        js::execute(&work.program, &context, &limits, host, runtime, stop)
+    })
+    .await;
+    match ended {
+        Ok(JobEnd::Succeeded) => finished("succeeded", "", ""),
+        Ok(JobEnd::Failed { message }) => {
+            let text = Bytes::from(format!("{}\n", message.trim_end()));
+            attempt.log.append(SYSTEM, text).await;
+            finished("failed", "", message)
+        }
+        Ok(JobEnd::Errored { reason, message }) => finished("errored", reason, message),
+        Ok(JobEnd::Aborted) => attempt.end_of_abort(),
+        Err(panic) => {
+            tracing::error!(%panic, "the engine panicked");
+            finished(
+                "errored",
+                "internal",
+                "internal error of the agent; see its log",
+            )
+        }
+    }
+}
+
+/// PocketCI's own words about the job.
+const SYSTEM: Source = Source {
+    step: 0,
+    stream: pb::log_chunk::Stream::System,
+};
+
+fn context(work: &Work, driver: DriverName) -> JobContext {
+    let assign = &work.assign;
+    let hex = |bytes: &[u8]| {
+        uuid::Uuid::from_slice(bytes)
+            .map(|id| id.to_string())
+            .unwrap_or_default()
+    };
+    let (run_id, attempt) = match &assign.r#ref {
+        Some(reference) => (hex(&reference.run_id), reference.attempt),
+        None => (String::new(), 0),
+    };
+    let trigger = assign.trigger.clone().unwrap_or_default();
+    let fields = |fields: Vec<pb::Field>| {
+        fields
+            .into_iter()
+            .map(|field| (field.name, field.value))
+            .collect()
+    };
+    JobContext {
+        run_id,
+        pipeline_id: assign.pipeline_id.clone(),
+        pipeline_name: assign.pipeline_name.clone(),
+        triggered_by: trigger.kind,
+        args: trigger.args,
+        target_jobs: trigger.jobs,
+        driver_name: driver.as_str().to_owned(),
+        attempt,
+        webhook: trigger.webhook.map(|webhook| WebhookRequest {
+            provider: webhook.provider,
+            event_type: webhook.event_type,
+            method: webhook.method,
+            url: webhook.url,
+            headers: fields(webhook.headers),
+            query: fields(webhook.query),
+            body: work.body.clone(),
+        }),
+    }
+}

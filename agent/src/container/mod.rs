@@ -3,6 +3,10 @@
 //! A driver owns nothing between calls: whatever `run` creates (container, process group, directory) is gone when it
 //! returns or its future is dropped.
 
+pub mod docker;
+pub mod leftovers;
+pub mod native;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use pocketci_proto::api::Driver as DriverName;

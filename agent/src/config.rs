@@ -1,0 +1,54 @@
+//! What an agent is told at start.
+
+use crate::js::Limits;
+use pocketci_proto::api::Driver;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A bearer token; never shown.
+#[derive(Clone)]
+pub struct Token(String);
+
+impl Token {
+    /// As given by the operator.
+    pub fn new(token: impl Into<String>) -> Self {
+        Self(token.into())
+    }
+
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+/// What an agent is told at start.
+#[derive(Debug, Clone)]
+pub struct AgentConfig {
+    /// `http://` or `https://`, the server's port for agents.
+    pub server_url: String,
+    /// Its credential.
+    pub token: Token,
+    /// Unique among connected agents.
+    pub name: String,
+    /// What pipelines may ask for.
+    pub labels: BTreeMap<String, String>,
+    /// Jobs at once, 1..=1024.
+    pub slots: u32,
+    /// What pipelines use that name no driver.
+    pub default_driver: Driver,
+    /// PEM certificates to trust for `https://`; the well-known ones if absent.
+    pub tls_ca: Option<PathBuf>,
+    /// Whether pipelines may run privileged containers.
+    pub allow_privileged: bool,
+    /// Limits of one job's JavaScript.
+    pub limits: Limits,
+    /// How long held jobs may go on after the first request to stop.
+    pub drain_timeout: Duration,
+}

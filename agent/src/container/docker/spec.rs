@@ -1,0 +1,73 @@
+//! A step as the engine's API wants it.
+
+use super::super::{DriverError, StepSpec};
+use super::image::with_tag;
+use bollard::models::{ContainerCreateBody, HostConfig};
+use bollard::query_parameters::CreateContainerOptions;
+
+/// What the engine would refuse with words that do not help.
+pub(super) fn check(spec: &StepSpec) -> Result<(), DriverError> {
+    if spec.image.is_empty() {
+        return Err(DriverError::Invalid(
+            "image is missing: name a container image, or set the pipeline with --driver native"
+                .into(),
+        ));
+    }
+    if spec.path.is_empty() {
+        return Err(DriverError::Invalid(
+            "command.path is missing: name the program to run".into(),
+        ));
+    }
+    Ok(())
+}
+
+pub(super) fn options(spec: &StepSpec) -> CreateContainerOptions {
+    let label = |name: &str| spec.labels.get(name).map(String::as_str).unwrap_or("0");
+    // The end of a version 7 UUID is its random part.
+    let run = label("pocketci.run");
+    let run = &run[run.len().saturating_sub(12)..];
+    CreateContainerOptions {
+        name: Some(format!(
+            "pocketci-{run}-{}-{:08x}",
+            label("pocketci.step"),
+            rand::random::<u32>()
+        )),
+        ..CreateContainerOptions::default()
+    }
+}
+
+/// Exactly the program and arguments given, whatever the image's own entry point.
+pub(super) fn body(spec: &StepSpec) -> ContainerCreateBody {
+    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    let limit = |value: u64| i64::try_from(value).ok().filter(|value| *value > 0);
+    let stdin = spec.stdin.is_some();
+    ContainerCreateBody {
+        image: Some(with_tag(&spec.image)),
+        entrypoint: Some(vec![spec.path.clone()]),
+        cmd: Some(spec.args.clone()),
+        env: Some(
+            spec.env
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect(),
+        ),
+        user: some(&spec.user),
+        working_dir: some(&spec.work_dir),
+        labels: Some(spec.labels.clone().into_iter().collect()),
+        attach_stdin: Some(stdin),
+        open_stdin: Some(stdin),
+        stdin_once: Some(stdin),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        tty: Some(false),
+        host_config: Some(HostConfig {
+            cpu_shares: limit(spec.cpu_shares),
+            memory: limit(spec.memory_bytes),
+            // No swap beyond it: a limit that can be swapped around is none.
+            memory_swap: limit(spec.memory_bytes),
+            privileged: Some(spec.privileged),
+            ..HostConfig::default()
+        }),
+        ..ContainerCreateBody::default()
+    }
+}

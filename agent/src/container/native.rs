@@ -1,0 +1,269 @@
+//! Steps as processes on the agent's own machine: a process group and a directory each, no isolation.
+//!
+//! The image, CPU and memory limits and `privileged` have no meaning here and are ignored. The environment is the
+//! step's own: nothing of the agent's is inherited but PATH.
+
+use super::{Driver, DriverError, Output, OutputStream, STOP_GRACE, StepExit, StepSpec};
+use async_trait::async_trait;
+use bytes::Bytes;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::{Pid, Uid, User};
+use pocketci_proto::api::Driver as DriverName;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Component, Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::process::{Child, ChildStdin, Command};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Largest piece of output, in bytes.
+const PIECE_BYTES: usize = 64 * 1024;
+/// Where programs are looked for if the agent itself has no PATH.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// How long output may still be read once every process of the step is gone.
+const DRAIN_WITHIN: Duration = Duration::from_secs(10);
+
+/// See the module.
+pub struct NativeDriver {
+    /// Between the polite signal and the kill.
+    grace: Duration,
+}
+
+impl Default for NativeDriver {
+    fn default() -> Self {
+        Self::with_grace(STOP_GRACE)
+    }
+}
+
+impl NativeDriver {
+    /// With another time between the polite signal and the kill.
+    pub fn with_grace(grace: Duration) -> Self {
+        Self { grace }
+    }
+}
+
+#[async_trait]
+impl Driver for NativeDriver {
+    fn name(&self) -> DriverName {
+        DriverName::Native
+    }
+
+    async fn run(
+        &self,
+        spec: StepSpec,
+        output: mpsc::Sender<Output>,
+        stop: CancellationToken,
+    ) -> Result<StepExit, DriverError> {
+        let home = tempfile::Builder::new()
+            .prefix("pocketci-step-")
+            .tempdir()
+            .map_err(|error| engine("create the step's directory", &error))?;
+        let mut child = spawn(&spec, home.path())?;
+        let group = Group::of(&child)?;
+        let (stdout, stderr, stdin) =
+            (child.stdout.take(), child.stderr.take(), child.stdin.take());
+        let reading = async {
+            tokio::join!(
+                copy(stdout, OutputStream::Stdout, &output),
+                copy(stderr, OutputStream::Stderr, &output)
+            );
+        };
+        let feeding = feed(stdin, spec.stdin.clone());
+        let ending = self.end(&mut child, &group, &stop);
+        tokio::pin!(reading);
+        tokio::pin!(feeding);
+        tokio::pin!(ending);
+        // Output and input go on while the process runs; none of them decides when it is over.
+        let mut fed = false;
+        let mut read = false;
+        let exit = loop {
+            tokio::select! {
+                exit = &mut ending => break exit?,
+                () = &mut feeding, if !fed => fed = true,
+                () = &mut reading, if !read => read = true,
+            }
+        };
+        // What is left of the group would hold the pipes open.
+        group.kill(Signal::SIGKILL);
+        if !read && tokio::time::timeout(DRAIN_WITHIN, reading).await.is_err() {
+            tracing::warn!(
+                "a process that left its group keeps a step's output open; it is not read any more"
+            );
+        }
+        Ok(exit)
+    }
+}
+
+impl NativeDriver {
+    /// Waits for the process, or stops its group: politely first.
+    async fn end(
+        &self,
+        child: &mut Child,
+        group: &Group,
+        stop: &CancellationToken,
+    ) -> Result<StepExit, DriverError> {
+        let failed = |error: std::io::Error| engine("wait for the process", &error);
+        tokio::select! {
+            status = child.wait() => return Ok(exited(status.map_err(failed)?)),
+            () = stop.cancelled() => {}
+        }
+        group.kill(Signal::SIGTERM);
+        if tokio::time::timeout(self.grace, child.wait())
+            .await
+            .is_err()
+        {
+            group.kill(Signal::SIGKILL);
+            child.wait().await.map_err(failed)?;
+        }
+        Ok(StepExit::Stopped)
+    }
+}
+
+fn exited(status: ExitStatus) -> StepExit {
+    let code = status
+        .code()
+        .or_else(|| status.signal().map(|signal| 128 + signal))
+        .unwrap_or(-1);
+    StepExit::Exited { code, oom: false }
+}
+
+fn engine(action: &'static str, error: &dyn std::fmt::Display) -> DriverError {
+    DriverError::Engine {
+        action,
+        detail: error.to_string(),
+    }
+}
+
+/// A process group that does not outlive this.
+struct Group(Pid);
+
+impl Group {
+    fn of(child: &Child) -> Result<Self, DriverError> {
+        let id = child.id().and_then(|id| i32::try_from(id).ok());
+        let id = id.ok_or_else(|| engine("start the process", &"it has no id"))?;
+        Ok(Self(Pid::from_raw(id)))
+    }
+
+    fn kill(&self, signal: Signal) {
+        // No such group: everything has ended already.
+        let _ = killpg(self.0, signal);
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.kill(Signal::SIGKILL);
+    }
+}
+
+fn spawn(spec: &StepSpec, home: &Path) -> Result<Child, DriverError> {
+    if spec.path.is_empty() {
+        return Err(DriverError::Invalid(
+            "command.path is missing: name the program to run".into(),
+        ));
+    }
+    let work_dir = work_dir(&spec.work_dir, home)?;
+    let mut command = Command::new(&spec.path);
+    command
+        .args(&spec.args)
+        .current_dir(&work_dir)
+        .env_clear()
+        .env(
+            "PATH",
+            std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into()),
+        )
+        .env("HOME", home)
+        .env("TMPDIR", home)
+        .env("LANG", "C.UTF-8")
+        .envs(&spec.env)
+        .stdin(if spec.stdin.is_some() {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true);
+    if !spec.user.is_empty() {
+        become_user(&mut command, &spec.user, home)?;
+    }
+    command.spawn().map_err(|error| DriverError::Start {
+        path: spec.path.clone(),
+        detail: match error.kind() {
+            std::io::ErrorKind::NotFound => "no such program on the agent's PATH".into(),
+            _ => error.to_string(),
+        },
+    })
+}
+
+/// Relative ones lie below the step's own directory and cannot leave it.
+fn work_dir(wanted: &str, home: &Path) -> Result<PathBuf, DriverError> {
+    let path = Path::new(wanted);
+    if path.is_absolute() {
+        return Ok(path.to_owned());
+    }
+    if path.components().any(|part| part == Component::ParentDir) {
+        return Err(DriverError::Invalid(format!(
+            "workDir {wanted:?} leads out of the step's directory"
+        )));
+    }
+    let joined = home.join(path);
+    std::fs::create_dir_all(&joined).map_err(|error| engine("create workDir", &error))?;
+    Ok(joined)
+}
+
+fn become_user(command: &mut Command, name: &str, home: &Path) -> Result<(), DriverError> {
+    let found = match name.parse::<u32>() {
+        Ok(uid) => User::from_uid(Uid::from_raw(uid)),
+        Err(_) => User::from_name(name),
+    };
+    let user = found
+        .map_err(|error| engine("look up the user", &error))?
+        .ok_or_else(|| {
+            DriverError::Invalid(format!(
+                "command.user {name:?} does not exist on the agent's machine"
+            ))
+        })?;
+    if user.uid == Uid::effective() {
+        return Ok(());
+    }
+    if !Uid::effective().is_root() {
+        return Err(DriverError::Invalid(format!(
+            "command.user {name:?} needs an agent that runs as root; leave it out with the native driver"
+        )));
+    }
+    std::os::unix::fs::chown(home, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
+        .map_err(|error| engine("hand the step's directory to the user", &error))?;
+    command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+    Ok(())
+}
+
+async fn feed(stdin: Option<ChildStdin>, data: Option<Bytes>) {
+    if let (Some(mut stdin), Some(data)) = (stdin, data) {
+        // A process that does not read its input is no error.
+        let _ = stdin.write_all(&data).await;
+        let _ = stdin.shutdown().await;
+    }
+}
+
+async fn copy<R: AsyncRead + Unpin>(
+    from: Option<R>,
+    stream: OutputStream,
+    to: &mpsc::Sender<Output>,
+) {
+    let Some(mut from) = from else { return };
+    let mut buffer = vec![0; PIECE_BYTES];
+    loop {
+        match from.read(&mut buffer).await {
+            Ok(0) | Err(_) => return,
+            // Nobody wants it: read on, so that the process is not held up.
+            Ok(read) => drop(
+                to.send((stream, Bytes::copy_from_slice(&buffer[..read])))
+                    .await,
+            ),
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Things larger than a message: programs and bodies down, large replies up.
+
+use super::Agent;
+use super::connection::Connection;
+use crate::attempt::{ReplyUpload, Work};
+use crate::js::Program;
+use bytes::{Bytes, BytesMut};
+use pocketci_proto::PAGE_BYTES;
+use pocketci_proto::agent as pb;
+use prost::Message;
+use std::sync::Arc;
+use tonic::{Status, Streaming};
+
+/// Largest thing joined from pages; bodies and programs are far smaller.
+const MAX_BYTES: usize = 256 * 1024 * 1024;
+
+async fn join(mut pages: Streaming<pb::Page>) -> Result<Bytes, Status> {
+    let mut whole = BytesMut::new();
+    while let Some(page) = pages.message().await? {
+        if whole.len() + page.data.len() > MAX_BYTES {
+            return Err(Status::resource_exhausted("the server sends too much"));
+        }
+        whole.extend_from_slice(&page.data);
+    }
+    Ok(whole.freeze())
+}
+
+/// Program and body of an assigned job.
+pub(super) async fn work(
+    agent: Arc<Agent>,
+    connection: Connection,
+    mut assign: pb::Assign,
+) -> Result<Work, String> {
+    let cell = agent.program(&assign.revision_id);
+    let program = cell
+        .get_or_try_init(|| fetch_program(connection.clone(), assign.revision_id.clone()))
+        .await
+        .map_err(|status| format!("cannot fetch the pipeline's program: {}", status.message()))?
+        .clone();
+    let webhook = assign
+        .trigger
+        .as_mut()
+        .and_then(|trigger| trigger.webhook.as_mut());
+    let body = match webhook {
+        None => Bytes::new(),
+        Some(webhook) if !webhook.body_follows => std::mem::take(&mut webhook.body),
+        Some(_) => fetch_body(connection, assign.r#ref.clone())
+            .await
+            .map_err(|status| format!("cannot fetch the webhook's body: {}", status.message()))?,
+    };
+    Ok(Work {
+        assign,
+        program,
+        body,
+    })
+}
+
+async fn fetch_program(
+    mut connection: Connection,
+    revision_id: Bytes,
+) -> Result<Arc<Program>, Status> {
+    let request = connection.request(pb::FetchRevisionRequest { revision_id });
+    let pages = connection
+        .client
+        .fetch_revision(request)
+        .await?
+        .into_inner();
+    let revision = pb::Revision::decode(join(pages).await?)
+        .map_err(|_| Status::internal("the server sent a program that cannot be read"))?;
+    Ok(Arc::new(Program {
+        file_name: revision.file_name,
+        javascript: revision.javascript,
+        source_map: Some(revision.source_map).filter(|map| !map.is_empty()),
+        source: revision.source,
+    }))
+}
+
+async fn fetch_body(
+    mut connection: Connection,
+    reference: Option<pb::AttemptRef>,
+) -> Result<Bytes, Status> {
+    let request = connection.request(pb::FetchBodyRequest { r#ref: reference });
+    let pages = connection.client.fetch_body(request).await?.into_inner();
+    join(pages).await
+}
+
+/// Uploads a reply; returns when it is stored.
+pub(super) async fn upload(
+    mut connection: Connection,
+    upload: ReplyUpload,
+) -> Result<(pb::AttemptRef, u32), Status> {
+    let ReplyUpload {
+        attempt,
+        seq,
+        mut respond,
+    } = upload;
+    let mut body = std::mem::take(&mut respond.body);
+    let mut pages = vec![pb::ReplyPage {
+        r#ref: Some(attempt.clone()),
+        seq,
+        status: respond.status,
+        headers: respond.headers,
+        data: Bytes::new(),
+    }];
+    while !body.is_empty() {
+        pages.push(pb::ReplyPage {
+            data: body.split_to(body.len().min(PAGE_BYTES)),
+            ..pb::ReplyPage::default()
+        });
+    }
+    let request = connection.request(tokio_stream::iter(pages));
+    connection.client.upload_reply(request).await?;
+    Ok((attempt, seq))
+}
