@@ -56,10 +56,20 @@ impl Command {
 #[derive(ClapArgs, Clone)]
 pub struct Connection {
     /// The server's address
-    #[arg(long = "server", env = "CI_SERVER_URL", default_value = "http://127.0.0.1:8080", value_name = "URL")]
+    #[arg(
+        long = "server",
+        env = "CI_SERVER_URL",
+        default_value = "http://127.0.0.1:8080",
+        value_name = "URL"
+    )]
     pub server_url: String,
     /// The server's --auth-token
-    #[arg(long, env = "CI_AUTH_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    #[arg(
+        long,
+        env = "CI_AUTH_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN"
+    )]
     pub auth_token: Option<String>,
 }
 
@@ -75,16 +85,31 @@ pub struct ServerArgs {
     #[arg(long, env = "CI_GRPC_PORT", default_value_t = 9090)]
     pub grpc_port: u16,
     /// sqlite://FILE, or postgres://USER@HOST/DATABASE for any number of servers
-    #[arg(long, env = "CI_STORAGE", default_value = "sqlite://pocketci.db", value_name = "URL")]
+    #[arg(
+        long,
+        env = "CI_STORAGE",
+        default_value = "sqlite://pocketci.db",
+        value_name = "URL"
+    )]
     pub storage: StorageUrl,
     /// How long a webhook's caller waits for http.respond()
     #[arg(long, env = "CI_WEBHOOK_TIMEOUT", default_value = "5s", value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub webhook_timeout: Duration,
     /// Clients of the API must present this token; webhooks need none
-    #[arg(long, env = "CI_AUTH_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    #[arg(
+        long,
+        env = "CI_AUTH_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN"
+    )]
     pub auth_token: Option<String>,
     /// A token that agents may use, besides those made with `agents token create`; may be repeated
-    #[arg(long = "agent-token", env = "CI_AGENT_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    #[arg(
+        long = "agent-token",
+        env = "CI_AGENT_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN"
+    )]
     pub agent_tokens: Vec<String>,
     /// Do not run jobs in this process
     #[arg(long, env = "CI_NO_LOCAL_AGENT")]
@@ -102,10 +127,20 @@ pub struct ServerArgs {
     #[arg(long, env = "CI_ACCEPT_TIMEOUT", default_value = "5s", value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub accept_timeout: Duration,
     /// Most queued jobs; further triggers get 429
-    #[arg(long, env = "CI_MAX_QUEUE_SIZE", default_value_t = 10_000, value_name = "JOBS")]
+    #[arg(
+        long,
+        env = "CI_MAX_QUEUE_SIZE",
+        default_value_t = 10_000,
+        value_name = "JOBS"
+    )]
     pub max_queue_size: u32,
     /// Most webhook requests at once; more get 503
-    #[arg(long, env = "CI_MAX_WEBHOOKS", default_value_t = 2048, value_name = "REQUESTS")]
+    #[arg(
+        long,
+        env = "CI_MAX_WEBHOOKS",
+        default_value_t = 2048,
+        value_name = "REQUESTS"
+    )]
     pub max_webhooks: usize,
     /// Largest webhook body in bytes; larger get 413
     #[arg(long, env = "CI_MAX_BODY_BYTES", default_value_t = 25 * 1024 * 1024, value_name = "BYTES")]
@@ -121,7 +156,13 @@ pub struct WorkArgs {
     #[arg(long, env = "CI_SLOTS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub slots: Option<u32>,
     /// Drivers that pipelines may use here; the first is used where a pipeline names none
-    #[arg(long = "driver", env = "CI_DRIVER", value_delimiter = ',', default_value = "docker,native", value_name = "DRIVERS")]
+    #[arg(
+        long = "driver",
+        env = "CI_DRIVER",
+        value_delimiter = ',',
+        default_value = "docker,native",
+        value_name = "DRIVERS"
+    )]
     pub drivers: Vec<DriverArg>,
     /// Address of the Docker engine [default: DOCKER_HOST, then the local socket]
     #[arg(long, env = "CI_DOCKER_HOST", value_name = "ADDRESS")]
@@ -130,7 +171,12 @@ pub struct WorkArgs {
     #[arg(long, env = "CI_ALLOW_PRIVILEGED")]
     pub allow_privileged: bool,
     /// Memory of one job's JavaScript, in MiB
-    #[arg(long, env = "CI_JS_MEMORY_MIB", default_value_t = 256, value_name = "MIB")]
+    #[arg(
+        long,
+        env = "CI_JS_MEMORY_MIB",
+        default_value_t = 256,
+        value_name = "MIB"
+    )]
     pub js_memory_mib: usize,
     /// CPU time of one job's JavaScript; waiting does not count
     #[arg(long, env = "CI_JS_CPU_TIME", default_value = "60s", value_parser = humantime::parse_duration, value_name = "DURATION")]
@@ -163,7 +209,12 @@ pub struct AgentArgs {
     #[arg(long, env = "CI_AGENT_SERVER", value_name = "URL")]
     pub server: String,
     /// From `pocketci agents token create`, or the server's --agent-token
-    #[arg(long, env = "CI_AGENT_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    #[arg(
+        long,
+        env = "CI_AGENT_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN"
+    )]
     pub token: String,
     /// Unique among connected agents [default: the host's name]
     #[arg(long, env = "CI_AGENT_NAME")]
@@ -188,7 +239,12 @@ pub struct SetPipelineArgs {
     #[arg(long, short = 'n')]
     pub name: Option<String>,
     /// Webhooks must be signed with it; "" removes the stored ones; several are all valid (rotation), newest first
-    #[arg(long = "webhook-secret", env = "CI_WEBHOOK_SECRET", hide_env_values = true, value_name = "SECRET")]
+    #[arg(
+        long = "webhook-secret",
+        env = "CI_WEBHOOK_SECRET",
+        hide_env_values = true,
+        value_name = "SECRET"
+    )]
     pub webhook_secrets: Vec<String>,
     /// Where its steps run [default: the agent's first driver]
     #[arg(long)]

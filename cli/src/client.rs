@@ -27,7 +27,9 @@ const MAX_EVENT_BYTES: usize = 4 * 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// No connection, or it broke.
-    #[error("cannot reach the server at {url}: {reason}; is it running? --server or CI_SERVER_URL say where it is")]
+    #[error(
+        "cannot reach the server at {url}: {reason}; is it running? --server or CI_SERVER_URL say where it is"
+    )]
     Unreachable {
         /// Where.
         url: Url,
@@ -35,7 +37,9 @@ pub enum ClientError {
         reason: String,
     },
     /// The token is missing or wrong.
-    #[error("the server at {url} refuses the token: {message}; give the server's token with --auth-token or CI_AUTH_TOKEN")]
+    #[error(
+        "the server at {url} refuses the token: {message}; give the server's token with --auth-token or CI_AUTH_TOKEN"
+    )]
     Unauthorized {
         /// Where.
         url: Url,
@@ -84,10 +88,12 @@ pub struct Client {
 impl Client {
     /// Checks the address; connects only when asked something.
     pub fn new(connection: &Connection) -> anyhow::Result<Self> {
-        let base: Url = connection
-            .server_url
-            .parse()
-            .with_context(|| format!("--server {:?} is not a URL such as http://localhost:8080", connection.server_url))?;
+        let base: Url = connection.server_url.parse().with_context(|| {
+            format!(
+                "--server {:?} is not a URL such as http://localhost:8080",
+                connection.server_url
+            )
+        })?;
         if !matches!(base.scheme(), "http" | "https") {
             anyhow::bail!("--server {base} must start with http:// or https://");
         }
@@ -98,7 +104,10 @@ impl Client {
             .context("cannot set up TLS")?;
         Ok(Self {
             base,
-            token: connection.auth_token.clone().filter(|token| !token.is_empty()),
+            token: connection
+                .auth_token
+                .clone()
+                .filter(|token| !token.is_empty()),
             http,
         })
     }
@@ -113,7 +122,11 @@ impl Client {
     }
 
     /// A GET.
-    pub async fn get<T: DeserializeOwned>(&self, path: &[&str], query: &[(&str, String)]) -> anyhow::Result<T> {
+    pub async fn get<T: DeserializeOwned>(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+    ) -> anyhow::Result<T> {
         let mut url = self.url(path);
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
@@ -141,7 +154,10 @@ impl Client {
     }
 
     fn request(&self, method: Method, url: Url) -> RequestBuilder {
-        let mut request = self.http.request(method, url).header("accept", "application/json");
+        let mut request = self
+            .http
+            .request(method, url)
+            .header("accept", "application/json");
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }
@@ -151,9 +167,13 @@ impl Client {
     async fn answer<T: DeserializeOwned>(&self, request: RequestBuilder) -> anyhow::Result<T> {
         let response = self.checked(request.timeout(ANSWER_WITHIN)).await?;
         let url = response.url().clone();
-        let bytes = response.bytes().await.map_err(|error| self.unreachable(&error))?;
-        serde_json::from_slice(&bytes)
-            .with_context(|| format!("the answer of {url} is not what this version of pocketci understands"))
+        let bytes = response
+            .bytes()
+            .await
+            .map_err(|error| self.unreachable(&error))?;
+        serde_json::from_slice(&bytes).with_context(|| {
+            format!("the answer of {url} is not what this version of pocketci understands")
+        })
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> ClientError {
@@ -174,7 +194,10 @@ impl Client {
     }
 
     async fn checked(&self, request: RequestBuilder) -> Result<Response, ClientError> {
-        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        let response = request
+            .send()
+            .await
+            .map_err(|error| self.unreachable(&error))?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -182,7 +205,13 @@ impl Client {
         let body = response.bytes().await.unwrap_or_default();
         let (message, details) = match serde_json::from_slice::<ErrorBody>(&body) {
             Ok(body) => (body.error.message, body.error.details),
-            Err(_) => (format!("the server answered {status}; is {} a PocketCI server?", self.base), Vec::new()),
+            Err(_) => (
+                format!(
+                    "the server answered {status}; is {} a PocketCI server?",
+                    self.base
+                ),
+                Vec::new(),
+            ),
         };
         if status == StatusCode::UNAUTHORIZED {
             return Err(ClientError::Unauthorized {
@@ -203,7 +232,11 @@ impl Client {
     }
 
     /// Gives every event of a run in order to `each` until the run ends, opening the stream again where it breaks.
-    pub async fn follow(&self, run: &str, mut each: impl FnMut(RunEvent) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    pub async fn follow(
+        &self,
+        run: &str,
+        mut each: impl FnMut(RunEvent) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
         let mut after = 0;
         let mut failures = 0;
         loop {
@@ -270,7 +303,10 @@ impl Client {
                     continue;
                 }
                 *after = event.seq;
-                let last = matches!(event.kind, pocketci_proto::api::RunEventKind::RunFinished { .. });
+                let last = matches!(
+                    event.kind,
+                    pocketci_proto::api::RunEventKind::RunFinished { .. }
+                );
                 each(event)?;
                 if last {
                     return Ok(Ended::Over);

@@ -3,8 +3,11 @@
 //! Layers, left may name right and never back (a test reads the sources and holds this):
 //! `app → { http | grpc | background } → intake → runs → store → model`.
 
+pub mod app;
 pub mod background;
 pub mod grpc;
+pub mod http;
+pub mod intake;
 pub mod model;
 pub mod runs;
 pub mod store;

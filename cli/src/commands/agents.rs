@@ -13,7 +13,9 @@ pub async fn run(command: AgentsCommand) -> anyhow::Result<u8> {
         AgentsCommand::Token(TokenCommand::Ls(args)) => tokens(args).await,
         AgentsCommand::Token(TokenCommand::Rm(args)) => {
             let client = Client::new(&args.connection)?;
-            client.act(Method::DELETE, &["api", "agent-tokens", &args.id]).await?;
+            client
+                .act(Method::DELETE, &["api", "agent-tokens", &args.id])
+                .await?;
             println!("token {} revoked", args.id);
             Ok(exit::OK)
         }
@@ -30,7 +32,11 @@ async fn ls(args: ListArgs) -> anyhow::Result<u8> {
     let rows: Vec<Vec<String>> = agents
         .into_iter()
         .map(|agent| {
-            let labels: Vec<String> = agent.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            let labels: Vec<String> = agent
+                .labels
+                .iter()
+                .map(|(key, value)| format!("{key}={value}"))
+                .collect();
             vec![
                 agent.name,
                 agent.status,
@@ -41,19 +47,26 @@ async fn ls(args: ListArgs) -> anyhow::Result<u8> {
             ]
         })
         .collect();
-    table(&["NAME", "STATUS", "SLOTS", "DRIVERS", "LABELS", "VERSION"], &rows)?;
+    table(
+        &["NAME", "STATUS", "SLOTS", "DRIVERS", "LABELS", "VERSION"],
+        &rows,
+    )?;
     Ok(exit::OK)
 }
 
 async fn create(args: TokenCreateArgs) -> anyhow::Result<u8> {
     let client = Client::new(&args.connection)?;
     let request = CreateAgentToken { name: args.name };
-    let token: AgentToken = client.send(Method::POST, &["api", "agent-tokens"], &request).await?;
+    let token: AgentToken = client
+        .send(Method::POST, &["api", "agent-tokens"], &request)
+        .await?;
     if args.json {
         json(&token)?;
     } else {
         println!("{}", token.token);
-        eprintln!("note: it is shown this once; start an agent with: pocketci agent --server URL --token TOKEN");
+        eprintln!(
+            "note: it is shown this once; start an agent with: pocketci agent --server URL --token TOKEN"
+        );
     }
     Ok(exit::OK)
 }
@@ -65,10 +78,17 @@ async fn tokens(args: ListArgs) -> anyhow::Result<u8> {
         json(&tokens)?;
         return Ok(exit::OK);
     }
-    let field = |token: &serde_json::Value, name: &str| token[name].as_str().unwrap_or_default().to_owned();
+    let field =
+        |token: &serde_json::Value, name: &str| token[name].as_str().unwrap_or_default().to_owned();
     let rows: Vec<Vec<String>> = tokens
         .iter()
-        .map(|token| vec![field(token, "id"), field(token, "name"), field(token, "created_at")])
+        .map(|token| {
+            vec![
+                field(token, "id"),
+                field(token, "name"),
+                field(token, "created_at"),
+            ]
+        })
         .collect();
     table(&["ID", "NAME", "CREATED"], &rows)?;
     Ok(exit::OK)

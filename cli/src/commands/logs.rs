@@ -21,7 +21,10 @@ pub async fn run(args: LogsArgs) -> anyhow::Result<u8> {
     // Pages until the end of what is there now; `-f` would wait for more.
     loop {
         let page: Vec<RunEvent> = client
-            .get(&["api", "runs", &id, "events"], &[("after", after.to_string()), ("follow", "0".into())])
+            .get(
+                &["api", "runs", &id, "events"],
+                &[("after", after.to_string()), ("follow", "0".into())],
+            )
             .await?;
         let Some(last) = page.last() else { break };
         after = last.seq;
@@ -30,7 +33,10 @@ pub async fn run(args: LogsArgs) -> anyhow::Result<u8> {
         }
     }
     if !run.status.is_final() {
-        eprintln!("the run is {}; -f goes on until it ends", run.status.as_str());
+        eprintln!(
+            "the run is {}; -f goes on until it ends",
+            run.status.as_str()
+        );
     }
     Ok(exit::OK)
 }
@@ -74,7 +80,9 @@ impl Printer {
             } => {
                 let bytes = match (text, base64) {
                     (Some(text), _) => text.into_bytes(),
-                    (None, Some(encoded)) => STANDARD.decode(encoded).context("the server sent bad base64")?,
+                    (None, Some(encoded)) => STANDARD
+                        .decode(encoded)
+                        .context("the server sent bad base64")?,
                     (None, None) => Vec::new(),
                 };
                 write_to(&stream, &bytes)
@@ -106,20 +114,33 @@ fn narrate(kind: &RunEventKind) -> Option<String> {
         RunEventKind::Started { agent } => Some(format!("-- started on agent {agent}")),
         RunEventKind::Requeued { reason } => Some(format!("-- back in the queue: {reason}")),
         RunEventKind::Replied { status } => Some(format!("-- answered the caller with {status}")),
-        RunEventKind::ReplyIgnored { status } => {
-            Some(format!("-- an answer with {status} came too late: the caller had been answered"))
-        }
-        RunEventKind::StepStarted { step, name, image, .. } if image.is_empty() => {
-            Some(format!("-- step {step} {name:?}"))
-        }
-        RunEventKind::StepStarted { step, name, image, .. } => Some(format!("-- step {step} {name:?} in {image}")),
-        RunEventKind::StepFinished { step, status, exit_code, message } => Some(match status.as_str() {
+        RunEventKind::ReplyIgnored { status } => Some(format!(
+            "-- an answer with {status} came too late: the caller had been answered"
+        )),
+        RunEventKind::StepStarted {
+            step, name, image, ..
+        } if image.is_empty() => Some(format!("-- step {step} {name:?}")),
+        RunEventKind::StepStarted {
+            step, name, image, ..
+        } => Some(format!("-- step {step} {name:?} in {image}")),
+        RunEventKind::StepFinished {
+            step,
+            status,
+            exit_code,
+            message,
+        } => Some(match status.as_str() {
             "complete" => format!("-- step {step} ended with code {exit_code}"),
             _ if message.is_empty() => format!("-- step {step} {status}"),
             _ => format!("-- step {step} {status}: {message}"),
         }),
-        RunEventKind::CancelRequested { actor } => Some(format!("-- {actor} asked to stop the run")),
-        RunEventKind::RunFinished { status, reason, message } => {
+        RunEventKind::CancelRequested { actor } => {
+            Some(format!("-- {actor} asked to stop the run"))
+        }
+        RunEventKind::RunFinished {
+            status,
+            reason,
+            message,
+        } => {
             let why = [reason.as_str(), message.as_str()]
                 .into_iter()
                 .filter(|text| !text.is_empty())

@@ -14,7 +14,9 @@ pub async fn run(command: PipelineCommand) -> anyhow::Result<u8> {
         PipelineCommand::Get(args) => get(args).await,
         PipelineCommand::Rm(args) => act(args, Method::DELETE, None, "removed").await,
         PipelineCommand::Pause(args) => act(args, Method::POST, Some("pause"), "paused").await,
-        PipelineCommand::Unpause(args) => act(args, Method::POST, Some("unpause"), "unpaused").await,
+        PipelineCommand::Unpause(args) => {
+            act(args, Method::POST, Some("unpause"), "unpaused").await
+        }
         PipelineCommand::Trigger(args) => trigger(args).await,
         PipelineCommand::Run(args) => run_and_follow(args).await,
     }
@@ -44,13 +46,21 @@ async fn ls(args: ListArgs) -> anyhow::Result<u8> {
                 pipeline.name,
                 pipeline.id.to_string(),
                 pipeline.revision.to_string(),
-                pipeline.driver.map_or("-", |driver| driver.as_str()).to_owned(),
+                pipeline
+                    .driver
+                    .map_or("-", |driver| driver.as_str())
+                    .to_owned(),
                 if pipeline.paused { "paused" } else { "active" }.to_owned(),
-                client.url(&["api", "webhooks", &pipeline.id.to_string()]).to_string(),
+                client
+                    .url(&["api", "webhooks", &pipeline.id.to_string()])
+                    .to_string(),
             ]
         })
         .collect();
-    table(&["NAME", "ID", "REVISION", "DRIVER", "STATE", "WEBHOOK"], &rows)?;
+    table(
+        &["NAME", "ID", "REVISION", "DRIVER", "STATE", "WEBHOOK"],
+        &rows,
+    )?;
     Ok(exit::OK)
 }
 
@@ -65,7 +75,12 @@ async fn get(args: PipelineArg) -> anyhow::Result<u8> {
     Ok(exit::OK)
 }
 
-async fn act(args: PipelineArg, method: Method, verb: Option<&str>, done: &str) -> anyhow::Result<u8> {
+async fn act(
+    args: PipelineArg,
+    method: Method,
+    verb: Option<&str>,
+    done: &str,
+) -> anyhow::Result<u8> {
     let client = Client::new(&args.connection)?;
     let pipeline = client.pipeline(&args.pipeline).await?;
     let id = pipeline.id.to_string();
@@ -82,7 +97,9 @@ async fn act(args: PipelineArg, method: Method, verb: Option<&str>, done: &str) 
 
 async fn trigger(args: TriggerArgs) -> anyhow::Result<u8> {
     let client = Client::new(&args.connection)?;
-    let simulate = args.webhook_body.is_some() || args.webhook_method.is_some() || !args.webhook_headers.is_empty();
+    let simulate = args.webhook_body.is_some()
+        || args.webhook_method.is_some()
+        || !args.webhook_headers.is_empty();
     let request = TriggerRequest {
         args: args.args,
         jobs: Vec::new(),
@@ -102,9 +119,17 @@ async fn trigger(args: TriggerArgs) -> anyhow::Result<u8> {
     Ok(exit::OK)
 }
 
-async fn start(client: &Client, pipeline: &str, request: &TriggerRequest) -> anyhow::Result<Triggered> {
+async fn start(
+    client: &Client,
+    pipeline: &str,
+    request: &TriggerRequest,
+) -> anyhow::Result<Triggered> {
     client
-        .send(Method::POST, &["api", "pipelines", pipeline, "trigger"], request)
+        .send(
+            Method::POST,
+            &["api", "pipelines", pipeline, "trigger"],
+            request,
+        )
         .await
 }
 

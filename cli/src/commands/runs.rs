@@ -43,13 +43,18 @@ async fn ls(args: RunsLsArgs) -> anyhow::Result<u8> {
             ]
         })
         .collect();
-    table(&["RUN", "PIPELINE", "STATUS", "TRIGGER", "CREATED", "LASTED"], &rows)?;
+    table(
+        &["RUN", "PIPELINE", "STATUS", "TRIGGER", "CREATED", "LASTED"],
+        &rows,
+    )?;
     Ok(exit::OK)
 }
 
 async fn show(args: RunArg) -> anyhow::Result<u8> {
     let client = Client::new(&args.connection)?;
-    let run: Run = client.get(&["api", "runs", &args.run.to_string()], &[]).await?;
+    let run: Run = client
+        .get(&["api", "runs", &args.run.to_string()], &[])
+        .await?;
     if args.json {
         json(&run)?;
         return Ok(exit::OK);
@@ -64,12 +69,24 @@ async fn show(args: RunArg) -> anyhow::Result<u8> {
     println!("created:  {}", moment(run.created_at));
     println!("lasted:   {}", lasted(&run));
     if let Some(reply) = &run.reply {
-        let by = if reply.by_pipeline { "the pipeline" } else { "the server" };
-        println!("reply:    {} by {by}, {} bytes", reply.status, reply.body_bytes);
+        let by = if reply.by_pipeline {
+            "the pipeline"
+        } else {
+            "the server"
+        };
+        println!(
+            "reply:    {} by {by}, {} bytes",
+            reply.status, reply.body_bytes
+        );
     }
     for job in &run.jobs {
         let agent = job.agent.as_deref().unwrap_or("no agent yet");
-        println!("job:      {} {}, attempt {} on {agent}", job.name, job.status.as_str(), job.attempt);
+        println!(
+            "job:      {} {}, attempt {} on {agent}",
+            job.name,
+            job.status.as_str(),
+            job.attempt
+        );
     }
     if let Some(message) = run.message.as_deref().filter(|message| !message.is_empty()) {
         println!("message:  {message}");
@@ -93,12 +110,18 @@ fn lasted(run: &Run) -> String {
 pub async fn abort(args: RunArg) -> anyhow::Result<u8> {
     let client = Client::new(&args.connection)?;
     let id = args.run.to_string();
-    client.act(Method::POST, &["api", "runs", &id, "stop"]).await?;
+    client
+        .act(Method::POST, &["api", "runs", &id, "stop"])
+        .await?;
     let run: Run = client.get(&["api", "runs", &id], &[]).await?;
     if args.json {
         json(&run)?;
     } else {
-        let state = if run.status.is_final() { run.status.as_str() } else { "stopping" };
+        let state = if run.status.is_final() {
+            run.status.as_str()
+        } else {
+            "stopping"
+        };
         println!("run {id} {state}");
     }
     Ok(exit::OK)
@@ -108,7 +131,11 @@ pub async fn rerun(args: RunArg) -> anyhow::Result<u8> {
     let client = Client::new(&args.connection)?;
     let id = args.run.to_string();
     let triggered: Triggered = client
-        .send(Method::POST, &["api", "runs", &id, "rerun"], &serde_json::json!({}))
+        .send(
+            Method::POST,
+            &["api", "runs", &id, "rerun"],
+            &serde_json::json!({}),
+        )
         .await?;
     if args.json {
         json(&triggered)?;

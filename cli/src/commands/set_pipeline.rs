@@ -13,7 +13,9 @@ pub async fn run(args: SetPipelineArgs) -> anyhow::Result<u8> {
     let file = read(&args.file)?;
     let name = match args.name {
         Some(name) => name,
-        None if args.file == Path::new("-") => anyhow::bail!("a pipeline from stdin needs a --name"),
+        None if args.file == Path::new("-") => {
+            anyhow::bail!("a pipeline from stdin needs a --name")
+        }
         None => args
             .file
             .file_stem()
@@ -58,10 +60,15 @@ fn say(client: &Client, result: &PutPipelineResult) {
         (false, changed) => format!("updated ({})", changed.join(", ")),
     };
     let id = pipeline.id.to_string();
-    println!("pipeline {:?} {what}, revision {}", pipeline.name, pipeline.revision);
+    println!(
+        "pipeline {:?} {what}, revision {}",
+        pipeline.name, pipeline.revision
+    );
     println!("id:      {id}");
     println!("webhook: {}", client.url(&["api", "webhooks", &id]));
     if pipeline.webhook_secrets == 0 {
-        eprintln!("note: no webhook secret: anyone who knows the URL may trigger it (--webhook-secret)");
+        eprintln!(
+            "note: no webhook secret: anyone who knows the URL may trigger it (--webhook-secret)"
+        );
     }
 }

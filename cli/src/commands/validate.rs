@@ -58,7 +58,11 @@ pub fn check(file: &PipelineFile) -> bool {
                 eprintln!("{fault}");
             }
             let count = faults.len();
-            eprintln!("error: {} has {count} {}", file.name, if count == 1 { "fault" } else { "faults" });
+            eprintln!(
+                "error: {} has {count} {}",
+                file.name,
+                if count == 1 { "fault" } else { "faults" }
+            );
             false
         }
     }

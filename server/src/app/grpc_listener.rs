@@ -31,7 +31,8 @@ pub(super) async fn serve(
     let stopped = shutdown.clone();
     let result = match tls {
         None => {
-            let incoming = tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
+            let incoming =
+                tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true));
             server
                 .serve_with_incoming_shutdown(incoming, stopped.cancelled())
                 .await
@@ -49,7 +50,10 @@ pub(super) async fn serve(
         }
     };
     if let Err(error) = result {
-        tracing::error!(error = &error as &dyn std::error::Error, "the listener for agents failed");
+        tracing::error!(
+            error = &error as &dyn std::error::Error,
+            "the listener for agents failed"
+        );
     }
 }
 

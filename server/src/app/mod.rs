@@ -6,13 +6,13 @@ mod grpc_listener;
 pub use config::{Config, StorageUrl, TlsFiles};
 
 use crate::background::Background;
-use crate::grpc::{Link, token_hash};
+use crate::grpc::Link;
 use crate::http::{self, HttpSettings};
+use crate::model::agent::{random_token, token_hash};
 use crate::runs::Runs;
 use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Store, StoreError};
-use rand::RngExt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +36,9 @@ pub enum StartError {
         source: StoreError,
     },
     /// A listener.
-    #[error("cannot listen on {address} for {what}; is another server running? choose another port")]
+    #[error(
+        "cannot listen on {address} for {what}; is another server running? choose another port"
+    )]
     Listen {
         /// Where.
         address: SocketAddr,
@@ -158,13 +160,6 @@ impl Server {
 
 /// Marks the credential of in-process agents.
 const LOCAL_TOKEN_NAME: &str = "in-process agent";
-
-/// 256 random bits.
-fn random_token() -> String {
-    let mut bytes = [0u8; 32];
-    rand::rng().fill(&mut bytes);
-    format!("pat_{}", hex::encode(bytes))
-}
 
 async fn open_store(storage: &StorageUrl) -> Result<Arc<dyn Store>, StartError> {
     let opened: Result<Arc<dyn Store>, StoreError> = match storage {

@@ -2,8 +2,8 @@
 
 use super::store_status;
 use crate::model::TokenId;
+use crate::model::agent::token_hash;
 use crate::store::Store;
-use sha2::{Digest, Sha256};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,11 +18,6 @@ const MAX_REMEMBERED: usize = 4096;
 pub(super) struct Tokens {
     store: Arc<dyn Store>,
     known: Mutex<HashMap<[u8; 32], (TokenId, Instant)>>,
-}
-
-/// What is stored of an agent token: a token has 256 random bits, so a plain hash is enough.
-pub fn token_hash(token: &str) -> [u8; 32] {
-    Sha256::digest(token.as_bytes()).into()
 }
 
 impl Tokens {

@@ -83,7 +83,8 @@ pub(super) fn reply(status: u32, headers: Vec<pb::Field>, body: Bytes) -> Result
     for field in headers {
         http::HeaderName::from_bytes(field.name.as_bytes())
             .map_err(|_| broken("reply header name"))?;
-        http::HeaderValue::from_str(&field.value).map_err(|_| broken("reply header value"))?;
+        crate::model::run::header_value(&field.value)
+            .ok_or_else(|| broken("reply header value"))?;
         checked.push((field.name, field.value));
     }
     Ok(Reply {

@@ -8,7 +8,6 @@ mod session;
 
 use crate::runs::Runs;
 use auth::Tokens;
-pub use auth::token_hash;
 use futures_util::Stream;
 use pocketci_proto::agent as pb;
 use pocketci_proto::agent::agent_link_server::{AgentLink, AgentLinkServer};

@@ -3,6 +3,8 @@
 use super::pipeline::Labels;
 use super::{AgentId, BootId, SessionId, TokenId};
 use pocketci_proto::api::Driver;
+use rand::RngExt;
+use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
 /// What an agent says of itself when it connects.
@@ -58,4 +60,16 @@ pub struct AgentToken {
     pub name: String,
     /// Created.
     pub created_at: OffsetDateTime,
+}
+
+/// What is stored of an agent token: a token has 256 random bits, so a plain SHA-256 is enough.
+pub fn token_hash(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+/// A new token: 256 random bits with a prefix by which scanners of leaked secrets know it.
+pub fn random_token() -> String {
+    let mut bytes = [0u8; 32];
+    rand::rng().fill(&mut bytes);
+    format!("pat_{}", hex::encode(bytes))
 }

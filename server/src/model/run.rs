@@ -237,6 +237,16 @@ pub struct Reply {
     pub body: Bytes,
 }
 
+/// A header value as it goes over the wire: each character is the byte with its number (latin-1, as in JavaScript's
+/// fetch); `None` if there is no such byte or HTTP forbids it.
+pub fn header_value(text: &str) -> Option<http::HeaderValue> {
+    let bytes: Option<Vec<u8>> = text
+        .chars()
+        .map(|c| u8::try_from(u32::from(c)).ok())
+        .collect();
+    http::HeaderValue::from_bytes(&bytes?).ok()
+}
+
 /// One entry of a run's ordered event log, as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {

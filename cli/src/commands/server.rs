@@ -1,0 +1,126 @@
+//! `pocketci server`: a server, with an agent in the same process unless told otherwise.
+
+use super::agent::{agent_config, drivers, signals};
+use crate::args::{ServerArgs, WorkArgs};
+use crate::output::exit;
+use anyhow::Context;
+use pocketci_agent::{Shutdown, Token};
+use pocketci_server::app::{self, Config, LocalAgent, TlsFiles};
+use pocketci_server::runs::RunSettings;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tokio::task::JoinHandle;
+
+/// Shortest lease: an agent needs time to renew.
+const MIN_LEASE: Duration = Duration::from_secs(1);
+/// Bytes of webhook bodies in memory at once.
+const MAX_BODY_BYTES_IN_FLIGHT: usize = 256 * 1024 * 1024;
+/// The in-process agent's name, followed by the process id, so that several servers may share a database.
+const LOCAL_NAME: &str = "local";
+
+pub async fn run(args: ServerArgs) -> anyhow::Result<u8> {
+    let work = args.work.clone();
+    let with_agent = !args.no_local_agent;
+    let open_to_all = args.auth_token.is_none() && !args.host.is_loopback();
+    let scheme = if args.tls_cert.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    let server = app::start(config(args)?).await?;
+    eprintln!("listening on {scheme}://{}", server.http);
+    eprintln!("agents connect to {scheme}://{}", server.grpc);
+    if open_to_all {
+        eprintln!(
+            "warning: without --auth-token anyone who reaches this address may run programs here"
+        );
+    }
+    let shutdown = Shutdown::default();
+    let agent = match (&server.local_agent, with_agent) {
+        (Some(local), true) => Some(start_local(local, &work, shutdown.clone())?),
+        _ => None,
+    };
+    let ended = match agent {
+        None => {
+            signals(shutdown.clone()).await;
+            Ok(())
+        }
+        Some(agent) => tokio::select! {
+            ended = agent => ended.context("the in-process agent panicked")?,
+            () = drained(&shutdown) => Ok(()),
+        },
+    };
+    server.stop().await;
+    ended?;
+    Ok(exit::OK)
+}
+
+/// Passes signals on; returns only at the second one, as the agent's own end is what is waited for.
+async fn drained(shutdown: &Shutdown) {
+    signals(shutdown.clone()).await;
+    shutdown.now.cancelled().await;
+    // Time for the agent's last reports.
+    tokio::time::sleep(Duration::from_secs(15)).await;
+}
+
+fn start_local(
+    local: &LocalAgent,
+    work: &WorkArgs,
+    shutdown: Shutdown,
+) -> anyhow::Result<JoinHandle<Result<(), pocketci_agent::AgentError>>> {
+    let config = agent_config(
+        format!("http://{}", local.address),
+        Token::new(local.token.clone()),
+        format!("{LOCAL_NAME}-{}", std::process::id()),
+        BTreeMap::new(),
+        None,
+        work,
+    );
+    let drivers = drivers(work);
+    Ok(tokio::spawn(pocketci_agent::run(config, drivers, shutdown)))
+}
+
+/// All faults of the configuration together.
+fn config(args: ServerArgs) -> anyhow::Result<Config> {
+    let mut faults = Vec::new();
+    if args.lease < MIN_LEASE {
+        faults.push("--lease must be at least 1s");
+    }
+    if args.accept_timeout < Duration::from_millis(100) {
+        faults.push("--accept-timeout must be at least 100ms");
+    }
+    if args.auth_token.as_deref() == Some("") {
+        faults.push("--auth-token is empty; leave it out, or give a token");
+    }
+    if args.agent_tokens.iter().any(String::is_empty) {
+        faults.push("--agent-token is empty; leave it out, or give a token");
+    }
+    if args.max_webhooks == 0 {
+        faults.push("--max-webhooks must be at least 1");
+    }
+    if !faults.is_empty() {
+        anyhow::bail!(faults.join("\n       "));
+    }
+    Ok(Config {
+        http: SocketAddr::new(args.host, args.port),
+        grpc: SocketAddr::new(args.host, args.grpc_port),
+        storage: args.storage,
+        webhook_timeout: args.webhook_timeout,
+        runs: RunSettings {
+            accept_within: args.accept_timeout,
+            lease: args.lease,
+            max_queue: i64::from(args.max_queue_size),
+        },
+        auth_token: args.auth_token,
+        agent_tokens: args.agent_tokens,
+        local_agent: !args.no_local_agent,
+        tls: args
+            .tls_cert
+            .zip(args.tls_key)
+            .map(|(certificate, key)| TlsFiles { certificate, key }),
+        max_webhooks: args.max_webhooks,
+        max_body_bytes_in_flight: MAX_BODY_BYTES_IN_FLIGHT.max(args.max_body_bytes),
+        max_body_bytes: args.max_body_bytes,
+    })
+}

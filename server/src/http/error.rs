@@ -1,0 +1,185 @@
+//! The one place where errors become HTTP. Internal text stays in the log.
+
+use crate::store::StoreError;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use pocketci_proto::api::{ErrorBody, ErrorDetail};
+
+/// What a caller can be told.
+#[derive(Debug, Clone)]
+pub(super) enum ApiError {
+    NotFound { what: &'static str, name: String },
+    NoSuchPath,
+    WrongMethod,
+    Unauthorized,
+    BadSignature,
+    Invalid(String),
+    InvalidPipeline { name: String, faults: Vec<String> },
+    Paused { name: String },
+    QueueFull,
+    BodyTooLarge { limit: usize },
+    BodyTooSlow,
+    BodyBroken,
+    Busy,
+    Unavailable,
+    Internal,
+}
+
+/// Seconds after which trying again makes sense.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
+
+impl ApiError {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::NotFound { .. } | Self::NoSuchPath => StatusCode::NOT_FOUND,
+            Self::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Unauthorized | Self::BadSignature => StatusCode::UNAUTHORIZED,
+            Self::Invalid(_) | Self::BodyBroken => StatusCode::BAD_REQUEST,
+            Self::InvalidPipeline { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Paused { .. } => StatusCode::CONFLICT,
+            Self::QueueFull => StatusCode::TOO_MANY_REQUESTS,
+            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::Busy | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    fn code(&self) -> &'static str {
+        match self {
+            Self::NotFound { what: "run", .. } => "run_not_found",
+            Self::NotFound {
+                what: "pipeline", ..
+            } => "pipeline_not_found",
+            Self::NotFound { .. } => "not_found",
+            Self::NoSuchPath => "no_such_path",
+            Self::WrongMethod => "method_not_allowed",
+            Self::Unauthorized => "unauthorized",
+            Self::BadSignature => "invalid_signature",
+            Self::Invalid(_) => "invalid_request",
+            Self::InvalidPipeline { .. } => "invalid_pipeline",
+            Self::Paused { .. } => "pipeline_paused",
+            Self::QueueFull => "queue_full",
+            Self::BodyTooLarge { .. } => "body_too_large",
+            Self::BodyTooSlow => "body_too_slow",
+            Self::BodyBroken => "body_broken",
+            Self::Busy => "too_many_requests_at_once",
+            Self::Unavailable => "unavailable",
+            Self::Internal => "internal",
+        }
+    }
+
+    fn message(&self) -> String {
+        match self {
+            Self::NotFound { what, name } => format!("no {what} {name:?} here"),
+            Self::NoSuchPath => "no such path; /api/openapi.json lists all".into(),
+            Self::WrongMethod => "this path does not know that method; /api/openapi.json lists them".into(),
+            Self::Unauthorized => {
+                "a valid token is required: send Authorization: Bearer <the server's --auth-token (CI_AUTH_TOKEN)>".into()
+            }
+            Self::BadSignature => "the request's signature is missing or not valid".into(),
+            Self::Invalid(message) => message.clone(),
+            Self::InvalidPipeline { name, faults } => {
+                let plural = if faults.len() == 1 { "fault" } else { "faults" };
+                format!("{name} has {} {plural}", faults.len())
+            }
+            Self::Paused { name } => format!("pipeline {name:?} is paused; unpause it first"),
+            Self::QueueFull => "too many jobs are queued; try again later".into(),
+            Self::BodyTooLarge { limit } => format!("the body is larger than {limit} bytes"),
+            Self::BodyTooSlow => "the body did not arrive in time".into(),
+            Self::BodyBroken => "the body ended before it was complete".into(),
+            Self::Busy => "too many requests at once; try again".into(),
+            Self::Unavailable => "the server cannot reach its database; nothing was lost, try again".into(),
+            Self::Internal => "internal error; the server's log has it under this request id".into(),
+        }
+    }
+
+    /// As JSON with the request's id.
+    pub(super) fn render(self, request_id: &str) -> Response {
+        let retry = matches!(self, Self::QueueFull | Self::Busy | Self::Unavailable);
+        let body = ErrorBody {
+            error: ErrorDetail {
+                code: self.code().to_owned(),
+                message: self.message(),
+                request_id: request_id.to_owned(),
+                details: match &self {
+                    Self::InvalidPipeline { faults, .. } => faults.clone(),
+                    _ => Vec::new(),
+                },
+            },
+        };
+        let mut response = (self.status(), axum::Json(body)).into_response();
+        let headers = response.headers_mut();
+        if retry {
+            headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
+        if matches!(self, Self::Unauthorized) {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if matches!(
+            self,
+            Self::BodyTooLarge { .. } | Self::BodyTooSlow | Self::BodyBroken
+        ) {
+            // What is left of the body is not read.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+impl IntoResponse for ApiError {
+    /// The body is rendered by `request_id::finish`, which knows the id.
+    fn into_response(self) -> Response {
+        let mut response = self.status().into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<StoreError> for ApiError {
+    fn from(error: StoreError) -> Self {
+        let shown = &error as &dyn std::error::Error;
+        match &error {
+            StoreError::Unavailable(cause) => {
+                tracing::warn!(error = shown, cause = %cause, "the store is unavailable");
+                Self::Unavailable
+            }
+            StoreError::Internal(cause) => {
+                tracing::error!(error = shown, cause = %cause, "the store failed");
+                Self::Internal
+            }
+            StoreError::SchemaTooNew { .. } => {
+                tracing::error!(error = shown, "the store failed");
+                Self::Internal
+            }
+        }
+    }
+}
+
+impl From<axum::extract::rejection::JsonRejection> for ApiError {
+    fn from(rejection: axum::extract::rejection::JsonRejection) -> Self {
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            return Self::BodyTooLarge {
+                limit: super::MAX_API_BODY_BYTES,
+            };
+        }
+        Self::Invalid(format!(
+            "the body is not the JSON expected here: {}",
+            rejection.body_text()
+        ))
+    }
+}
+
+impl From<axum::extract::rejection::QueryRejection> for ApiError {
+    fn from(rejection: axum::extract::rejection::QueryRejection) -> Self {
+        Self::Invalid(rejection.body_text())
+    }
+}
+
+pub(super) async fn no_such_path() -> ApiError {
+    ApiError::NoSuchPath
+}
+
+pub(super) async fn wrong_method() -> ApiError {
+    ApiError::WrongMethod
+}

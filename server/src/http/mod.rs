@@ -1,0 +1,140 @@
+//! The HTTP side: what a stranger can ask of the server, a file a noun.
+
+mod agents;
+mod auth;
+mod error;
+mod events;
+mod health;
+mod listen;
+mod metrics;
+mod openapi;
+mod pipelines;
+mod request_id;
+mod runs;
+mod trigger;
+mod view;
+mod webhook;
+
+pub use listen::serve;
+
+use crate::intake::Intake;
+use crate::intake::admit::Admission;
+use crate::runs::Runs;
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::{MethodRouter, any, delete, get, post, put};
+use metrics::Metrics;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Largest JSON body of the API (not of webhooks): a pipeline of the largest size, escaped.
+const MAX_API_BODY_BYTES: usize = 8 * 1024 * 1024;
+
+/// What the HTTP side is told at start.
+#[derive(Clone)]
+pub struct HttpSettings {
+    /// Clients of the API must present it; none means that everybody may do everything.
+    pub auth_token: Option<String>,
+    /// How long a webhook's caller waits for `http.respond`.
+    pub webhook_timeout: Duration,
+    /// Webhook requests at once.
+    pub max_webhooks: usize,
+    /// Bytes of webhook bodies in memory at once.
+    pub max_body_bytes_in_flight: usize,
+    /// Largest webhook body.
+    pub max_body_bytes: usize,
+}
+
+/// What handlers share; clones are cheap.
+#[derive(Clone)]
+struct App {
+    runs: Runs,
+    intake: Intake,
+    admission: Admission,
+    metrics: Arc<Metrics>,
+    settings: Arc<HttpSettings>,
+}
+
+/// Collects routes together with their paths, so that a test can hold them against the OpenAPI document.
+struct Routes {
+    router: Router<App>,
+    paths: Vec<&'static str>,
+}
+
+impl Routes {
+    fn new() -> Self {
+        Self {
+            router: Router::new(),
+            paths: Vec::new(),
+        }
+    }
+
+    fn at(mut self, path: &'static str, methods: MethodRouter<App>) -> Self {
+        self.paths.push(path);
+        self.router = self.router.route(path, methods);
+        self
+    }
+}
+
+/// Open to everybody.
+fn public() -> Routes {
+    Routes::new()
+        .at("/api/webhooks/{id}", any(webhook::receive))
+        .at("/healthz", get(health::alive))
+        .at("/readyz", get(health::ready))
+        .at("/api/openapi.json", get(openapi::document))
+}
+
+/// For those who have the token, if there is one.
+fn guarded() -> Routes {
+    Routes::new()
+        .at("/metrics", get(metrics::show))
+        .at("/api/pipelines", get(pipelines::list))
+        .at(
+            "/api/pipelines/{id}",
+            put(pipelines::put)
+                .get(pipelines::show)
+                .delete(pipelines::remove),
+        )
+        .at("/api/pipelines/{id}/pause", post(pipelines::pause))
+        .at("/api/pipelines/{id}/unpause", post(pipelines::unpause))
+        .at("/api/pipelines/{id}/trigger", post(trigger::trigger))
+        .at("/api/pipelines/{id}/run", post(trigger::trigger_and_follow))
+        .at("/api/runs", get(runs::list))
+        .at("/api/runs/{id}", get(runs::show))
+        .at("/api/runs/{id}/status", get(runs::show))
+        .at("/api/runs/{id}/tasks", get(runs::steps))
+        .at("/api/runs/{id}/events", get(events::events))
+        .at("/api/runs/{id}/logs", get(events::logs))
+        .at("/api/runs/{id}/stop", post(runs::stop))
+        .at("/api/runs/{id}/rerun", post(trigger::rerun))
+        .at("/api/agents", get(agents::list))
+        .at(
+            "/api/agent-tokens",
+            get(agents::tokens).post(agents::create_token),
+        )
+        .at("/api/agent-tokens/{id}", delete(agents::revoke_token))
+}
+
+/// The whole HTTP side over `runs`.
+pub fn app(runs: Runs, settings: HttpSettings) -> Router {
+    let app = App {
+        intake: Intake::new(runs.clone(), settings.webhook_timeout),
+        admission: Admission::new(settings.max_webhooks, settings.max_body_bytes_in_flight),
+        metrics: Arc::new(Metrics::new()),
+        settings: Arc::new(settings),
+        runs,
+    };
+    let guarded = guarded()
+        .router
+        .layer(DefaultBodyLimit::max(MAX_API_BODY_BYTES))
+        .layer(from_fn_with_state(app.clone(), auth::require_token));
+    public()
+        .router
+        .merge(guarded)
+        .fallback(error::no_such_path)
+        .method_not_allowed_fallback(error::wrong_method)
+        .layer(from_fn(request_id::finish))
+        .with_state(app)
+}

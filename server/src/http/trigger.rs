@@ -1,0 +1,154 @@
+//! Starting runs by hand: trigger, trigger and follow, run again.
+
+use super::error::ApiError;
+use super::{App, events};
+use crate::intake::{IncomingRequest, simulated};
+use crate::model::pipeline::Pipeline;
+use crate::model::receipt::Receipt;
+use crate::model::run::{Trigger, TriggerKind};
+use crate::model::{ReceiptId, RunId};
+use crate::runs::{StartRun, Started};
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use axum::response::Response;
+use bytes::Bytes;
+use pocketci_proto::api::{SimulatedWebhook, TriggerRequest, Triggered};
+use std::sync::Arc;
+
+/// Tries with a pipeline that keeps changing meanwhile.
+const MAX_TRIES: usize = 5;
+
+/// An absent body is an empty request.
+fn parse(body: &Bytes) -> Result<TriggerRequest, ApiError> {
+    if body.is_empty() {
+        return Ok(TriggerRequest::default());
+    }
+    serde_json::from_slice(body).map_err(|error| {
+        ApiError::Invalid(format!("the body is not the JSON expected here: {error}"))
+    })
+}
+
+#[utoipa::path(post, path = "/api/pipelines/{id}/trigger", tag = "runs", params(("id" = String, Path, description = "id or name")), request_body = TriggerRequest, responses((status = 202, body = Triggered), (status = 404), (status = 409), (status = 429)))]
+pub(super) async fn trigger(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<(StatusCode, Json<Triggered>), ApiError> {
+    let run_id = start(&app, &id, parse(&body)?).await?;
+    Ok((StatusCode::ACCEPTED, Json(Triggered { run_id })))
+}
+
+#[utoipa::path(post, path = "/api/pipelines/{id}/run", tag = "runs", params(("id" = String, Path, description = "id or name")), request_body = TriggerRequest, responses((status = 200, description = "SSE: {stream, data} for output, at last {event: exit, code, run_id}"), (status = 404), (status = 409), (status = 429)))]
+pub(super) async fn trigger_and_follow(
+    State(app): State<App>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Response, ApiError> {
+    let run_id = start(&app, &id, parse(&body)?).await?;
+    events::output(&app, run_id).await
+}
+
+async fn start(app: &App, name_or_id: &str, request: TriggerRequest) -> Result<RunId, ApiError> {
+    let kind = match request.webhook {
+        Some(_) => TriggerKind::Webhook,
+        None => TriggerKind::Manual,
+    };
+    let incoming = request.webhook.map(incoming).transpose()?;
+    let trigger = Trigger {
+        kind,
+        args: request.args,
+        jobs: request.jobs,
+    };
+    store(app, name_or_id, trigger, |pipeline| {
+        incoming
+            .as_ref()
+            .map(|incoming| simulated(pipeline, incoming))
+    })
+    .await
+}
+
+/// Stores the run, deciding again while the pipeline changes.
+async fn store(
+    app: &App,
+    name_or_id: &str,
+    trigger: Trigger,
+    receipt: impl Fn(&Pipeline) -> Option<Receipt>,
+) -> Result<RunId, ApiError> {
+    for _ in 0..MAX_TRIES {
+        let pipeline: Arc<Pipeline> = app.find_pipeline(name_or_id).await?;
+        if pipeline.paused {
+            return Err(ApiError::Paused {
+                name: pipeline.name.clone(),
+            });
+        }
+        let started = app
+            .runs
+            .start(StartRun {
+                receipt: receipt(&pipeline),
+                pipeline,
+                trigger: trigger.clone(),
+                reply_within: None,
+            })
+            .await?;
+        match started {
+            Started::Stored { run_id, .. } => return Ok(run_id),
+            Started::QueueFull => return Err(ApiError::QueueFull),
+            Started::Stale => {}
+        }
+    }
+    Err(ApiError::Unavailable)
+}
+
+fn incoming(webhook: SimulatedWebhook) -> Result<IncomingRequest, ApiError> {
+    let bad = |what: &str, name: &str| {
+        ApiError::Invalid(format!("webhook.{what} {name:?} is not legal in HTTP"))
+    };
+    let method = webhook.method.unwrap_or_else(|| "POST".into());
+    let mut headers = HeaderMap::new();
+    for (name, value) in &webhook.headers {
+        let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|_| bad("headers", name))?;
+        let value = HeaderValue::from_str(value).map_err(|_| bad("headers", name))?;
+        headers.append(parsed, value);
+    }
+    let mut url = String::from("/");
+    if !webhook.query.is_empty() {
+        url.push('?');
+        let mut query = url::form_urlencoded::Serializer::new(String::new());
+        query.extend_pairs(&webhook.query);
+        url.push_str(&query.finish());
+    }
+    Ok(IncomingRequest {
+        method: Method::from_bytes(method.as_bytes()).map_err(|_| bad("method", &method))?,
+        url,
+        headers,
+        body: webhook.body.into(),
+        remote_addr: "simulated".into(),
+    })
+}
+
+#[utoipa::path(post, path = "/api/runs/{id}/rerun", tag = "runs", params(("id" = String, Path, description = "the run's id")), responses((status = 202, body = Triggered, description = "a new run with the same input, of the pipeline as it is now"), (status = 404), (status = 409)))]
+pub(super) async fn rerun(
+    State(app): State<App>,
+    Path(id): Path<String>,
+) -> Result<(StatusCode, Json<Triggered>), ApiError> {
+    let view = app.find_run(&id).await?;
+    let earlier = match view.run.receipt_id {
+        Some(receipt) => app.runs.store().receipt(receipt).await?,
+        None => None,
+    };
+    let run_id = store(
+        &app,
+        &view.run.pipeline_id.to_string(),
+        view.run.trigger,
+        |_| {
+            earlier.clone().map(|receipt| Receipt {
+                id: ReceiptId::new(),
+                reason: format!("rerun of {id}"),
+                ..receipt
+            })
+        },
+    )
+    .await?;
+    Ok((StatusCode::ACCEPTED, Json(Triggered { run_id })))
+}

@@ -1,0 +1,176 @@
+//! Webhooks in: provider found, signature verified, then a receipt and a run in one transaction, before any answer.
+
+pub mod admit;
+pub mod providers;
+mod request;
+
+pub use request::IncomingRequest;
+
+use crate::model::pipeline::Pipeline;
+use crate::model::receipt::{Receipt, Verdict};
+use crate::model::run::{Trigger, TriggerKind};
+use crate::model::{PipelineId, RunId};
+use crate::runs::{ReplyWait, Runs, StartRun, Started};
+use crate::store::StoreError;
+use providers::Rejected;
+use std::sync::Arc;
+use std::time::Duration;
+use time::OffsetDateTime;
+
+/// Tries to store a run of a pipeline that keeps changing meanwhile.
+const MAX_DECISIONS: usize = 5;
+
+/// What becomes of a webhook.
+pub enum Received {
+    /// The run is stored.
+    Accepted {
+        /// The run.
+        run_id: RunId,
+        /// Resolves with the reply.
+        wait: Option<ReplyWait>,
+    },
+    /// No such pipeline.
+    Unknown,
+    /// Signature missing, wrong or stale.
+    Unauthorized,
+    /// The pipeline is paused.
+    Paused,
+    /// The queue is full.
+    QueueFull,
+}
+
+/// Takes webhooks for all pipelines; clones are cheap.
+#[derive(Clone)]
+pub struct Intake {
+    runs: Runs,
+    reply_within: Duration,
+}
+
+impl Intake {
+    /// Callers wait at most `reply_within` for `http.respond`.
+    pub fn new(runs: Runs, reply_within: Duration) -> Self {
+        Self { runs, reply_within }
+    }
+
+    /// Decides on a request and stores what was decided.
+    pub async fn receive(
+        &self,
+        id: PipelineId,
+        request: IncomingRequest,
+    ) -> Result<Received, StoreError> {
+        let Some(mut pipeline) = self.runs.pipeline(id).await? else {
+            return Ok(Received::Unknown);
+        };
+        let provider = providers::detect(&request);
+        let mut fresh = false;
+        for _ in 0..MAX_DECISIONS {
+            let decided = decide(&pipeline, &provider, &request);
+            // What refuses may have changed since the copy was taken (secrets rotated, unpaused): look again first.
+            if decided.is_err() && !fresh {
+                match self.runs.reload_pipeline(id).await? {
+                    Some(current) => pipeline = current,
+                    None => return Ok(Received::Unknown),
+                }
+                fresh = true;
+                continue;
+            }
+            if let Err(refusal) = decided {
+                return self.refuse(&pipeline, request, refusal).await;
+            }
+            match self.start(&pipeline, &request).await? {
+                Started::Stored { run_id, wait } => return Ok(Received::Accepted { run_id, wait }),
+                Started::QueueFull => {
+                    let refusal = Refusal {
+                        verdict: Verdict::QueueFull,
+                        reason: "too many queued jobs",
+                    };
+                    return self.refuse(&pipeline, request, refusal).await;
+                }
+                Started::Stale => match self.runs.reload_pipeline(id).await? {
+                    Some(current) => pipeline = current,
+                    None => return Ok(Received::Unknown),
+                },
+            }
+        }
+        Err(StoreError::Unavailable(
+            "the pipeline changes faster than a webhook can be stored".into(),
+        ))
+    }
+
+    async fn start(
+        &self,
+        pipeline: &Arc<Pipeline>,
+        request: &IncomingRequest,
+    ) -> Result<Started, StoreError> {
+        self.runs
+            .start(StartRun {
+                pipeline: pipeline.clone(),
+                trigger: Trigger {
+                    kind: TriggerKind::Webhook,
+                    args: Vec::new(),
+                    jobs: Vec::new(),
+                },
+                receipt: Some(request.receipt(pipeline.id, Verdict::Accepted, "")),
+                reply_within: Some(self.reply_within),
+            })
+            .await
+    }
+
+    async fn refuse(
+        &self,
+        pipeline: &Pipeline,
+        request: IncomingRequest,
+        refusal: Refusal,
+    ) -> Result<Received, StoreError> {
+        tracing::info!(
+            pipeline = %pipeline.name,
+            provider = providers::detect(&request).name(),
+            reason = refusal.reason,
+            "webhook refused"
+        );
+        let mut receipt = request.receipt(pipeline.id, refusal.verdict, refusal.reason);
+        // Anyone can send these: length and digest are kept, not the bytes.
+        receipt.body = bytes::Bytes::new();
+        self.runs.store().record_refusal(receipt).await?;
+        Ok(match refusal.verdict {
+            Verdict::Unauthorized => Received::Unauthorized,
+            Verdict::Paused => Received::Paused,
+            Verdict::QueueFull | Verdict::Accepted => Received::QueueFull,
+        })
+    }
+}
+
+struct Refusal {
+    verdict: Verdict,
+    /// For the operator; the caller is not told which check failed.
+    reason: &'static str,
+}
+
+fn decide(
+    pipeline: &Pipeline,
+    provider: &providers::Provider,
+    request: &IncomingRequest,
+) -> Result<(), Refusal> {
+    provider
+        .verify(
+            request,
+            &pipeline.webhook_secrets,
+            OffsetDateTime::now_utc().unix_timestamp(),
+        )
+        .map_err(|Rejected(reason)| Refusal {
+            verdict: Verdict::Unauthorized,
+            reason,
+        })?;
+    if pipeline.paused {
+        return Err(Refusal {
+            verdict: Verdict::Paused,
+            reason: "the pipeline is paused",
+        });
+    }
+    Ok(())
+}
+
+/// A receipt of a webhook that a user pretends (a manual trigger): detected, not verified.
+pub fn simulated(pipeline: &Pipeline, request: &IncomingRequest) -> Receipt {
+    request.receipt(pipeline.id, Verdict::Accepted, "simulated")
+}

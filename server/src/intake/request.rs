@@ -1,0 +1,74 @@
+//! A request as it came: bytes, in order, nothing interpreted yet.
+
+use super::providers;
+use crate::model::receipt::{Receipt, Verdict};
+use crate::model::{PipelineId, ReceiptId};
+use bytes::Bytes;
+use http::{HeaderMap, Method};
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+
+/// A request as it came.
+#[derive(Clone)]
+pub struct IncomingRequest {
+    /// Any method.
+    pub method: Method,
+    /// Path with query, as received.
+    pub url: String,
+    /// All lines.
+    pub headers: HeaderMap,
+    /// Raw.
+    pub body: Bytes,
+    /// Peer address, for people.
+    pub remote_addr: String,
+}
+
+impl IncomingRequest {
+    /// The one value of a header: `Ok(None)` if it is missing or empty, `Err` if there are several lines.
+    pub fn single(&self, name: &str) -> Result<Option<&[u8]>, SeveralLines> {
+        let mut lines = self.headers.get_all(name).iter();
+        let first = lines.next();
+        if lines.next().is_some() {
+            return Err(SeveralLines);
+        }
+        Ok(first
+            .map(http::HeaderValue::as_bytes)
+            .filter(|value| !value.is_empty()))
+    }
+
+    /// The raw query, without `?`.
+    pub fn query(&self) -> &str {
+        self.url.split_once('?').map_or("", |(_, query)| query)
+    }
+
+    /// What is stored of it.
+    pub fn receipt(&self, pipeline_id: PipelineId, verdict: Verdict, reason: &str) -> Receipt {
+        let provider = providers::detect(self);
+        let sha = Sha256::digest(&self.body);
+        Receipt {
+            id: ReceiptId::new(),
+            pipeline_id,
+            method: self.method.as_str().to_owned(),
+            url: self.url.clone(),
+            headers: self
+                .headers
+                .iter()
+                .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
+                .collect(),
+            body: self.body.clone(),
+            body_bytes: i64::try_from(self.body.len()).unwrap_or(i64::MAX),
+            body_sha256: sha.into(),
+            remote_addr: self.remote_addr.clone(),
+            provider: provider.name().to_owned(),
+            event_type: provider.event_type(self),
+            verdict,
+            reason: reason.to_owned(),
+            received_at: OffsetDateTime::now_utc(),
+            run_id: None,
+        }
+    }
+}
+
+/// A header that decides about trust came twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeveralLines;
