@@ -9,8 +9,6 @@ pub mod exit {
     pub const OK: u8 = 0;
     /// The run that was awaited did not succeed, or the file is not valid.
     pub const FAILED: u8 = 1;
-    /// Wrong use of the command line (clap's own code).
-    pub const USAGE: u8 = 2;
     /// The server refused: not found, not authorized, invalid, conflict.
     pub const REFUSED: u8 = 3;
     /// The server could not be reached or is not able to answer now; trying again may help.
