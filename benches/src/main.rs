@@ -1,2 +1,197 @@
-//! bench
-fn main() {}
+//! The benchmarks: our system beside named others, in the same run. Prints a table, writes JSON. Figures, no verdicts.
+
+mod baseline;
+mod history;
+mod load;
+mod stack;
+
+use anyhow::Context;
+use clap::Parser;
+use load::{Shot, answers, closed_loop, open_loop};
+use serde_json::{Value, json};
+use stack::Stack;
+use std::time::Duration;
+
+const ANSWER: &str = "export default async () => { http.respond({ status: 200, body: 'ok' }); };";
+const SILENT: &str = "export default () => {};";
+const CLOCK: &str = "export default () => { http.respond({ status: 200, body: pipelineContext.runID + ' ' + Date.now() }); };";
+/// Requests whose time from commit to JavaScript is looked up.
+const CLOCK_SAMPLES: usize = 300;
+
+/// Runs everything; PostgreSQL is taken from POCKETCI_TEST_POSTGRES (see scripts/bench.sh).
+#[derive(Parser)]
+struct Args {
+    /// Seconds for each measurement
+    #[arg(long, default_value_t = 5)]
+    seconds: u64,
+    /// Numbers of old runs to measure with, besides none
+    #[arg(long, value_delimiter = ',', default_value = "100000,1000000")]
+    history: Vec<i64>,
+    /// Where the figures go as JSON
+    #[arg(long, default_value = "bench-results.json")]
+    json: String,
+}
+
+struct Report {
+    rows: Vec<(String, String)>,
+    figures: Value,
+}
+
+impl Report {
+    fn add(&mut self, name: &str, shown: String, value: Value) {
+        println!("{name:58} {shown}");
+        self.rows.push((name.to_owned(), shown));
+        self.figures[name] = value;
+    }
+
+    fn rate(&mut self, name: &str, rate: f64) {
+        self.add(name, format!("{rate:10.0} /s"), json!(rate));
+    }
+
+    fn quantiles(&mut self, name: &str, mut times: load::Times) {
+        let [p50, p95, p99] = [0.5, 0.95, 0.99].map(|quantile| times.quantile_ms(quantile));
+        let shown = format!("p50 {p50:.2} ms, p95 {p95:.2} ms, p99 {p99:.2} ms");
+        self.add(
+            name,
+            shown,
+            json!({ "p50_ms": p50, "p95_ms": p95, "p99_ms": p99, "rate": times.rate() }),
+        );
+    }
+}
+
+fn main() -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(run(Args::parse()))
+}
+
+async fn run(args: Args) -> anyhow::Result<()> {
+    let admin = std::env::var("POCKETCI_TEST_POSTGRES")
+        .context("run `make bench`, which starts PostgreSQL")?;
+    let (base, _) = admin.rsplit_once('/').context("a URL with a database")?;
+    let (client, connection) = tokio_postgres::connect(&admin, tokio_postgres::NoTls).await?;
+    tokio::spawn(connection);
+    client.batch_execute("CREATE DATABASE bench").await?;
+    let storage = format!("{base}/bench");
+    let lasting = Duration::from_secs(args.seconds);
+    let mut report = Report {
+        rows: Vec::new(),
+        figures: json!({ "cpus": std::thread::available_parallelism()?.get() }),
+    };
+
+    let stack = Stack::start(&storage).await?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let (server, agent) = stack.memory_mib()?;
+    report.add(
+        "idle memory: server, agent",
+        format!("{server:.1} MiB, {agent:.1} MiB"),
+        json!([server, agent]),
+    );
+
+    let answered = stack.pipeline("answered", ANSWER, 200).await?;
+    closed_loop(&answered, 16, Duration::from_secs(2)).await?;
+    compare(&mut report, &admin, &answered, lasting).await?;
+    ours(&mut report, &stack, &answered, lasting).await?;
+    let (server, agent) = stack.memory_mib()?;
+    report.add(
+        "memory after the load: server, agent",
+        format!("{server:.1} MiB, {agent:.1} MiB"),
+        json!([server, agent]),
+    );
+
+    let mut stored = 0;
+    for wanted in args.history {
+        history::add_runs(&storage, wanted - stored).await?;
+        stored = wanted;
+        let times = closed_loop(&answered, 16, lasting).await?;
+        report.rate(
+            &format!("(f) answered by JavaScript, 16 connections, {wanted} old runs"),
+            times.rate(),
+        );
+    }
+    std::fs::write(&args.json, serde_json::to_string_pretty(&report.figures)?)?;
+    println!("\n{} figures are in {}", report.rows.len(), args.json);
+    Ok(())
+}
+
+/// (c): what is measured beside us.
+async fn compare(
+    report: &mut Report,
+    admin: &str,
+    answered: &Shot,
+    lasting: Duration,
+) -> anyhow::Result<()> {
+    let bare = baseline::bare_handler().await?;
+    report.rate(
+        "(c) bare handler that verifies, 16 connections",
+        closed_loop(&bare, 16, lasting).await?.rate(),
+    );
+    report.rate(
+        "(c) single-row INSERT commits, 16 connections",
+        baseline::insert_commits(admin, 16, lasting).await?,
+    );
+    let ours = closed_loop(answered, 16, lasting).await?.rate();
+    report.rate("(a) answered by JavaScript, 16 connections", ours);
+    match baseline::DebianWebhook::start().await? {
+        Some(webhook) => {
+            let theirs = closed_loop(&webhook.shot, 16, lasting).await?.rate();
+            report.rate("(c) Debian's webhook, /bin/echo, 16 connections", theirs);
+            report.add(
+                "(a) ours / Debian's webhook",
+                format!("{:10.2} ×", ours / theirs),
+                json!(ours / theirs),
+            );
+        }
+        None => println!("Debian's webhook is not installed: not measured"),
+    }
+    Ok(())
+}
+
+/// (a), (b), (d): our own figures.
+async fn ours(
+    report: &mut Report,
+    stack: &Stack,
+    answered: &Shot,
+    lasting: Duration,
+) -> anyhow::Result<()> {
+    report.quantiles(
+        "(a) answered by JavaScript, 1 connection",
+        closed_loop(answered, 1, lasting).await?,
+    );
+    let peak = closed_loop(answered, 64, lasting).await?.rate();
+    report.rate("(a) answered by JavaScript, 64 connections", peak);
+    let half = open_loop(answered, peak / 2.0, 64, lasting).await?;
+    report.quantiles(
+        &format!("(a) at half of peak ({:.0} /s, open loop)", peak / 2.0),
+        half,
+    );
+    let silent = stack.pipeline("silent", SILENT, 202).await?;
+    report.rate(
+        "(b) accepted with 202 (the run ends unanswered), 16 connections",
+        closed_loop(&silent, 16, lasting).await?.rate(),
+    );
+    let clock = stack.pipeline("clock", CLOCK, 200).await?;
+    let mut waits = Vec::new();
+    for body in answers(&clock, CLOCK_SAMPLES).await? {
+        let text = String::from_utf8_lossy(&body).into_owned();
+        let (run, at) = text
+            .split_once(' ')
+            .context("the clock pipeline's answer")?;
+        let run = stack.get(&format!("/api/runs/{run}")).await?;
+        let created = run["created_at"].as_str().context("created_at")?;
+        let created =
+            time::OffsetDateTime::parse(created, &time::format_description::well_known::Rfc3339)?;
+        // JavaScript's clock has whole milliseconds, cut: half a millisecond is added back.
+        waits.push(at.parse::<f64>()? + 0.5 - created.unix_timestamp_nanos() as f64 / 1e6);
+    }
+    waits.sort_by(f64::total_cmp);
+    let [p50, p95] =
+        [0.5, 0.95].map(|quantile| waits[((waits.len() - 1) as f64 * quantile) as usize]);
+    report.add(
+        "(d) stored → JavaScript runs, ±0.5 ms",
+        format!("p50 {p50:.1} ms, p95 {p95:.1} ms"),
+        json!([p50, p95]),
+    );
+    Ok(())
+}

@@ -1,1 +1,20 @@
-//! tests
+//! The harness of the end-to-end tests: real processes, real databases, a real Docker engine.
+//!
+//! Everything is owned by guards that stop and remove it; what a process printed is shown when a test fails.
+
+pub mod client;
+pub mod database;
+pub mod process;
+pub mod wait;
+
+pub use client::Client;
+pub use database::TestDatabase;
+pub use process::{Agent, Server, ServerOptions, pocketci};
+pub use wait::until;
+
+/// A variable that `make test` sets; a test that needs it fails with the way out.
+pub fn required(name: &str) -> String {
+    std::env::var(name).unwrap_or_else(|_| {
+        panic!("{name} is not set: run `make test`, which starts what the tests need")
+    })
+}

@@ -27,8 +27,8 @@ const MAX_CONNECTIONS: usize = 16 * 1024;
 const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// Header lines of a request; more get 431.
 const MAX_HEADERS: usize = 100;
-/// Bytes of a request's head; more get 431.
-const MAX_HEAD_BYTES: usize = 32 * 1024;
+/// Buffer for a request's head; a longer one gets 431 (see also `request_id`).
+const MAX_HEAD_BYTES: usize = 64 * 1024;
 /// Requests at once on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 256;
 /// How long a TLS handshake may take.

@@ -126,26 +126,24 @@ fn pool_error(error: PoolError) -> StoreError {
     }
 }
 
+/// Classes of SQLSTATE that say that we asked for something wrong: cardinality, data, integrity, syntax or access, and
+/// PostgreSQL's own internal errors. Everything else (connections, resources, shutdown, state) may pass.
+const OUR_FAULT: &[&str] = &["0A", "21", "22", "23", "42", "XX"];
+
 /// Whether the database may do better in a moment.
 fn sql_error(error: tokio_postgres::Error) -> StoreError {
-    let temporary = match error.code() {
-        // Without a code it is the connection.
+    let ours = match error.code() {
+        Some(code) => OUR_FAULT.contains(&&code.code()[..2]),
+        // Without a code it is the connection, or a value that we could not convert.
         None => {
-            error.is_closed()
-                || std::error::Error::source(&error)
-                    .is_some_and(|source| source.is::<std::io::Error>())
-        }
-        Some(code) => {
-            // Classes: connection, resources, operator intervention, system; and lost conflicts.
-            ["08", "53", "57", "58"].contains(&&code.code()[..2])
-                || is_conflict(code)
-                || *code == SqlState::READ_ONLY_SQL_TRANSACTION
+            let source = std::error::Error::source(&error);
+            !error.is_closed() && !source.is_some_and(|source| source.is::<std::io::Error>())
         }
     };
-    if temporary {
-        StoreError::Unavailable(error.into())
-    } else {
+    if ours {
         StoreError::Internal(error.into())
+    } else {
+        StoreError::Unavailable(error.into())
     }
 }
 

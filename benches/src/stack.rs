@@ -1,0 +1,173 @@
+//! The system under measurement: one server and one remote agent, separate processes on PostgreSQL.
+
+use anyhow::{Context, bail};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+const TOKEN: &str = "bench-agent-token";
+const SECRET: &str = "bench-secret";
+
+/// A server and an agent that end with this.
+pub struct Stack {
+    server: Child,
+    agent: Child,
+    /// `host:port` of HTTP.
+    pub address: String,
+    home: tempfile::TempDir,
+}
+
+fn program() -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    Ok(own.parent().context("own folder")?.join("pocketci"))
+}
+
+impl Stack {
+    /// Starts both on the database at `storage` and waits until they are connected.
+    pub async fn start(storage: &str) -> anyhow::Result<Self> {
+        let home = tempfile::tempdir()?;
+        let log = home.path().join("server.log");
+        let server = Command::new(program()?)
+            .args([
+                "server",
+                "--port",
+                "0",
+                "--grpc-port",
+                "0",
+                "--no-local-agent",
+                "--storage",
+                storage,
+            ])
+            .args(["--agent-token", TOKEN])
+            .env("POCKETCI_LOG", "warn")
+            .stdin(Stdio::null())
+            .stderr(std::fs::File::create(&log)?)
+            .spawn()
+            .context("start the server")?;
+        let line = |prefix: &str| {
+            let log = std::fs::read_to_string(&log).ok()?;
+            log.lines()
+                .find_map(|line| line.strip_prefix(prefix))
+                .map(str::to_owned)
+        };
+        let started = Instant::now();
+        let (http, grpc) = loop {
+            if let (Some(http), Some(grpc)) =
+                (line("listening on http://"), line("agents connect to "))
+            {
+                break (http, grpc);
+            }
+            if started.elapsed() > Duration::from_secs(30) {
+                bail!(
+                    "the server did not start: {}",
+                    std::fs::read_to_string(&log)?
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        let agent = Command::new(program()?)
+            .args([
+                "agent", "--server", &grpc, "--token", TOKEN, "--name", "bench", "--slots", "128",
+            ])
+            .args(["--driver", "native"])
+            .env("POCKETCI_LOG", "warn")
+            .stdin(Stdio::null())
+            .stderr(std::fs::File::create(home.path().join("agent.log"))?)
+            .spawn()
+            .context("start the agent")?;
+        let stack = Self {
+            server,
+            agent,
+            address: http,
+            home,
+        };
+        while !stack
+            .get("/api/agents")
+            .await?
+            .to_string()
+            .contains("\"connected\"")
+        {
+            if started.elapsed() > Duration::from_secs(60) {
+                bail!(
+                    "the agent did not connect: {}",
+                    std::fs::read_to_string(stack.home.path().join("agent.log"))?
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(stack)
+    }
+
+    async fn call(&self, method: &str, path: &str, body: &Value) -> anyhow::Result<Value> {
+        let output = tokio::process::Command::new("curl")
+            .args([
+                "-sS",
+                "-X",
+                method,
+                "-H",
+                "content-type: application/json",
+                "-d",
+                &body.to_string(),
+            ])
+            .arg(format!("http://{}{path}", self.address))
+            .output()
+            .await?;
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// A GET of the API.
+    pub async fn get(&self, path: &str) -> anyhow::Result<Value> {
+        self.call("GET", path, &json!({})).await
+    }
+
+    /// Sets a pipeline; a signed webhook for it.
+    pub async fn pipeline(
+        &self,
+        name: &str,
+        content: &str,
+        status: u16,
+    ) -> anyhow::Result<crate::load::Shot> {
+        let body = json!({ "content": content, "webhook_secret": SECRET });
+        let set = self
+            .call("PUT", &format!("/api/pipelines/{name}"), &body)
+            .await?;
+        let id = set["pipeline"]["id"]
+            .as_str()
+            .with_context(|| set.to_string())?;
+        Ok(crate::baseline::signed_shot(
+            &self.address,
+            &format!("/api/webhooks/{id}"),
+            SECRET,
+            status,
+        ))
+    }
+
+    /// Resident memory of server and agent, in MiB.
+    pub fn memory_mib(&self) -> anyhow::Result<(f64, f64)> {
+        Ok((
+            resident_mib(self.server.id())?,
+            resident_mib(self.agent.id())?,
+        ))
+    }
+}
+
+fn resident_mib(pid: u32) -> anyhow::Result<f64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .context("VmRSS")?;
+    let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
+    Ok(kib / 1024.0)
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        for child in [&mut self.agent, &mut self.server] {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

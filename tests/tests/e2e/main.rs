@@ -1,0 +1,9 @@
+//! End to end: the shipped program as separate processes.
+#![allow(clippy::unwrap_used, missing_docs)] // a test fails by panicking
+
+mod cli;
+mod docker;
+mod faults;
+mod security;
+mod watching;
+mod webhook;

@@ -1,0 +1,175 @@
+//! Tokens, TLS, and what a pipeline cannot see.
+
+use pocketci_tests::{Agent, Server, ServerOptions, until};
+use serde_json::json;
+use std::process::Command;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_a_token_only_webhooks_and_health_are_open() {
+    let flags = vec!["--auth-token", "right"];
+    let server = Server::start(ServerOptions {
+        flags,
+        local_agent: false,
+        ..ServerOptions::default()
+    })
+    .await;
+    let client = server.client();
+    for path in [
+        "/api/pipelines",
+        "/api/runs",
+        "/api/agents",
+        "/metrics",
+        "/api/agent-tokens",
+    ] {
+        let (status, told) = client.get(path).await.unwrap();
+        assert_eq!(
+            (status, &told["error"]["code"]),
+            (401, &json!("unauthorized")),
+            "{path}"
+        );
+        for (token, status) in [("right", 200), ("wrong", 401), ("", 401)] {
+            let request = client
+                .request(reqwest::Method::GET, path)
+                .bearer_auth(token);
+            assert_eq!(
+                request.send().await.unwrap().status().as_u16(),
+                status,
+                "{path} {token}"
+            );
+        }
+    }
+    assert_eq!(client.get("/healthz").await.unwrap().0, 200);
+    let unknown = client
+        .webhook("01a1fcb9-c1ee-7347-985c-ccdd686e6b5d")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(unknown.status(), 404);
+    assert!(
+        !server.process.log().contains("right"),
+        "the token is in the log"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pipeline_sees_nothing_of_the_agents_environment() {
+    let server = Server::start(ServerOptions::default()).await;
+    let client = server.client();
+    let content = "export default async () => {
+        const r = await runtime.run({ name: 'env', command: { path: 'env' } });
+        http.respond({ body: r.stdout + Object.keys(globalThis).join() + typeof process + typeof require }); };";
+    let id = client.set("p", content, json!({})).await;
+    let seen = client
+        .webhook(&id)
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    assert!(
+        !seen.contains("POCKETCI") && !seen.contains("CARGO"),
+        "{seen}"
+    );
+    assert!(
+        seen.contains("PATH=") && seen.ends_with("undefinedundefined"),
+        "{seen}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_listeners_speak_tls() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let made = Command::new("openssl")
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+        ])
+        .args([
+            "/CN=localhost",
+            "-addext",
+            "subjectAltName=DNS:localhost,IP:127.0.0.1",
+            "-addext",
+        ])
+        .args([
+            "basicConstraints=critical,CA:FALSE",
+            "-keyout",
+            &path("key.pem"),
+            "-out",
+            &path("cert.pem"),
+        ])
+        .output()
+        .unwrap();
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+    let storage = format!("sqlite://{}", path("t.db"));
+    let mut server = Command::new(pocketci_tests::pocketci());
+    server.args([
+        "server",
+        "--no-local-agent",
+        "--agent-token",
+        "test-agent-token",
+        "--port",
+        "0",
+        "--grpc-port",
+        "0",
+    ]);
+    server.args([
+        "--tls-cert",
+        &path("cert.pem"),
+        "--tls-key",
+        &path("key.pem"),
+        "--storage",
+        &storage,
+    ]);
+    let log = std::fs::File::create(path("log")).unwrap();
+    let mut server = server.stderr(log).spawn().unwrap();
+    let line = async |prefix: &str| {
+        until("the server says where it listens", || async {
+            let log = std::fs::read_to_string(path("log")).ok()?;
+            log.lines()
+                .find_map(|line| line.strip_prefix(prefix))
+                .map(str::to_owned)
+        })
+        .await
+    };
+    let (http, grpc) = (
+        line("listening on ").await,
+        line("agents connect to ").await,
+    );
+    let agent = Agent::start(&grpc, "tls", &["--tls-ca", &path("cert.pem")]);
+    let certificate =
+        reqwest::Certificate::from_pem(&std::fs::read(path("cert.pem")).unwrap()).unwrap();
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder()
+        .tls_certs_only([certificate])
+        .build()
+        .unwrap();
+    until("the agent is connected over TLS", || async {
+        let agents = client
+            .get(format!("{http}/api/agents"))
+            .send()
+            .await
+            .ok()?
+            .text()
+            .await
+            .ok()?;
+        agents.contains("\"connected\"").then_some(())
+    })
+    .await;
+    drop(agent);
+    server.kill().unwrap();
+    server.wait().unwrap();
+}
