@@ -1,5 +1,7 @@
 -- The first schema. CHECK constraints state what must never be; the state machine is server/src/model/transition.rs.
--- Hot tables (runs, jobs, receipts, replies, run_events) have few indexes on purpose: every webhook pays for each.
+-- Hot tables (runs, jobs, receipts, replies, run_events) have few indexes and no foreign keys on purpose: every webhook
+-- pays for each (a foreign key is a query of its own for each row). Their rows are written only under the lock of their
+-- run, and delete_pipeline removes them together.
 
 CREATE TABLE pipelines (
     id          uuid PRIMARY KEY,
@@ -34,7 +36,6 @@ CREATE TABLE webhook_secrets (
     PRIMARY KEY (pipeline_id, position)
 );
 
--- No foreign key to pipelines: it would lock the one pipeline row for every webhook. delete_pipeline removes all.
 CREATE TABLE receipts (
     id          uuid PRIMARY KEY,
     pipeline_id uuid NOT NULL,
@@ -80,7 +81,7 @@ CREATE INDEX runs_by_pipeline ON runs (pipeline_id, id);
 
 CREATE TABLE jobs (
     id          uuid PRIMARY KEY,
-    run_id      uuid NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+    run_id      uuid NOT NULL,
     name        text NOT NULL,
     state       text NOT NULL CHECK (state IN ('queued', 'assigned', 'running', 'finished')),
     outcome     text CHECK (outcome IN ('succeeded', 'failed', 'errored', 'aborted', 'skipped')),
@@ -110,7 +111,7 @@ CREATE INDEX jobs_leased ON jobs (lease_until) WHERE lease_until IS NOT NULL;
 
 -- Attempts that ended without a result.
 CREATE TABLE lost_attempts (
-    job_id     uuid NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
+    job_id     uuid NOT NULL,
     attempt    integer NOT NULL,
     agent_id   uuid NOT NULL,
     reason     text NOT NULL,
@@ -121,7 +122,7 @@ CREATE TABLE lost_attempts (
 
 -- The one answer to a run's caller.
 CREATE TABLE replies (
-    run_id     uuid PRIMARY KEY REFERENCES runs (id) ON DELETE CASCADE,
+    run_id     uuid PRIMARY KEY,
     by         text NOT NULL CHECK (by IN ('pipeline', 'server')),
     status     integer NOT NULL CHECK (status BETWEEN 200 AND 599),
     headers    text NOT NULL,
@@ -131,7 +132,7 @@ CREATE TABLE replies (
 
 -- Everything that happened in a run, numbered without holes. Output is bytes, anything else is JSON.
 CREATE TABLE run_events (
-    run_id      uuid NOT NULL REFERENCES runs (id) ON DELETE CASCADE,
+    run_id      uuid NOT NULL,
     seq         bigint NOT NULL CHECK (seq >= 1),
     at          timestamptz NOT NULL,
     job_id      uuid,

@@ -182,28 +182,25 @@ async fn execute(workshop: &Arc<Workshop>, attempt: &Arc<Attempt>, work: Work) -
         context.webhook.clone(),
         runtime.clone(),
     ));
-    let (limits, stop) = (workshop.config.limits.clone(), attempt.stop.clone());
-    let ended = tokio::task::spawn_blocking(move || {
-        js::execute(&work.program, &context, &limits, host, runtime, stop)
-    })
+    let limits = &workshop.config.limits;
+    let ended = js::run(
+        &work.program,
+        &context,
+        limits,
+        host,
+        runtime,
+        attempt.stop.clone(),
+    )
     .await;
     match ended {
-        Ok(JobEnd::Succeeded) => finished("succeeded", "", ""),
-        Ok(JobEnd::Failed { message }) => {
+        JobEnd::Succeeded => finished("succeeded", "", ""),
+        JobEnd::Failed { message } => {
             let text = Bytes::from(format!("{}\n", message.trim_end()));
             attempt.log.append(SYSTEM, text).await;
             finished("failed", "", message)
         }
-        Ok(JobEnd::Errored { reason, message }) => finished("errored", reason, message),
-        Ok(JobEnd::Aborted) => attempt.end_of_abort(),
-        Err(panic) => {
-            tracing::error!(%panic, "the engine panicked");
-            finished(
-                "errored",
-                "internal",
-                "internal error of the agent; see its log",
-            )
-        }
+        JobEnd::Errored { reason, message } => finished("errored", reason, message),
+        JobEnd::Aborted => attempt.end_of_abort(),
     }
 }
 

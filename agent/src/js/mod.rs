@@ -22,7 +22,7 @@ mod timers;
 mod value;
 
 pub use limits::Limits;
-pub use supervisor::execute;
+pub use supervisor::{execute, run};
 
 /// A pipeline's program, ready to run.
 #[derive(Clone, Default)]

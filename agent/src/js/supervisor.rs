@@ -27,10 +27,23 @@ pub(super) const CALLS_GRACE: Duration = Duration::from_secs(STOP_GRACE.as_secs(
 /// How much longer the thread itself may take before it is left behind.
 const ABANDON_AFTER: Duration = Duration::from_secs(CALLS_GRACE.as_secs() + 15);
 
-/// Runs one job's JavaScript to its end. Blocks: call it where blocking is allowed (`spawn_blocking`), never on a thread
-/// that drives `runtime`. Host calls are spawned on `runtime`, which needs its time driver. Cancelling `cancel` stops the
-/// JavaScript within milliseconds; host calls then have the drivers' grace to return before their futures are dropped.
+/// [`run`] for callers that may block: never on a thread that drives `runtime`.
 pub fn execute(
+    program: &Program,
+    job: &JobContext,
+    limits: &Limits,
+    host: Arc<dyn Host>,
+    runtime: Handle,
+    cancel: CancellationToken,
+) -> JobEnd {
+    let driving = runtime.clone();
+    driving.block_on(run(program, job, limits, host, runtime, cancel))
+}
+
+/// Runs one job's JavaScript to its end, on a thread of its own. Host calls are spawned on `runtime`, which needs its
+/// time driver. Cancelling `cancel` stops the JavaScript within milliseconds; host calls then have the drivers' grace to
+/// return before their futures are dropped.
+pub async fn run(
     program: &Program,
     job: &JobContext,
     limits: &Limits,
@@ -64,16 +77,14 @@ pub fn execute(
         Ok(thread) => thread,
         Err(error) => return internal(format!("cannot start a thread for the pipeline: {error}")),
     };
-    let end = runtime.block_on(async {
-        tokio::select! {
-            end = end => Some(end),
-            () = async { cancel.cancelled().await; tokio::time::sleep(ABANDON_AFTER).await } => None,
-        }
-    });
+    let end = tokio::select! {
+        end = end => Some(end),
+        () = async { cancel.cancelled().await; tokio::time::sleep(ABANDON_AFTER).await } => None,
+    };
     match end {
         Some(Ok(Told::Ended(end))) => {
-            // Its last act was to tell; a panic after that has nothing left to spoil.
-            let _ = thread.join();
+            // Telling was its last act; it ends by itself, and a panic after that has nothing left to spoil.
+            drop(thread);
             end
         }
         Some(Ok(Told::Defied(end))) => {
@@ -83,9 +94,7 @@ pub fn execute(
             steps.tracker.close();
             if cancel.is_cancelled() {
                 // Its steps have heard of the cancellation and may still end as they should.
-                let ended = runtime.block_on(async {
-                    tokio::time::timeout(CALLS_GRACE, steps.tracker.wait()).await
-                });
+                let ended = tokio::time::timeout(CALLS_GRACE, steps.tracker.wait()).await;
                 if ended.is_err() {
                     tracing::warn!(
                         "steps of a stopped pipeline did not end in their grace and are dropped"

@@ -1,14 +1,19 @@
 //! Group commit: calls that wait at the same time share one transaction, and none is answered before it is durable.
 //!
-//! No timer is involved: a flush takes whatever waits, so an idle store answers at once and a busy one in groups.
+//! A flush takes whatever waits, so an idle store answers at once and a busy one in groups. Only a group in which
+//! nothing is urgent (nobody waits for it) waits a moment for company.
 
 use super::{Result, StoreError};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use std::future::Future;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 
+/// How long a group without anything urgent waits for company.
+const LINGER: Duration = Duration::from_millis(2);
 /// Most calls in one transaction.
 const MAX_GROUP: usize = 128;
 
@@ -22,8 +27,9 @@ pub(super) struct Batch<I, O> {
 
 impl<I: Send + 'static, O: Send + 'static> Batch<I, O> {
     /// `flush` carries out a group and returns one result for each item, in order; if it fails, all of the group do.
-    /// The task ends when the batch is dropped and its queue is empty.
-    pub(super) fn start<F, Fut>(flush: F) -> (Self, JoinHandle<()>)
+    /// `is_urgent` says whether somebody waits for an item. The task ends when the batch is dropped and its queue is
+    /// empty.
+    pub(super) fn start<F, Fut>(is_urgent: fn(&I) -> bool, flush: F) -> (Self, JoinHandle<()>)
     where
         F: Fn(Vec<I>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Vec<Result<O>>>> + Send,
@@ -32,6 +38,14 @@ impl<I: Send + 'static, O: Send + 'static> Batch<I, O> {
         let task = tokio::spawn(async move {
             let mut group = Vec::with_capacity(MAX_GROUP);
             while waiting.recv_many(&mut group, MAX_GROUP).await > 0 {
+                let deadline = Instant::now() + LINGER;
+                while !group.iter().any(|(item, _)| is_urgent(item)) {
+                    let more = waiting.recv_many(&mut group, MAX_GROUP);
+                    match timeout_at(deadline, more).await {
+                        Ok(received) if received > 0 => {}
+                        Ok(_) | Err(_) => break,
+                    }
+                }
                 let (items, callers): (Vec<_>, Vec<_>) = group.drain(..).unzip();
                 match flush(items).await {
                     Ok(results) => answer(callers, results),
@@ -82,10 +96,13 @@ mod tests {
     async fn calls_keep_their_order_and_share_flushes() {
         let groups = Arc::new(Mutex::new(Vec::new()));
         let seen = groups.clone();
-        let (batch, task) = Batch::start(move |items: Vec<u32>| {
-            seen.lock().unwrap().push(items.len());
-            async move { Ok(items.into_iter().map(|item| Ok(item * 2)).collect()) }
-        });
+        let (batch, task) = Batch::start(
+            |_| true,
+            move |items: Vec<u32>| {
+                seen.lock().unwrap().push(items.len());
+                async move { Ok(items.into_iter().map(|item| Ok(item * 2)).collect()) }
+            },
+        );
         let calls: Vec<_> = (0..300).map(|item| batch.submit(item)).collect();
         let results = futures_util::future::join_all(calls).await;
         let doubled: Vec<u32> = results.into_iter().map(Result::unwrap).collect();
@@ -97,12 +114,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_failed_flush_fails_everybody_in_it_and_nobody_after() {
-        let (batch, _task) = Batch::start(|items: Vec<bool>| async move {
-            if items.contains(&false) {
-                return Err(StoreError::Unavailable("down".into()));
-            }
-            Ok(items.into_iter().map(|_| Ok(())).collect())
-        });
+        let (batch, _task) = Batch::start(
+            |_| true,
+            |items: Vec<bool>| async move {
+                if items.contains(&false) {
+                    return Err(StoreError::Unavailable("down".into()));
+                }
+                Ok(items.into_iter().map(|_| Ok(())).collect())
+            },
+        );
         let failed =
             futures_util::future::join_all([batch.submit(true), batch.submit(false)]).await;
         assert!(failed.iter().all(Result::is_err));

@@ -52,20 +52,23 @@ pub(super) fn start(
     wakes: Arc<WakeBus>,
     notifier: Notifier,
 ) -> (Batch<NewRun, Enqueued>, JoinHandle<()>) {
-    Batch::start(move |group| {
-        let (pool, wakes, notifier) = (pool.clone(), wakes.clone(), notifier.clone());
-        async move {
-            let results = flush(&pool, &group).await?;
-            let queued = group.iter().zip(&results).any(|(new, result)| {
-                *result == Enqueued::Stored && new.jobs.iter().any(|job| job.hand_to.is_none())
-            });
-            if queued {
-                wakes.publish(Wake::JobQueued);
-                notifier.wake(Wake::JobQueued);
+    Batch::start(
+        |_| true,
+        move |group: Vec<NewRun>| {
+            let (pool, wakes, notifier) = (pool.clone(), wakes.clone(), notifier.clone());
+            async move {
+                let results = flush(&pool, &group).await?;
+                let queued = group.iter().zip(&results).any(|(new, result)| {
+                    *result == Enqueued::Stored && new.jobs.iter().any(|job| job.hand_to.is_none())
+                });
+                if queued {
+                    wakes.publish(Wake::JobQueued);
+                    notifier.wake(Wake::JobQueued);
+                }
+                Ok(results.into_iter().map(Ok).collect())
             }
-            Ok(results.into_iter().map(Ok).collect())
-        }
-    })
+        },
+    )
 }
 
 async fn flush(pool: &Pool, group: &[NewRun]) -> Result<Vec<Enqueued>> {

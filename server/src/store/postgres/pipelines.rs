@@ -54,9 +54,15 @@ impl PipelineStore for PostgresStore {
         let mut client = self.client().await?;
         let transaction = client.transaction().await.map_err(sql_error)?;
         // First the pipeline: from then on no new run of it can be stored.
-        let mut gone = 0;
+        let mut known = None;
         for sql in [
             "DELETE FROM pipelines WHERE id = $1",
+            "SELECT id FROM runs WHERE pipeline_id = $1 ORDER BY id FOR UPDATE",
+            "DELETE FROM lost_attempts l USING jobs j, runs r
+             WHERE l.job_id = j.id AND j.run_id = r.id AND r.pipeline_id = $1",
+            "DELETE FROM run_events e USING runs r WHERE e.run_id = r.id AND r.pipeline_id = $1",
+            "DELETE FROM replies p USING runs r WHERE p.run_id = r.id AND r.pipeline_id = $1",
+            "DELETE FROM jobs j USING runs r WHERE j.run_id = r.id AND r.pipeline_id = $1",
             "DELETE FROM runs WHERE pipeline_id = $1",
             "DELETE FROM receipts WHERE pipeline_id = $1",
         ] {
@@ -64,10 +70,10 @@ impl PipelineStore for PostgresStore {
                 .execute(sql, &[&id.0])
                 .await
                 .map_err(sql_error)?;
-            gone += if gone == 0 { rows } else { 0 };
+            known.get_or_insert(rows > 0);
         }
         transaction.commit().await.map_err(sql_error)?;
-        Ok(gone > 0)
+        Ok(known == Some(true))
     }
 
     async fn set_paused(&self, id: PipelineId, paused: bool) -> Result<Option<Pipeline>> {
