@@ -18,6 +18,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use time::OffsetDateTime;
 use tokio::task::JoinHandle;
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 use write::Writes;
 
@@ -165,25 +166,26 @@ async fn attempt(client: &mut Object, group: &[Item]) -> Failable<(Vec<Applied>,
     Ok((results, told))
 }
 
+/// The jobs of some runs, locked.
+const JOBS_TO_CHANGE: &str = "SELECT * FROM jobs WHERE run_id = ANY ($1) ORDER BY id FOR UPDATE";
+
 /// Begins a transaction, locks and loads: one round trip, as the statements are pipelined.
 async fn load(
     client: &Object,
     ids: &[Uuid],
 ) -> Failable<(BTreeMap<RunId, Aggregate>, OffsetDateTime)> {
-    let runs_sql = format!(
+    let sql = format!(
         "SELECT {RUN_TO_CHANGE}, clock_timestamp() AS now FROM runs WHERE id = ANY ($1) ORDER BY id FOR UPDATE"
     );
-    let jobs_sql = "SELECT * FROM jobs WHERE run_id = ANY ($1) ORDER BY id FOR UPDATE";
-    let (runs_statement, jobs_statement) = try_join!(
-        client.prepare_cached(&runs_sql),
-        client.prepare_cached(jobs_sql)
+    let (runs, jobs) = try_join!(
+        client.prepare_cached(&sql),
+        client.prepare_cached(JOBS_TO_CHANGE)
     )?;
-    let (params_runs, params_jobs): ([&(dyn tokio_postgres::types::ToSql + Sync); 1], [_; 1]) =
-        ([&ids], [&ids as &(dyn tokio_postgres::types::ToSql + Sync)]);
+    let params: [&(dyn ToSql + Sync); 1] = [&ids];
     let ((), run_rows, job_rows) = try_join!(
         client.batch_execute("BEGIN"),
-        client.query(&runs_statement, &params_runs),
-        client.query(&jobs_statement, &params_jobs),
+        client.query(&runs, &params),
+        client.query(&jobs, &params),
     )?;
     let mut now = OffsetDateTime::UNIX_EPOCH;
     let mut runs = BTreeMap::new();

@@ -28,7 +28,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::error::SqlState;
 
 /// Flushers of changes; all changes of one run go through the same one.
-const LEDGERS: usize = 2;
+const LEDGERS: usize = 1;
 /// Tries of a transaction that lost a deadlock or a serialization conflict.
 const MAX_TRIES: usize = 5;
 
