@@ -163,7 +163,14 @@ const LOCAL_TOKEN_NAME: &str = "in-process agent";
 
 async fn open_store(storage: &StorageUrl) -> Result<Arc<dyn Store>, StartError> {
     let opened: Result<Arc<dyn Store>, StoreError> = match storage {
-        StorageUrl::Sqlite(path) => SqliteStore::open(path).await.map(|store| store as _),
+        StorageUrl::Sqlite(path) => {
+            // Opening reads and may migrate: no work for the threads that serve.
+            let path = path.clone();
+            match tokio::task::spawn_blocking(move || SqliteStore::open(&path)).await {
+                Ok(opened) => opened.map(|store| store as _),
+                Err(panic) => Err(StoreError::Internal(panic.into())),
+            }
+        }
         StorageUrl::Postgres(url) => PostgresStore::connect(url, Default::default())
             .await
             .map(|store| store as _),

@@ -1,556 +1,348 @@
-//! Jobs in agents' hands: claims, fencing, leases, replies, logs.
+//! Rules of reports: order, fencing, one reply, and an end that stays.
 
-use super::harness::*;
-use bytes::Bytes;
-use pocketci_proto::api::{Driver, RunStatus};
-use pocketci_server::model::pipeline::Labels;
-use pocketci_server::model::run::{
-    EventBody, JobState, LogPiece, LogStream, Outcome, ReplyBy, RunState,
-};
-use pocketci_server::model::transition::{Applied, Change, Holder};
-use pocketci_server::model::{AgentId, JobId, SessionId};
-use pocketci_server::store::{ClaimRequest, HandOff, NewJob, NewRun};
-use std::collections::HashSet;
-use std::time::Duration;
+use crate::story::*;
+use pocketci_proto::api::{RunEventKind, RunStatus};
+use pocketci_server::model::run::{JobState, Outcome, ReplyBy, RunState, TriggerKind};
+use pocketci_server::model::transition::{Applied, Change, Holder, Report};
+use pocketci_server::model::{JobId, RunId, SessionId};
 
-const SHORT: Duration = Duration::from_millis(1);
-
-pub async fn a_job_lives_from_claim_to_finish_with_events_in_order(db: Db) {
-    let held = running(&db).await;
-    held.report(&db, 2, respond(200)).await;
-    assert_eq!(
-        held.report(&db, 3, finished(Outcome::Failed, "why", 0))
-            .await,
-        Applied::Done
-    );
-    let view = db.run(held.run_id).await.unwrap().unwrap();
-    assert_eq!(
-        (view.run.state, view.jobs[0].0.state),
-        (RunState::Finished, JobState::Finished)
-    );
-    let end = view.run.end.unwrap();
-    assert_eq!(
-        (end.outcome, end.reason.as_str(), end.message.as_str()),
-        (Outcome::Failed, "why", "m")
-    );
-    assert_eq!(end.outcome.status(), RunStatus::Failed);
-    assert!(view.run.started_at.is_some() && view.run.finished_at >= view.run.started_at);
-    assert_eq!(
-        events(&db, held.run_id).await,
-        ["started", "replied", "job_finished", "run_finished"]
-    );
-    let later = db.events(held.run_id, 2, 1).await.unwrap().unwrap();
-    assert_eq!(later[0].seq, 3);
-}
-
-pub async fn a_handed_out_job_is_assigned_at_once(db: Db) {
-    let pipeline = pipeline(&db, "p").await;
-    let mut run = new_run(&pipeline);
-    let (agent_id, session_id) = (AgentId::new(), SessionId::new());
-    run.jobs[0].hand_to = Some(HandOff {
-        agent_id,
-        session_id,
-        accept_within: LEASE,
-    });
-    db.enqueue(NewRun {
-        max_queue: 0,
-        ..run.clone()
-    })
-    .await
-    .unwrap();
-    assert!(
-        db.claim(claim_request(AgentId::new()))
-            .await
-            .unwrap()
-            .is_empty()
-    );
-    let held = Held {
-        run_id: run.id,
-        job_id: run.jobs[0].id,
-        agent_id,
-        holder: Holder {
-            attempt: 1,
-            session_id,
-        },
-    };
-    assert_eq!(held.report(&db, 1, accepted()).await, Applied::Done);
-}
-
-pub async fn claims_respect_labels_drivers_and_age(db: Db) {
-    let pipeline = pipeline(&db, "p").await;
-    let label = |key: &str, value: &str| Labels::from([(key.to_owned(), value.to_owned())]);
-    let wants = [
-        (Labels::new(), None),
-        (label("gpu", "a\"b"), None),
-        (Labels::new(), Some(Driver::Docker)),
-        (label("gpu", "no"), None),
-        (Labels::new(), None),
-    ];
-    let mut jobs: Vec<JobId> = Vec::new();
-    for (labels, driver) in wants {
-        let mut run = new_run(&pipeline);
-        run.jobs = vec![NewJob {
-            labels,
-            driver,
-            ..run.jobs[0].clone()
-        }];
-        jobs.push(run.jobs[0].id);
-        db.enqueue(run).await.unwrap();
-    }
-    let request = ClaimRequest {
-        labels: Labels::from([
-            ("gpu".to_owned(), "a\"b".to_owned()),
-            ("x".to_owned(), "y".to_owned()),
-        ]),
-        drivers: vec![Driver::Native],
-        max: 2,
-        ..claim_request(AgentId::new())
-    };
-    let ids = async |request: ClaimRequest| -> Vec<JobId> {
-        let claimed = db.claim(request).await.unwrap();
-        claimed.into_iter().map(|claimed| claimed.job.id).collect()
-    };
-    assert_eq!(
-        ids(request.clone()).await,
-        [jobs[0], jobs[1]],
-        "oldest first, at most two"
-    );
-    assert_eq!(ids(request.clone()).await, [jobs[4]]);
-    assert_eq!(
-        ids(ClaimRequest {
-            drivers: vec![Driver::Docker],
-            ..request
-        })
-        .await,
-        [jobs[2]]
-    );
-    assert_eq!(db.queued_jobs().await.unwrap(), 1);
-}
-
-pub async fn two_claimers_never_get_the_same_job(db: Db) {
-    let pipeline = pipeline(&db, "p").await;
-    for _ in 0..60 {
-        db.enqueue(new_run(&pipeline)).await.unwrap();
-    }
-    let claims = (0..20).map(|_| async {
-        let mut mine = Vec::new();
-        for _ in 0..10 {
-            let request = ClaimRequest {
-                max: 3,
-                ..claim_request(AgentId::new())
-            };
-            mine.extend(
-                db.claim(request)
-                    .await
-                    .unwrap()
-                    .into_iter()
-                    .map(|claimed| claimed.job.id),
-            );
-        }
-        mine
-    });
-    let all: Vec<JobId> = futures_util::future::join_all(claims).await.concat();
-    let distinct: HashSet<JobId> = all.iter().copied().collect();
-    assert_eq!((all.len(), distinct.len()), (60, 60));
-}
-
-pub async fn only_the_first_answer_counts(db: Db) {
-    let held = running(&db).await;
-    held.report(&db, 2, respond(200)).await;
-    held.report(&db, 3, respond(500)).await;
-    let replies = db.replies(&[held.run_id]).await.unwrap();
-    assert_eq!(
-        (replies.len(), replies[0].1.status, replies[0].1.by),
-        (1, 200, ReplyBy::Pipeline)
-    );
-    assert_eq!(replies[0].1.body.as_ref(), b"\x00\xffok");
-    assert_eq!(
-        replies[0].1.headers,
-        [("x-a".into(), "é".to_owned()), ("x-a".into(), "2".into())]
-    );
-    assert_eq!(
-        events(&db, held.run_id).await,
-        ["started", "replied", "reply_ignored"]
-    );
-    assert_eq!(
-        held.change(&db, Change::CloseReply).await,
-        Applied::Duplicate
-    );
-}
-
-pub async fn a_late_answer_is_refused_and_the_202_stands(db: Db) {
-    let held = running(&db).await;
-    assert_eq!(held.change(&db, Change::CloseReply).await, Applied::Done);
-    held.report(&db, 2, respond(200)).await;
-    let replies = db.replies(&[held.run_id]).await.unwrap();
-    assert_eq!(
-        (replies[0].1.status, replies[0].1.by),
-        (202, ReplyBy::Server)
-    );
-    let body: serde_json::Value = serde_json::from_slice(&replies[0].1.body).unwrap();
-    assert_eq!(
-        body,
-        serde_json::json!({ "run_id": held.run_id.to_string() })
-    );
-}
-
-pub async fn a_run_that_ends_silently_is_answered_202(db: Db) {
-    let held = running(&db).await;
-    held.report(&db, 2, finished(Outcome::Failed, "", 0)).await;
-    let view = db.run(held.run_id).await.unwrap().unwrap();
-    assert!(view.run.replied);
-    assert_eq!(view.reply.unwrap().status, 202);
-}
-
-pub async fn repeated_reports_change_nothing_and_gaps_are_told(db: Db) {
-    let held = running(&db).await;
-    assert_eq!(held.report(&db, 1, accepted()).await, Applied::Duplicate);
-    assert_eq!(held.report(&db, 3, respond(200)).await, Applied::Gap);
-    assert_eq!(
-        held.report(&db, 2, finished(Outcome::Succeeded, "", 0))
-            .await,
-        Applied::Done
-    );
-    assert_eq!(
-        held.report(&db, 2, finished(Outcome::Succeeded, "", 0))
-            .await,
-        Applied::Duplicate
-    );
-    assert_eq!(held.report(&db, 3, respond(200)).await, Applied::Stale);
-    assert_eq!(
-        events(&db, held.run_id).await,
-        ["started", "job_finished", "run_finished"]
-    );
-}
-
-pub async fn a_stale_attempt_changes_nothing(db: Db) {
-    let held = running(&db).await;
-    let before = events(&db, held.run_id).await;
-    let strangers = [
-        Holder {
-            attempt: held.holder.attempt + 1,
-            ..held.holder
-        },
-        Holder {
-            attempt: 0,
-            ..held.holder
-        },
-        Holder {
-            session_id: SessionId::new(),
-            ..held.holder
-        },
-    ];
-    for holder in strangers {
-        let stranger = Held { holder, ..held };
-        for report in [
-            accepted(),
-            respond(200),
-            finished(Outcome::Succeeded, "", 0),
-        ] {
-            assert_eq!(stranger.report(&db, 2, report).await, Applied::Stale);
-        }
-        let logs = Change::Logs {
-            job_id: held.job_id,
-            holder,
-            pieces: vec![(1, piece(0, b"x"))],
-        };
-        assert_eq!(stranger.change(&db, logs).await, Applied::Stale);
-        let release = Change::Release {
-            job_id: held.job_id,
-            holder,
-        };
-        assert_eq!(stranger.change(&db, release).await, Applied::Stale);
-    }
-    assert_eq!(events(&db, held.run_id).await, before);
-    assert!(db.replies(&[held.run_id]).await.unwrap().is_empty());
-}
-
-fn piece(offset: i64, bytes: &[u8]) -> LogPiece {
-    LogPiece {
+fn step() -> Report {
+    Report::Step(RunEventKind::StepStarted {
         step: 1,
-        stream: LogStream::Stderr,
-        offset,
-        bytes: Bytes::copy_from_slice(bytes),
-    }
+        name: "compile".into(),
+        kind: "run".into(),
+        image: "alpine".into(),
+    })
 }
 
-pub async fn logs_are_stored_once_in_order_byte_for_byte(db: Db) {
-    let held = running(&db).await;
-    let all: Vec<u8> = (0..=255).cycle().take(1000).collect();
-    let pieces: Vec<(i64, LogPiece)> = (1..)
-        .zip(all.chunks(100))
-        .map(|(seq, bytes)| (seq, piece((seq - 1) * 100, bytes)))
-        .collect();
-    let logs = |range: std::ops::Range<usize>| Change::Logs {
-        job_id: held.job_id,
-        holder: held.holder,
-        pieces: pieces[range].to_vec(),
-    };
-    assert_eq!(held.change(&db, logs(0..4)).await, Applied::Done);
-    assert_eq!(held.change(&db, logs(0..4)).await, Applied::Duplicate);
-    assert_eq!(held.change(&db, logs(6..8)).await, Applied::Gap);
-    assert_eq!(held.change(&db, logs(2..10)).await, Applied::Done);
-    let stored: Vec<u8> = db
-        .events(held.run_id, 0, 100)
-        .await
-        .unwrap()
-        .unwrap()
-        .into_iter()
-        .filter_map(|event| match event.body {
-            EventBody::Log(piece) => Some(piece.bytes.to_vec()),
-            EventBody::Fact(_) => None,
-        })
-        .flatten()
-        .collect();
-    assert_eq!(stored, all);
-}
-
-pub async fn finished_waits_for_its_last_log_chunk(db: Db) {
-    let held = running(&db).await;
+pub async fn a_run_from_accept_to_finish(store: Shared) {
+    let build = pipeline(&store, "build").await;
+    let ann = peer(&store, "ann").await;
+    enqueue(&store, webhook(&build)).await;
+    let claimed = ann.claim(&store, 1).await.remove(0);
+    let mut attempt = Attempt::of(&store, &ann, &claimed);
+    attempt.accept(LONG).await;
+    let found = view(&store, attempt.run).await;
+    assert_eq!(found.run.state, RunState::Running);
+    assert!(found.run.started_at.is_some());
+    assert_eq!(found.jobs[0].0.state, JobState::Running);
     assert_eq!(
-        held.report(&db, 2, finished(Outcome::Succeeded, "", 1))
-            .await,
-        Applied::Gap
-    );
-    let logs = Change::Logs {
-        job_id: held.job_id,
-        holder: held.holder,
-        pieces: vec![(1, piece(0, b"x"))],
-    };
-    held.change(&db, logs).await;
-    assert_eq!(
-        held.report(&db, 2, finished(Outcome::Succeeded, "", 1))
-            .await,
+        attempt.report(Report::Respond(reply(201))).await,
         Applied::Done
     );
-}
+    assert_eq!(attempt.report(step()).await, Applied::Done);
+    attempt.finish(Outcome::Succeeded).await;
 
-pub async fn an_unaccepted_job_goes_back_without_penalty(db: Db) {
-    queued(&db).await;
-    for _ in 0..5 {
-        let request = ClaimRequest {
-            accept_within: SHORT,
-            ..claim_request(AgentId::new())
-        };
-        let job = db.claim(request).await.unwrap().remove(0).job;
-        until_expired(&db).await;
-        let change = Change::Expire { job_id: job.id };
-        assert_eq!(db.submit(job.run_id, change).await.unwrap(), Applied::Done);
-    }
-    let held = claim(&db).await;
-    assert_eq!(held.holder.attempt, 6);
-    let release = Change::Release {
-        job_id: held.job_id,
-        holder: held.holder,
-    };
-    assert_eq!(held.change(&db, release).await, Applied::Done);
+    let found = view(&store, attempt.run).await;
+    assert_eq!(found.run.state, RunState::Finished);
+    assert_eq!(found.run.end.clone().unwrap().outcome, Outcome::Succeeded);
+    assert_eq!(found.run.end.unwrap().message, "the end");
+    assert!(found.run.finished_at.is_some() && found.run.replied);
+    assert!(found.reply == Some(reply(201)), "the reply byte by byte");
+    let (job, agent) = &found.jobs[0];
+    assert_eq!((job.state, job.report_seq), (JobState::Finished, 4));
+    assert!(job.lease.is_none() && job.finished_at.is_some());
+    assert_eq!(agent.as_deref(), Some("ann"));
     assert_eq!(
-        db.run(held.run_id).await.unwrap().unwrap().jobs[0].0.lost,
-        0
-    );
-}
-
-async fn lose(db: &Db) -> Held {
-    let held = claim(db).await;
-    held.report(db, 1, accepted_for(SHORT)).await;
-    until_expired(db).await;
-    assert_eq!(held.expire(db).await, Applied::Done);
-    assert_eq!(held.expire(db).await, Applied::Stale);
-    held
-}
-
-pub async fn a_lost_agent_costs_an_attempt_and_the_third_ends_the_job(db: Db) {
-    queued(&db).await;
-    let first = lose(&db).await;
-    let second = lose(&db).await;
-    assert_eq!(second.holder.attempt, 2);
-    assert_eq!(
-        first.report(&db, 2, respond(200)).await,
-        Applied::Stale,
-        "back from the dead"
-    );
-    let third = lose(&db).await;
-    let view = db.run(third.run_id).await.unwrap().unwrap();
-    let end = view.run.end.unwrap();
-    assert_eq!(
-        (end.outcome, end.reason.as_str(), view.jobs[0].0.lost),
-        (Outcome::Errored, "agent_lost", 3)
-    );
-    let told = events(&db, third.run_id).await;
-    assert_eq!(
-        told,
+        event_words(&store, attempt.run).await,
         [
             "started",
-            "requeued",
-            "started",
-            "requeued",
-            "started",
+            "replied",
+            "step_started",
             "job_finished",
             "run_finished"
         ]
     );
+    let stored = events(&store, attempt.run).await;
+    assert_eq!(stored[0].job_id, Some(attempt.job));
+    assert_eq!(stored[0].attempt, Some(1));
+    assert_eq!(stored[4].job_id, None);
 }
 
-pub async fn a_job_prefers_another_agent_after_a_loss(db: Db) {
-    queued(&db).await;
-    let held = lose(&db).await;
-    assert!(
-        db.claim(claim_request(held.agent_id))
-            .await
-            .unwrap()
-            .is_empty()
-    );
-    assert_eq!(
-        db.claim(claim_request(AgentId::new())).await.unwrap().len(),
-        1
-    );
-}
-
-pub async fn a_stopped_agent_hands_its_job_back(db: Db) {
-    let held = running(&db).await;
-    held.report(&db, 2, finished(Outcome::Errored, "agent_stopped", 0))
-        .await;
-    assert_eq!(claim(&db).await.holder.attempt, 2);
-}
-
-pub async fn a_reconnected_agent_keeps_its_attempt(db: Db) {
-    let held = running(&db).await;
-    let adopt = |agent_id, attempt, session_id| Change::Adopt {
-        job_id: held.job_id,
-        attempt,
-        agent_id,
-        session_id,
-        lease: LEASE,
-    };
-    let session_id = SessionId::new();
-    assert_eq!(
-        held.change(&db, adopt(AgentId::new(), 1, session_id)).await,
-        Applied::Stale
-    );
-    assert_eq!(
-        held.change(&db, adopt(held.agent_id, 2, session_id)).await,
-        Applied::Stale
-    );
-    let adopted = Applied::Adopted {
-        report_seq: 1,
-        log_seq: 0,
-        cancel: false,
-    };
-    assert_eq!(
-        held.change(&db, adopt(held.agent_id, 1, session_id)).await,
-        adopted
-    );
-    assert_eq!(
-        held.report(&db, 2, respond(200)).await,
-        Applied::Stale,
-        "the old session"
-    );
-    let moved = Held {
-        holder: Holder {
-            attempt: 1,
-            session_id,
-        },
-        ..held
-    };
-    assert_eq!(moved.report(&db, 2, respond(200)).await, Applied::Done);
-    held.change(&db, Change::Cancel { actor: "me".into() })
-        .await;
-    let adopted = Applied::Adopted {
-        report_seq: 2,
-        log_seq: 0,
-        cancel: true,
-    };
-    assert_eq!(
-        moved
-            .change(&db, adopt(held.agent_id, 1, SessionId::new()))
-            .await,
-        adopted
-    );
-}
-
-pub async fn cancelling_ends_queued_jobs_and_tells_running_ones(db: Db) {
-    let waiting = queued(&db).await;
-    let cancel = || Change::Cancel { actor: "me".into() };
-    assert_eq!(
-        db.submit(waiting.id, cancel()).await.unwrap(),
-        Applied::Done
-    );
-    assert_eq!(
-        db.submit(waiting.id, cancel()).await.unwrap(),
-        Applied::Duplicate
-    );
-    let end = db.run(waiting.id).await.unwrap().unwrap().run.end.unwrap();
-    assert_eq!(
-        (end.outcome, end.reason.as_str()),
-        (Outcome::Aborted, "user")
-    );
-    let held = running(&db).await;
-    held.change(&db, cancel()).await;
-    let told = db.cancelled(held.holder.session_id).await.unwrap();
-    assert_eq!(told, [(held.run_id, held.job_id, 1)]);
-    held.report(&db, 2, finished(Outcome::Aborted, "user", 0))
-        .await;
-    assert!(
-        db.cancelled(held.holder.session_id)
-            .await
-            .unwrap()
-            .is_empty()
-    );
-    let lost = running(&db).await;
-    lost.change(&db, cancel()).await;
-    lost.change(&db, adopt_briefly(&lost)).await;
-    until_expired(&db).await;
-    lost.expire(&db).await;
-    let end = db.run(lost.run_id).await.unwrap().unwrap().run.end.unwrap();
-    assert_eq!(
-        end.outcome,
-        Outcome::Aborted,
-        "a cancelled job is not tried again"
-    );
-}
-
-fn adopt_briefly(held: &Held) -> Change {
-    Change::Adopt {
-        job_id: held.job_id,
-        attempt: held.holder.attempt,
-        agent_id: held.agent_id,
-        session_id: held.holder.session_id,
-        lease: SHORT,
+pub async fn submits_of_a_run_keep_the_order_of_the_calls(store: Shared) {
+    let build = pipeline(&store, "build").await;
+    let ann = peer(&store, "ann").await;
+    for _ in 0..10 {
+        let attempt = assigned(&store, &build, &ann).await;
+        let reports = [
+            accepted(LONG),
+            Report::Respond(reply(200)),
+            step(),
+            finished(Outcome::Succeeded, 0),
+        ];
+        let calls: Vec<_> = (1..)
+            .zip(reports)
+            .map(|(seq, report)| store.submit(attempt.run, attempt.change(seq, report)))
+            .collect();
+        // The answers may be awaited in any order.
+        for call in calls.into_iter().rev() {
+            assert_eq!(call.await.unwrap(), Applied::Done);
+        }
+        assert_eq!(
+            view(&store, attempt.run).await.run.state,
+            RunState::Finished
+        );
     }
 }
 
-pub async fn a_renewal_counts_only_for_the_holder(db: Db) {
-    let held = running(&db).await;
-    held.change(&db, adopt_briefly(&held)).await;
-    until_expired(&db).await;
-    let mine = (held.job_id, 1);
-    let foreign = (JobId::new(), 1);
-    let renew =
-        async |session, held: Vec<(JobId, i32)>| db.renew(session, held, LEASE).await.unwrap();
-    assert!(renew(SessionId::new(), vec![mine]).await.is_empty());
-    assert!(
-        renew(held.holder.session_id, vec![(held.job_id, 2)])
-            .await
-            .is_empty()
-    );
+pub async fn a_second_respond_is_ignored_with_an_event(store: Shared) {
+    let build = pipeline(&store, "build").await;
+    let ann = peer(&store, "ann").await;
+    let mut attempt = running(&store, &build, &ann).await;
+    attempt.report(Report::Respond(reply(200))).await;
     assert_eq!(
-        renew(held.holder.session_id, vec![mine, foreign]).await,
-        [mine]
+        attempt.report(Report::Respond(reply(500))).await,
+        Applied::Done
     );
-    assert!(db.expired(10).await.unwrap().is_empty());
-    assert_eq!(held.expire(&db).await, Applied::Stale, "renewed meanwhile");
+    assert_eq!(view(&store, attempt.run).await.reply.unwrap().status, 200);
+    assert_eq!(
+        event_words(&store, attempt.run).await,
+        ["started", "replied", "reply_ignored"]
+    );
 }
 
-pub async fn the_webhook_is_read_only_by_its_holder(db: Db) {
-    let held = running(&db).await;
-    let read = async |attempt, agent| db.held_receipt(held.job_id, attempt, agent).await.unwrap();
+pub async fn respond_after_close_reply_is_late(store: Shared) {
+    let build = pipeline(&store, "build").await;
+    let ann = peer(&store, "ann").await;
+    let mut attempt = running(&store, &build, &ann).await;
+    assert_eq!(attempt.submit(Change::CloseReply).await, Applied::Done);
+    assert_eq!(attempt.submit(Change::CloseReply).await, Applied::Duplicate);
+    attempt.report(Report::Respond(reply(200))).await;
+    let stored = view(&store, attempt.run).await.reply.unwrap();
+    assert_eq!((stored.by, stored.status), (ReplyBy::Server, 202));
     assert_eq!(
-        read(1, held.agent_id).await.unwrap().body.as_ref(),
-        b"\x00\xffbody"
+        event_words(&store, attempt.run).await,
+        ["started", "reply_ignored"]
     );
-    assert!(read(2, held.agent_id).await.is_none());
-    assert!(read(1, AgentId::new()).await.is_none());
-    held.report(&db, 2, finished(Outcome::Succeeded, "", 0))
-        .await;
-    assert!(read(1, held.agent_id).await.is_none());
+}
+
+pub async fn close_reply_after_respond_is_a_duplicate(store: Shared) {
+    let build = pipeline(&store, "build").await;
+    let ann = peer(&store, "ann").await;
+    let mut attempt = running(&store, &build, &ann).await;
+    attempt.report(Report::Respond(reply(418))).await;
+    assert_eq!(attempt.submit(Change::CloseReply).await, Applied::Duplicate);
+    assert_eq!(view(&store, attempt.run).await.reply.unwrap().status, 418);
+}
+
+pub async fn finish_without_respond_stores_the_servers_reply(store: Shared) {
+    let build = pipeline(&store, "build").await;
+    let ann = peer(&store, "ann").await;
+    let mut attempt = running(&store, &build, &ann).await;
+    attempt.finish(Outcome::Failed).await;
+    let stored = view(&store, attempt.run).await.reply.unwrap();
+    assert_eq!((stored.by, stored.status), (ReplyBy::Server, 202));
+    assert_eq!(
+        stored.body,
+        format!("{{\"run_id\":\"{}\"}}", attempt.run).into_bytes()
+    );
+}
+
+pub async fn a_manual_run_has_no_reply(store: Shared) {
+    let build = pipeline(&store, "build").await;
+    let ann = peer(&store, "ann").await;
+    let mut manual = webhook(&build);
+    manual.trigger.kind = TriggerKind::Manual;
+    manual.receipt = None;
+    manual.wants_reply = false;
+    enqueue(&store, manual).await;
+    let claimed = ann.claim(&store, 1).await.remove(0);
+    assert!(claimed.receipt.is_none());
+    let mut attempt = Attempt::of(&store, &ann, &claimed);
+    attempt.accept(LONG).await;
+    assert_eq!(
+        attempt.report(Report::Respond(reply(200))).await,
+        Applied::Done
+    );
+    attempt.finish(Outcome::Succeeded).await;
+    assert!(view(&store, attempt.run).await.reply.is_none());
+    assert_eq!(
+        event_words(&store, attempt.run).await,
+        ["started", "job_finished", "run_finished"]
+    );
+}
+
+pub async fn a_repeated_report_is_a_duplicate(store: Shared) {
+    let build = pipeline(&store, "build").await;
+    let ann = peer(&store, "ann").await;
+    let mut attempt = running(&store, &build, &ann).await;
+    attempt.report(Report::Respond(reply(200))).await;
+    let before = picture(&store, attempt.run).await;
+    for seq in [1, 2] {
+        let again = attempt.change(seq, Report::Respond(reply(500)));
+        assert_eq!(attempt.submit(again).await, Applied::Duplicate);
+    }
+    assert_eq!(picture(&store, attempt.run).await, before);
+    attempt.finish(Outcome::Succeeded).await;
+    let before = picture(&store, attempt.run).await;
+    let again = attempt.change(3, finished(Outcome::Succeeded, 0));
+    assert_eq!(attempt.submit(again).await, Applied::Duplicate);
+    assert_eq!(picture(&store, attempt.run).await, before);
+}
+
+pub async fn a_report_after_a_hole_is_a_gap(store: Shared) {
+    let build = pipeline(&store, "build").await;
+    let ann = peer(&store, "ann").await;
+    let attempt = running(&store, &build, &ann).await;
+    let before = picture(&store, attempt.run).await;
+    let ahead = attempt.change(3, Report::Respond(reply(200)));
+    assert_eq!(attempt.submit(ahead).await, Applied::Gap);
+    assert_eq!(picture(&store, attempt.run).await, before);
+}
+
+/// Every message that an attempt can send, each with the number that would be next.
+fn every_message(attempt: &Attempt, holder: Holder, seq: i32) -> Vec<Change> {
+    let mut liar = attempt.clone();
+    liar.holder = holder;
+    let rejected = Report::Rejected {
+        reason: "full".into(),
+    };
+    let reports = [
+        accepted(LONG),
+        rejected,
+        Report::Respond(reply(200)),
+        step(),
+        finished(Outcome::Succeeded, 0),
+    ];
+    let mut messages: Vec<_> = reports
+        .into_iter()
+        .map(|report| liar.change(seq, report))
+        .collect();
+    messages.push(Change::Logs {
+        job_id: attempt.job,
+        holder,
+        pieces: vec![(1, piece(b"lie"))],
+    });
+    messages.push(Change::Release {
+        job_id: attempt.job,
+        holder,
+    });
+    messages
+}
+
+async fn all_stale(attempt: &Attempt, messages: Vec<Change>) {
+    let before = picture(&attempt.store, attempt.run).await;
+    for message in messages {
+        assert_eq!(attempt.submit(message).await, Applied::Stale);
+    }
+    assert_eq!(picture(&attempt.store, attempt.run).await, before);
+}
+
+pub async fn a_stale_attempt_or_session_changes_nothing(store: Shared) {
+    let build = pipeline(&store, "build").await;
+    let ann = peer(&store, "ann").await;
+    let attempt = running(&store, &build, &ann).await;
+    let held = attempt.holder;
+    let liars = [
+        Holder { attempt: 0, ..held },
+        Holder { attempt: 2, ..held },
+        Holder {
+            session_id: SessionId::new(),
+            ..held
+        },
+    ];
+    for liar in liars {
+        all_stale(&attempt, every_message(&attempt, liar, 2)).await;
+    }
+    let mut other_job = attempt.clone();
+    other_job.job = JobId::new();
+    all_stale(&attempt, every_message(&other_job, held, 2)).await;
+}
+
+pub async fn nothing_of_attempt_one_counts_after_attempt_two(store: Shared) {
+    let build = pipeline(&store, "build").await;
+    let ann = peer(&store, "ann").await;
+    let bob = peer(&store, "bob").await;
+    let mut first = assigned(&store, &build, &ann).await;
+    first.accept(std::time::Duration::ZERO).await;
+    first.expire().await;
+    all_stale(&first, every_message(&first, first.holder, 2)).await;
+    let claimed = bob.claim(&store, 1).await.remove(0);
+    let mut second = Attempt::of(&store, &bob, &claimed);
+    assert_eq!((second.job, second.holder.attempt), (first.job, 2));
+    for seq in [1, 2] {
+        all_stale(&first, every_message(&first, first.holder, seq)).await;
+    }
+    second.accept(LONG).await;
+    all_stale(&first, every_message(&first, first.holder, 2)).await;
+    second.finish(Outcome::Succeeded).await;
+    all_stale(&first, every_message(&first, first.holder, 2)).await;
+}
+
+pub async fn a_finished_run_never_changes(store: Shared) {
+    let build = pipeline(&store, "build").await;
+    let ann = peer(&store, "ann").await;
+    let mut attempt = running(&store, &build, &ann).await;
+    attempt.finish(Outcome::Succeeded).await;
+    let before = picture(&store, attempt.run).await;
+    let mut messages = every_message(&attempt, attempt.holder, 3);
+    messages.push(Change::Expire {
+        job_id: attempt.job,
+    });
+    messages.push(Change::Cancel {
+        actor: "eve".into(),
+    });
+    messages.push(Change::CloseReply);
+    for message in messages {
+        assert_ne!(attempt.submit(message).await, Applied::Done);
+    }
+    assert_eq!(picture(&store, attempt.run).await, before);
+    assert!(ann.claim(&store, 1).await.is_empty());
+}
+
+pub async fn a_change_to_an_unknown_run_is_stale(store: Shared) {
+    let changes = [
+        Change::CloseReply,
+        Change::Cancel {
+            actor: "eve".into(),
+        },
+        Change::Expire {
+            job_id: JobId::new(),
+        },
+    ];
+    for change in changes {
+        let applied = store.submit(RunId::new(), change).await.unwrap();
+        assert_eq!(applied, Applied::Stale);
+    }
+}
+
+pub async fn a_rejected_job_is_queued_again_without_penalty(store: Shared) {
+    let build = pipeline(&store, "build").await;
+    let ann = peer(&store, "ann").await;
+    let mut attempt = assigned(&store, &build, &ann).await;
+    let rejected = Report::Rejected {
+        reason: "full".into(),
+    };
+    assert_eq!(attempt.report(rejected).await, Applied::Done);
+    let job = view(&store, attempt.run).await.jobs.remove(0).0;
+    assert_eq!(
+        (job.state, job.lost, job.report_seq),
+        (JobState::Queued, 0, 0)
+    );
+    assert_eq!(event_words(&store, attempt.run).await, ["requeued"]);
+    let claimed = ann.claim(&store, 1).await.remove(0);
+    assert_eq!(
+        claimed.job.attempt, 2,
+        "no loss, no waiting for another agent"
+    );
+}
+
+pub async fn a_run_is_over_with_its_last_job(store: Shared) {
+    let build = pipeline(&store, "build").await;
+    let ann = peer(&store, "ann").await;
+    let mut new = webhook(&build);
+    new.jobs = ["one", "two"].map(job).to_vec();
+    let id = enqueue(&store, new).await;
+    let claimed = ann.claim(&store, 2).await;
+    let mut attempts = claimed
+        .iter()
+        .map(|claimed| Attempt::of(&store, &ann, claimed));
+    let (mut one, mut two) = (attempts.next().unwrap(), attempts.next().unwrap());
+    one.accept(LONG).await;
+    two.accept(LONG).await;
+    one.finish(Outcome::Failed).await;
+    assert_eq!(view(&store, id).await.run.state, RunState::Running);
+    two.finish(Outcome::Succeeded).await;
+    let end = view(&store, id).await.run.end.unwrap();
+    assert_eq!(end.outcome.status(), RunStatus::Failed);
 }

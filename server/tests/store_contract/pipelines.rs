@@ -1,120 +1,179 @@
-//! Pipelines and their revisions.
+//! Rules of pipelines: what a put changes, what a delete removes.
 
-use super::harness::*;
+use crate::story::*;
 use pocketci_proto::api::Driver;
-use pocketci_server::model::pipeline::{Labels, PutPipeline, WebhookSecret};
-use pocketci_server::store::Enqueued;
+use pocketci_server::model::pipeline::{Pipeline, WebhookSecret};
+use pocketci_server::model::run::Outcome;
+use pocketci_server::model::transition::{Applied, Report};
+use pocketci_server::store::RunFilter;
 
-pub async fn a_put_creates_then_updates_and_says_what_changed(db: Db) {
-    let first = db.put_pipeline(put("p", "one")).await.unwrap();
-    assert!(first.created && first.changed == ["content"]);
-    let same = db.put_pipeline(put("p", "one")).await.unwrap();
-    assert!(!same.created && same.changed.is_empty());
-    assert_eq!(
-        (same.pipeline.version, same.pipeline.revision),
-        (first.pipeline.version, 1)
-    );
-    let second = db
-        .put_pipeline(PutPipeline {
-            driver: Some(Some(Driver::Native)),
-            labels: Some(Labels::from([("gpu".into(), "yes".into())])),
-            ..put("p", "two")
-        })
-        .await
-        .unwrap();
-    assert_eq!(second.changed, ["content", "driver", "labels"]);
-    assert_eq!(
-        (second.pipeline.id, second.pipeline.revision),
-        (first.pipeline.id, 2)
-    );
-    assert!(second.pipeline.version > first.pipeline.version);
-    let stored = db.pipeline(first.pipeline.id).await.unwrap().unwrap();
-    assert_eq!(stored.driver, Some(Driver::Native));
-    assert_eq!(stored.labels["gpu"], "yes");
-    assert_eq!(
-        db.revision(stored.revision_id)
-            .await
-            .unwrap()
-            .unwrap()
-            .source,
-        "two"
-    );
-    let old = db
-        .revision(first.pipeline.revision_id)
-        .await
-        .unwrap()
-        .unwrap();
-    assert_eq!((old.source.as_str(), old.number), ("one", 1));
-    assert_eq!(
-        db.pipeline_by_name("p").await.unwrap().unwrap().id,
-        stored.id
-    );
-    assert!(db.pipeline_by_name("q").await.unwrap().is_none());
+fn secrets(words: &[&str]) -> Vec<WebhookSecret> {
+    words
+        .iter()
+        .map(|word| WebhookSecret::new(word.as_bytes()).unwrap())
+        .collect()
 }
 
-pub async fn secrets_are_kept_replaced_and_removed(db: Db) {
-    let secret = |text: &str| WebhookSecret::new(text).unwrap();
-    let with = |secrets: Option<Vec<WebhookSecret>>| PutPipeline {
-        webhook_secrets: secrets,
-        ..put("p", "1")
-    };
-    let two = vec![secret("new"), secret("old")];
-    db.put_pipeline(with(Some(two.clone()))).await.unwrap();
-    db.put_pipeline(with(None)).await.unwrap();
-    let stored = db.pipeline_by_name("p").await.unwrap().unwrap();
-    assert!(stored.webhook_secrets == two, "kept, in order");
-    assert!(!format!("{stored:?}").contains("old"), "never shown");
-    let removed = db.put_pipeline(with(Some(vec![]))).await.unwrap();
-    assert_eq!(removed.changed, ["webhook_secrets"]);
-    assert!(
-        db.pipeline_by_name("p")
-            .await
-            .unwrap()
-            .unwrap()
-            .webhook_secrets
-            .is_empty()
+pub async fn put_creates_version_and_revision_one(store: Shared) {
+    let mut wanted = put("build");
+    wanted.driver = Some(Some(Driver::Docker));
+    wanted.labels = Some(labels(&[("os", "linux")]));
+    wanted.webhook_secrets = Some(secrets(&["s"]));
+    let outcome = store.put_pipeline(wanted.clone()).await.unwrap();
+    assert!(outcome.created);
+    assert_eq!(
+        outcome.changed,
+        ["content", "driver", "labels", "webhook_secrets"]
     );
+    let stored = store.pipeline(outcome.pipeline.id).await.unwrap().unwrap();
+    assert_eq!(format!("{stored:?}"), format!("{:?}", outcome.pipeline));
+    assert_eq!((stored.revision, stored.paused), (1, false));
+    assert_eq!(stored.driver, Some(Driver::Docker));
+    let revision = store.revision(stored.revision_id).await.unwrap().unwrap();
+    assert_eq!(revision.pipeline_id, stored.id);
+    assert_eq!(revision.number, 1);
+    assert_eq!(revision.source, wanted.source);
+    assert_eq!(revision.javascript, wanted.javascript);
+    assert_eq!(revision.source_map, wanted.source_map);
+    assert_eq!(revision.file_name, "pipeline.ts");
+    let plain = store.put_pipeline(put("plain")).await.unwrap();
+    assert_eq!(plain.changed, ["content"]);
+    assert!(store.pipeline_by_name("nobody").await.unwrap().is_none());
 }
 
-pub async fn listing_pages_by_name(db: Db) {
-    for name in ["b", "a", "C", "d"] {
-        pipeline(&db, name).await;
+pub async fn put_without_a_difference_changes_nothing(store: Shared) {
+    let mut wanted = put("build");
+    wanted.labels = Some(labels(&[("os", "linux")]));
+    wanted.webhook_secrets = Some(secrets(&["s"]));
+    let first = store.put_pipeline(wanted.clone()).await.unwrap().pipeline;
+    let again = store.put_pipeline(wanted).await.unwrap();
+    assert!(!again.created);
+    assert_eq!(again.changed, [""; 0]);
+    assert_eq!(format!("{:?}", again.pipeline), format!("{first:?}"));
+    let kept = store.put_pipeline(put("build")).await.unwrap();
+    assert_eq!(kept.pipeline.version, first.version);
+    assert_eq!(kept.pipeline.webhook_secrets, secrets(&["s"]));
+}
+
+pub async fn put_of_equal_content_makes_no_new_revision(store: Shared) {
+    let first = pipeline(&store, "build").await;
+    let mut wanted = put("build");
+    wanted.labels = Some(labels(&[("gpu", "yes")]));
+    let second = store.put_pipeline(wanted).await.unwrap();
+    assert_eq!(second.changed, ["labels"]);
+    assert!(second.pipeline.version > first.version);
+    assert_eq!(second.pipeline.revision_id, first.revision_id);
+    assert_eq!(second.pipeline.revision, 1);
+}
+
+pub async fn put_of_new_content_makes_the_next_revision(store: Shared) {
+    let first = pipeline(&store, "build").await;
+    let mut wanted = put("build");
+    wanted.source.push_str(" // two");
+    let second = store.put_pipeline(wanted).await.unwrap();
+    assert_eq!(second.changed, ["content"]);
+    assert_eq!(second.pipeline.id, first.id);
+    assert_eq!(second.pipeline.revision, 2);
+    assert!(second.pipeline.version > first.version);
+    let old = store.revision(first.revision_id).await.unwrap().unwrap();
+    assert_eq!(old.source, put("build").source, "old programs stay");
+    let back = store.put_pipeline(put("build")).await.unwrap();
+    assert_eq!(back.pipeline.revision, 3, "only the newest is compared");
+}
+
+pub async fn put_replaces_keeps_and_removes_secrets(store: Shared) {
+    let mut wanted = put("build");
+    wanted.webhook_secrets = Some(secrets(&["new", "old"]));
+    store.put_pipeline(wanted.clone()).await.unwrap();
+    let kept = store.put_pipeline(put("build")).await.unwrap();
+    assert_eq!(kept.pipeline.webhook_secrets, secrets(&["new", "old"]));
+    wanted.webhook_secrets = Some(secrets(&["newest", "new"]));
+    let replaced = store.put_pipeline(wanted.clone()).await.unwrap();
+    assert_eq!(replaced.changed, ["webhook_secrets"]);
+    assert!(replaced.pipeline.version > kept.pipeline.version);
+    wanted.webhook_secrets = Some(vec![]);
+    store.put_pipeline(wanted).await.unwrap();
+    let stored = store.pipeline_by_name("build").await.unwrap().unwrap();
+    assert_eq!(stored.webhook_secrets, vec![]);
+}
+
+pub async fn put_changes_driver_and_labels(store: Shared) {
+    pipeline(&store, "build").await;
+    let mut wanted = put("build");
+    wanted.driver = Some(Some(Driver::Native));
+    wanted.labels = Some(labels(&[("a", "1"), ("b", "2")]));
+    let outcome = store.put_pipeline(wanted.clone()).await.unwrap();
+    assert_eq!(outcome.changed, ["driver", "labels"]);
+    wanted.driver = Some(None);
+    let outcome = store.put_pipeline(wanted).await.unwrap();
+    assert_eq!(outcome.changed, ["driver"]);
+    let stored = store.pipeline_by_name("build").await.unwrap().unwrap();
+    assert_eq!(stored.driver, None);
+    assert_eq!(stored.labels, labels(&[("a", "1"), ("b", "2")]));
+}
+
+pub async fn concurrent_puts_of_one_name_make_one_pipeline(store: Shared) {
+    let puts = (0..8).map(|_| store.put_pipeline(put("build")));
+    let outcomes = futures_util::future::join_all(puts).await;
+    let outcomes: Vec<_> = outcomes.into_iter().map(Result::unwrap).collect();
+    let created = outcomes.iter().filter(|outcome| outcome.created).count();
+    assert_eq!(created, 1);
+    let id = outcomes[0].pipeline.id;
+    assert!(outcomes.iter().all(|outcome| outcome.pipeline.id == id));
+    assert_eq!(store.pipelines(None, 10).await.unwrap().len(), 1);
+}
+
+pub async fn pausing_is_a_new_version_only_if_it_differs(store: Shared) {
+    let first = pipeline(&store, "build").await;
+    let paused = store.set_paused(first.id, true).await.unwrap().unwrap();
+    assert!(paused.paused && paused.version > first.version);
+    let again = store.set_paused(first.id, true).await.unwrap().unwrap();
+    assert_eq!(again.version, paused.version);
+    let resumed = store.set_paused(first.id, false).await.unwrap().unwrap();
+    assert!(!resumed.paused && resumed.version > paused.version);
+    store.delete_pipeline(first.id).await.unwrap();
+    assert!(store.set_paused(first.id, true).await.unwrap().is_none());
+}
+
+pub async fn pipelines_are_paged_by_name(store: Shared) {
+    for name in ["b", "d", "a", "c"] {
+        pipeline(&store, name).await;
     }
-    let names = |page: Vec<pocketci_server::model::pipeline::Pipeline>| -> Vec<String> {
+    let names = |page: Vec<Pipeline>| -> Vec<String> {
         page.into_iter().map(|pipeline| pipeline.name).collect()
     };
-    assert_eq!(names(db.pipelines(None, 3).await.unwrap()), ["C", "a", "b"]);
-    assert_eq!(names(db.pipelines(Some("b"), 3).await.unwrap()), ["d"]);
+    assert_eq!(
+        names(store.pipelines(None, 3).await.unwrap()),
+        ["a", "b", "c"]
+    );
+    assert_eq!(names(store.pipelines(Some("c"), 3).await.unwrap()), ["d"]);
+    assert_eq!(names(store.pipelines(Some("bb"), 1).await.unwrap()), ["c"]);
 }
 
-pub async fn pausing_makes_a_new_version_once(db: Db) {
-    let before = pipeline(&db, "p").await;
-    let paused = db.set_paused(before.id, true).await.unwrap().unwrap();
-    let again = db.set_paused(before.id, true).await.unwrap().unwrap();
-    assert!(
-        paused.paused && paused.version == before.version + 1 && again.version == paused.version
-    );
-    let unknown = pocketci_server::model::PipelineId::new();
-    assert!(db.set_paused(unknown, true).await.unwrap().is_none());
-}
-
-pub async fn deleting_removes_everything(db: Db) {
-    let held = running(&db).await;
-    held.report(&db, 2, respond(200)).await;
-    let view = db.run(held.run_id).await.unwrap().unwrap();
-    assert!(db.delete_pipeline(view.run.pipeline_id).await.unwrap());
-    assert!(!db.delete_pipeline(view.run.pipeline_id).await.unwrap());
-    assert!(db.run(held.run_id).await.unwrap().is_none());
-    assert!(db.events(held.run_id, 0, 10).await.unwrap().is_none());
-    assert!(db.replies(&[held.run_id]).await.unwrap().is_empty());
-    assert!(
-        db.receipt(view.run.receipt_id.unwrap())
-            .await
-            .unwrap()
-            .is_none()
-    );
-    let late = held.report(&db, 3, respond(200)).await;
-    assert_eq!(late, pocketci_server::model::transition::Applied::Stale);
-    let again = pipeline(&db, "p").await;
-    assert_eq!(db.enqueue(new_run(&again)).await.unwrap(), Enqueued::Stored);
+pub async fn delete_removes_everything_of_the_pipeline(store: Shared) {
+    let gone = pipeline(&store, "build").await;
+    let other = pipeline(&store, "other").await;
+    let ann = peer(&store, "ann").await;
+    let mut attempt = running(&store, &gone, &ann).await;
+    attempt.logs(vec![(1, piece(b"out"))]).await;
+    attempt.report(Report::Respond(reply(200))).await;
+    let receipt_id = view(&store, attempt.run).await.run.receipt_id.unwrap();
+    let kept = enqueue(&store, webhook(&other)).await;
+    assert!(store.delete_pipeline(gone.id).await.unwrap());
+    assert!(!store.delete_pipeline(gone.id).await.unwrap());
+    assert!(store.pipeline(gone.id).await.unwrap().is_none());
+    assert!(store.revision(gone.revision_id).await.unwrap().is_none());
+    assert!(store.run(attempt.run).await.unwrap().is_none());
+    assert!(store.events(attempt.run, 0, 9).await.unwrap().is_none());
+    assert!(store.receipt(receipt_id).await.unwrap().is_none());
+    assert!(store.replies(&[attempt.run]).await.unwrap().is_empty());
+    let late = finished(Outcome::Succeeded, 0);
+    assert_eq!(attempt.report(late).await, Applied::Stale);
+    let filter = RunFilter {
+        limit: 10,
+        ..RunFilter::default()
+    };
+    let left: Vec<_> = store.runs(filter).await.unwrap();
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].run.id, kept);
 }

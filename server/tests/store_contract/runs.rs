@@ -1,227 +1,141 @@
-//! Runs, receipts, hints.
+//! Rules of enqueueing: all or nothing, once, and only what the caller decided on.
 
-use super::harness::*;
-use pocketci_proto::api::RunStatus;
-use pocketci_server::model::RunId;
-use pocketci_server::model::run::{JobState, RunState};
-use pocketci_server::model::transition::Change;
-use pocketci_server::store::wake::Wake;
-use pocketci_server::store::{Enqueued, NewRun, RunFilter};
+use crate::story::*;
+use pocketci_server::model::run::{JobState, RunState, TriggerKind};
+use pocketci_server::store::Enqueued;
 use std::time::Duration;
 
-pub async fn a_run_is_stored_with_receipt_and_jobs_at_once(db: Db) {
-    let new = queued(&db).await;
-    let view = db.run(new.id).await.unwrap().unwrap();
-    assert_eq!(
-        (view.run.state, view.pipeline_name.as_str()),
-        (RunState::Queued, "p")
-    );
-    assert_eq!(view.run.trigger.args, ["a"]);
-    assert_eq!(view.jobs[0].0.state, JobState::Queued);
-    let wanted = new.receipt.unwrap();
-    let stored = db.receipt(wanted.id).await.unwrap().unwrap();
-    assert_eq!(
-        (stored.headers, stored.body, stored.url.clone()),
-        (wanted.headers, wanted.body, wanted.url)
-    );
-    assert_eq!(
-        (stored.body_sha256, stored.received_at, stored.run_id),
-        ([7; 32], wanted.received_at, Some(new.id))
-    );
-    assert_eq!(db.queued_jobs().await.unwrap(), 1);
+pub async fn enqueue_stores_receipt_run_and_jobs_at_once(store: Shared) {
+    let build = pipeline(&store, "build").await;
+    let new = webhook(&build);
+    let receipt = new.receipt.clone().unwrap();
+    let id = enqueue(&store, new.clone()).await;
+    let found = view(&store, id).await;
+    assert_eq!(found.pipeline_name, "build");
+    assert_eq!(found.run.state, RunState::Queued);
+    assert_eq!(found.run.trigger, new.trigger);
+    assert_eq!(found.run.receipt_id, Some(receipt.id));
+    assert_eq!(found.run.revision_id, build.revision_id);
+    assert!(found.run.wants_reply && !found.run.replied);
+    assert_eq!((found.run.event_seq, found.run.started_at), (0, None));
+    assert!(found.reply.is_none());
+    let (job, agent) = &found.jobs[0];
+    assert_eq!((job.id, job.run_id), (new.jobs[0].id, id));
+    assert_eq!((job.state, job.attempt), (JobState::Queued, 0));
+    assert!(job.lease.is_none() && agent.is_none());
+    let stored = store.receipt(receipt.id).await.unwrap().unwrap();
+    assert_eq!(stored.run_id, Some(id));
+    assert_eq!(store.queued_jobs().await.unwrap(), 1);
+
+    let mut manual = webhook(&build);
+    manual.receipt = None;
+    manual.trigger.kind = TriggerKind::Manual;
+    let id = enqueue(&store, manual).await;
+    assert_eq!(view(&store, id).await.run.receipt_id, None);
 }
 
-pub async fn the_same_run_twice_is_stored_once(db: Db) {
-    let new = queued(&db).await;
-    assert_eq!(db.enqueue(new.clone()).await.unwrap(), Enqueued::Stored);
-    assert_eq!(db.run(new.id).await.unwrap().unwrap().jobs.len(), 1);
-    assert_eq!(db.queued_jobs().await.unwrap(), 1);
-}
+pub async fn a_run_id_is_stored_once(store: Shared) {
+    let build = pipeline(&store, "build").await;
+    let new = webhook(&build);
+    enqueue(&store, new.clone()).await;
+    let before = picture(&store, new.id).await;
+    enqueue(&store, new.clone()).await;
+    assert_eq!(picture(&store, new.id).await, before);
+    assert_eq!(store.queued_jobs().await.unwrap(), 1);
 
-pub async fn a_stale_version_or_a_paused_pipeline_stores_nothing(db: Db) {
-    let known = pipeline(&db, "p").await;
-    let changed = db.put_pipeline(put("p", "2")).await.unwrap().pipeline;
-    let stale = new_run(&known);
-    assert_eq!(db.enqueue(stale.clone()).await.unwrap(), Enqueued::Stale);
-    let paused = db.set_paused(changed.id, true).await.unwrap().unwrap();
-    assert_eq!(db.enqueue(new_run(&paused)).await.unwrap(), Enqueued::Stale);
-    assert!(db.run(stale.id).await.unwrap().is_none());
-    assert!(
-        db.receipt(stale.receipt.unwrap().id)
-            .await
-            .unwrap()
-            .is_none()
-    );
-}
-
-pub async fn a_full_queue_stores_nothing(db: Db) {
-    let pipeline = pipeline(&db, "p").await;
-    let limited = || NewRun {
-        max_queue: 2,
-        ..new_run(&pipeline)
-    };
-    let mut results = Vec::new();
-    for _ in 0..3 {
-        results.push(db.enqueue(limited()).await.unwrap());
+    let together = webhook(&build);
+    let both = [together.clone(), together.clone()].map(|run| store.enqueue(run));
+    for result in futures_util::future::join_all(both).await {
+        assert_eq!(result.unwrap(), Enqueued::Stored);
     }
+    assert_eq!(view(&store, together.id).await.jobs.len(), 1);
+    assert_eq!(store.queued_jobs().await.unwrap(), 2);
+}
+
+pub async fn a_stale_version_stores_nothing(store: Shared) {
+    let old = pipeline(&store, "build").await;
+    let mut wanted = put("build");
+    wanted.source.push_str("// two");
+    store.put_pipeline(wanted).await.unwrap();
+    let new = webhook(&old);
+    let receipt = new.receipt.clone().unwrap().id;
+    let id = new.id;
+    assert_eq!(store.enqueue(new).await.unwrap(), Enqueued::Stale);
+    assert!(store.run(id).await.unwrap().is_none());
+    assert!(store.receipt(receipt).await.unwrap().is_none());
+    assert_eq!(store.queued_jobs().await.unwrap(), 0);
+}
+
+pub async fn a_paused_or_deleted_pipeline_stores_nothing(store: Shared) {
+    let build = pipeline(&store, "build").await;
+    let paused = store.set_paused(build.id, true).await.unwrap().unwrap();
+    let new = webhook(&paused);
+    let id = new.id;
+    assert_eq!(store.enqueue(new.clone()).await.unwrap(), Enqueued::Stale);
+    assert!(store.run(id).await.unwrap().is_none());
+    store.delete_pipeline(build.id).await.unwrap();
+    assert_eq!(store.enqueue(new).await.unwrap(), Enqueued::Stale);
+    assert!(store.run(id).await.unwrap().is_none());
+}
+
+pub async fn a_full_queue_stores_nothing(store: Shared) {
+    let build = pipeline(&store, "build").await;
+    for _ in 0..2 {
+        enqueue(&store, webhook(&build)).await;
+    }
+    let mut third = webhook(&build);
+    third.max_queue = 2;
+    let (id, receipt) = (third.id, third.receipt.clone().unwrap().id);
     assert_eq!(
-        results,
-        [Enqueued::Stored, Enqueued::Stored, Enqueued::QueueFull]
+        store.enqueue(third.clone()).await.unwrap(),
+        Enqueued::QueueFull
     );
-    let at_once = futures_util::future::join_all((0..5).map(|_| {
-        db.enqueue(NewRun {
-            max_queue: 4,
-            ..new_run(&pipeline)
-        })
-    }))
-    .await;
-    let stored = at_once
+    assert!(store.run(id).await.unwrap().is_none());
+    assert!(store.receipt(receipt).await.unwrap().is_none());
+    let ann = peer(&store, "ann").await;
+    assert_eq!(ann.claim(&store, 1).await.len(), 1);
+    enqueue(&store, third).await;
+}
+
+pub async fn a_handed_out_job_is_assigned_as_attempt_one(store: Shared) {
+    let build = pipeline(&store, "build").await;
+    let ann = peer(&store, "ann").await;
+    let attempt = assigned(&store, &build, &ann).await;
+    let found = view(&store, attempt.run).await;
+    assert_eq!(found.run.state, RunState::Queued, "nobody accepted yet");
+    let (job, agent) = &found.jobs[0];
+    assert_eq!((job.state, job.attempt), (JobState::Assigned, 1));
+    assert_eq!(agent.as_deref(), Some("ann"));
+    assert_eq!(job.agent_id, Some(ann.id));
+    let lease = job.lease.clone().unwrap();
+    assert_eq!((lease.agent_id, lease.session_id), (ann.id, ann.session));
+    let within = lease.until - found.run.created_at;
+    assert!(within > Duration::from_secs(590) && within < Duration::from_secs(610));
+    assert_eq!(ann.claim(&store, 9).await.len(), 0);
+    assert_eq!(store.queued_jobs().await.unwrap(), 0);
+}
+
+pub async fn a_handed_out_job_needs_no_room_in_the_queue(store: Shared) {
+    let build = pipeline(&store, "build").await;
+    let ann = peer(&store, "ann").await;
+    enqueue(&store, webhook(&build)).await;
+    let mut handed = webhook(&build);
+    handed.max_queue = 1;
+    handed.jobs[0].hand_to = Some(ann.hand_off(LONG));
+    enqueue(&store, handed).await;
+}
+
+pub async fn jobs_keep_their_order(store: Shared) {
+    let build = pipeline(&store, "build").await;
+    let mut new = webhook(&build);
+    new.jobs = ["test", "build", "audit"].map(job).to_vec();
+    let expected: Vec<_> = new.jobs.iter().map(|job| job.id).collect();
+    let id = enqueue(&store, new).await;
+    let found: Vec<_> = view(&store, id)
+        .await
+        .jobs
         .iter()
-        .filter(|result| matches!(result, Ok(Enqueued::Stored)))
-        .count();
-    assert_eq!((stored, db.queued_jobs().await.unwrap()), (2, 4));
-}
-
-pub async fn listing_filters_and_pages_newest_first(db: Db) {
-    let held = running(&db).await;
-    let other = pipeline(&db, "q").await;
-    let later: Vec<NewRun> = (0..3).map(|_| new_run(&other)).collect();
-    for run in &later {
-        db.enqueue(run.clone()).await.unwrap();
-    }
-    let list = async |filter: RunFilter| -> Vec<RunId> {
-        let found = db.runs(filter).await.unwrap();
-        found.into_iter().map(|view| view.run.id).collect()
-    };
-    let limit = 10;
-    let newest_first = [later[2].id, later[1].id, later[0].id, held.run_id];
-    assert_eq!(
-        list(RunFilter {
-            limit,
-            ..Default::default()
-        })
-        .await,
-        newest_first
-    );
-    let page = RunFilter {
-        limit: 2,
-        after: Some(later[2].id),
-        ..Default::default()
-    };
-    assert_eq!(list(page).await, [later[1].id, later[0].id]);
-    let of_other = RunFilter {
-        limit,
-        pipeline_id: Some(other.id),
-        ..Default::default()
-    };
-    assert_eq!(list(of_other).await.len(), 3);
-    let active = RunFilter {
-        limit,
-        status: Some(RunStatus::Running),
-        ..Default::default()
-    };
-    assert_eq!(list(active).await, [held.run_id]);
-    let failed = RunFilter {
-        limit,
-        status: Some(RunStatus::Failed),
-        ..Default::default()
-    };
-    assert!(list(failed).await.is_empty());
-}
-
-pub async fn refused_requests_are_recorded(db: Db) {
-    let pipeline = pipeline(&db, "p").await;
-    let refused = receipt(&pipeline, None);
-    db.record_refusal(refused.clone()).await.unwrap();
-    db.record_refusal(refused.clone()).await.unwrap();
-    assert_eq!(
-        db.receipt(refused.id).await.unwrap().unwrap().verdict,
-        refused.verdict
-    );
-}
-
-pub async fn many_at_once_are_all_stored_and_their_events_have_no_holes(db: Db) {
-    let pipeline = pipeline(&db, "p").await;
-    let runs: Vec<NewRun> = (0..200).map(|_| new_run(&pipeline)).collect();
-    let stored =
-        futures_util::future::join_all(runs.iter().map(|run| db.enqueue(run.clone()))).await;
-    assert!(
-        stored
-            .iter()
-            .all(|result| matches!(result, Ok(Enqueued::Stored)))
-    );
-    let request = pocketci_server::store::ClaimRequest {
-        max: 200,
-        ..claim_request(pocketci_server::model::AgentId::new())
-    };
-    let claimed = db.claim(request.clone()).await.unwrap();
-    assert_eq!(claimed.len(), 200);
-    // All reports of all jobs at once; those of one job in their order.
-    let mut pending = Vec::new();
-    for claimed in &claimed {
-        let reports = [
-            accepted(),
-            respond(200),
-            finished(pocketci_server::model::run::Outcome::Succeeded, "", 0),
-        ];
-        for (seq, report) in (1..).zip(reports) {
-            let holder = pocketci_server::model::transition::Holder {
-                attempt: 1,
-                session_id: request.session_id,
-            };
-            let change = Change::Report {
-                job_id: claimed.job.id,
-                holder,
-                seq,
-                report,
-            };
-            pending.push(db.submit(claimed.run.id, change));
-        }
-    }
-    for applied in futures_util::future::join_all(pending).await {
-        assert_eq!(
-            applied.unwrap(),
-            pocketci_server::model::transition::Applied::Done
-        );
-    }
-    for run in runs {
-        let expected = ["started", "replied", "job_finished", "run_finished"];
-        assert_eq!(events(&db, run.id).await, expected);
-    }
-}
-
-pub async fn hints_follow_the_commit(db: Db) {
-    let mut coarse = db.wakes().subscribe();
-    let new = queued(&db).await;
-    assert_eq!(coarse.recv().await, Ok(Wake::JobQueued));
-    let mut watch = db.wakes().watch_run(new.id);
-    let held = claim(&db).await;
-    held.report(&db, 1, accepted()).await;
-    held.report(&db, 2, respond(201)).await;
-    let told = tokio::time::timeout(Duration::from_secs(5), async {
-        loop {
-            if let Some(reply) = watch.changed().await.reply {
-                return reply.status;
-            }
-        }
-    });
-    assert_eq!(told.await, Ok(201));
-    held.change(&db, Change::Cancel { actor: "me".into() })
-        .await;
-    let cancel = Wake::Cancel(held.holder.session_id);
-    let told = tokio::time::timeout(Duration::from_secs(5), async {
-        // Other hints may come at any time, for example when a listener has (re)connected.
-        while coarse.recv().await != Ok(cancel) {}
-    });
-    told.await.unwrap();
-    held.report(
-        &db,
-        3,
-        finished(pocketci_server::model::run::Outcome::Aborted, "user", 0),
-    )
-    .await;
-    let over = tokio::time::timeout(Duration::from_secs(5), async {
-        while !watch.changed().await.finished {}
-    });
-    over.await.unwrap();
+        .map(|(job, _)| job.id)
+        .collect();
+    assert_eq!(found, expected);
 }

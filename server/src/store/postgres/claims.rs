@@ -1,7 +1,7 @@
 //! Handing out jobs with SKIP LOCKED, leases.
 
 use super::super::{AttemptStore, ClaimRequest, Claimed, PREFER_OTHER_AGENT, Result, StoreError};
-use super::{Failure, LEDGERS, PostgresStore, rows, sql_error};
+use super::{Failure, PostgresStore, rows, sql_error};
 use crate::model::receipt::Receipt;
 use crate::model::run::Job;
 use crate::model::transition::{Applied, Change};
@@ -62,9 +62,7 @@ impl AttemptStore for PostgresStore {
     }
 
     fn submit(&self, run_id: RunId, change: Change) -> BoxFuture<'static, Result<Applied>> {
-        // Every ledger is the home of its share of the runs, so changes of one run keep their order.
-        let home = usize::from(run_id.0.as_bytes()[15]) % LEDGERS;
-        let submitted = self.with_queues(|queues| queues.ledgers[home].submit((run_id, change)));
+        let submitted = self.with_queues(|queues| queues.ledger.submit((run_id, change)));
         submitted.unwrap_or_else(|| {
             async { Err(StoreError::Unavailable("the store is closed".into())) }.boxed()
         })

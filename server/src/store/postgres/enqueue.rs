@@ -45,7 +45,7 @@ const STORE: &str = "WITH wanted AS (
         AS t (id, run_id, name, agent_id, session_id, accept_ms, labels, driver)
     JOIN stored s ON s.id = t.run_id
 )
-SELECT id FROM current";
+SELECT id FROM current UNION SELECT id FROM runs WHERE id = ANY ($32)";
 
 pub(super) fn start(
     pool: Pool,
@@ -75,9 +75,15 @@ async fn flush(pool: &Pool, group: &[NewRun]) -> Result<Vec<Enqueued>> {
     let client = pool.get().await.map_err(pool_error)?;
     let mut room = room(&client, group).await?;
     let mut fits = Vec::with_capacity(group.len());
+    let mut seen = HashSet::new();
     let admitted: Vec<&NewRun> = group
         .iter()
         .filter(|new| {
+            // The same call twice at the same time: one of them is enough.
+            if !seen.insert(new.id) {
+                fits.push(true);
+                return false;
+            }
             let fit = new.jobs.iter().all(|job| job.hand_to.is_some()) || {
                 room -= 1;
                 room >= 0
@@ -87,7 +93,7 @@ async fn flush(pool: &Pool, group: &[NewRun]) -> Result<Vec<Enqueued>> {
         })
         .collect();
     let statement = client.prepare_cached(STORE).await.map_err(sql_error)?;
-    let columns = Columns::of(&admitted);
+    let columns = Columns::of(&admitted, group);
     let rows = client
         .query(&statement, &columns.params())
         .await
@@ -96,10 +102,10 @@ async fn flush(pool: &Pool, group: &[NewRun]) -> Result<Vec<Enqueued>> {
     Ok(group
         .iter()
         .zip(fits)
-        .map(|(new, fit)| match (fit, stored.contains(&new.id)) {
-            (false, _) => Enqueued::QueueFull,
-            (true, true) => Enqueued::Stored,
-            (true, false) => Enqueued::Stale,
+        .map(|(new, fit)| match (stored.contains(&new.id), fit) {
+            (true, _) => Enqueued::Stored,
+            (false, false) => Enqueued::QueueFull,
+            (false, true) => Enqueued::Stale,
         })
         .collect())
 }
@@ -142,12 +148,17 @@ struct Columns<'a> {
     accept_ms: Vec<Option<i64>>,
     labels: Vec<String>,
     driver: Vec<Option<&'static str>>,
+    asked: Vec<Uuid>,
 }
 
 impl<'a> Columns<'a> {
-    fn of(group: &[&'a NewRun]) -> Self {
-        let mut columns = Self::default();
-        for new in group {
+    /// Of the runs to store, among all that were asked for.
+    fn of(admitted: &[&'a NewRun], asked: &[NewRun]) -> Self {
+        let mut columns = Self {
+            asked: asked.iter().map(|new| new.id.0).collect(),
+            ..Self::default()
+        };
+        for new in admitted {
             columns.id.push(new.id.0);
             columns.pipeline_id.push(new.pipeline_id.0);
             columns.version.push(new.pipeline_version);
@@ -194,7 +205,7 @@ impl<'a> Columns<'a> {
             &self.wants_reply,
         ];
         params.extend(self.receipts.params());
-        let jobs: [&(dyn ToSql + Sync); 8] = [
+        let jobs: [&(dyn ToSql + Sync); 9] = [
             &self.job_id,
             &self.job_run_id,
             &self.job_name,
@@ -203,6 +214,7 @@ impl<'a> Columns<'a> {
             &self.accept_ms,
             &self.labels,
             &self.driver,
+            &self.asked,
         ];
         params.extend(jobs);
         params

@@ -27,8 +27,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::JoinHandle;
 use tokio_postgres::error::SqlState;
 
-/// Flushers of changes; all changes of one run go through the same one.
-const LEDGERS: usize = 1;
 /// Tries of a transaction that lost a deadlock or a serialization conflict.
 const MAX_TRIES: usize = 5;
 
@@ -43,7 +41,8 @@ pub struct PostgresStore {
 
 struct Queues {
     enqueue: Batch<NewRun, Enqueued>,
-    ledgers: Vec<Batch<(RunId, Change), Applied>>,
+    /// One, not several: changes of a run keep their order, and the groups are as large as can be.
+    ledger: Batch<(RunId, Change), Applied>,
 }
 
 impl PostgresStore {
@@ -56,17 +55,13 @@ impl PostgresStore {
         let (notifier, mut tasks) = Notifier::start(config, pool.clone(), wakes.clone());
         let (enqueue, task) = enqueue::start(pool.clone(), wakes.clone(), notifier.clone());
         tasks.push(task);
-        let mut ledgers = Vec::with_capacity(LEDGERS);
-        for _ in 0..LEDGERS {
-            let (ledger, task) = ledger::start(pool.clone(), wakes.clone(), notifier.clone());
-            ledgers.push(ledger);
-            tasks.push(task);
-        }
+        let (ledger, task) = ledger::start(pool.clone(), wakes.clone(), notifier.clone());
+        tasks.push(task);
         Ok(Arc::new(Self {
             pool,
             wakes,
             notifier,
-            queues: Mutex::new(Some(Queues { enqueue, ledgers })),
+            queues: Mutex::new(Some(Queues { enqueue, ledger })),
             tasks: Mutex::new(tasks),
         }))
     }

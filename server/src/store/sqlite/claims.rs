@@ -1,169 +1,216 @@
-//! Handing out jobs, leases.
+//! Jobs in agents' hands: claiming, leases, what is to be cancelled.
 
-use super::super::{AttemptStore, ClaimRequest, Claimed, PREFER_OTHER_AGENT, Result, codec};
-use super::rows::{self, all, execute, first, id, micros};
-use super::{Failable, SqliteStore, now, receipts};
+use super::error::Defect;
+use super::rows::{self, Columns, JOB, micros, now};
+use super::{SqliteStore, ledger, receipts, runs};
+use crate::model::pipeline::Labels;
 use crate::model::receipt::Receipt;
+use crate::model::run::{Job, JobState, Lease};
 use crate::model::transition::{Applied, Change};
 use crate::model::{AgentId, JobId, RunId, SessionId};
+use crate::store::{AttemptStore, ClaimRequest, Claimed, PREFER_OTHER_AGENT, Result};
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
-use rusqlite::{Connection, Row};
+use pocketci_proto::api::Driver;
+use rusqlite::{Connection, OptionalExtension as _, params};
 use std::time::Duration;
+use time::OffsetDateTime;
+
+/// What queued jobs ask of an agent, as stored: labels (JSON) and driver (empty for any).
+type Requirement = (String, String);
+
+/// The first requirement after `after` of which a job is queued; one step in the index, however long the queue.
+fn next_requirement(connection: &Connection, after: &Requirement) -> Result<Option<Requirement>> {
+    let sql = "SELECT labels, driver FROM jobs \
+         WHERE state = 'queued' AND (labels, driver) > (?1, ?2) ORDER BY labels, driver LIMIT 1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let found = statement.query_row(params![after.0, after.1], |row| {
+        Ok((row.get(0)?, row.get(1)?))
+    });
+    Ok(found.optional()?)
+}
+
+/// Whether the session's agent has what is asked for.
+fn fits(requirement: &Requirement, request: &ClaimRequest) -> bool {
+    let Ok(labels) = serde_json::from_str::<Labels>(&requirement.0) else {
+        return false;
+    };
+    let has_labels = labels
+        .iter()
+        .all(|(name, value)| request.labels.get(name) == Some(value));
+    let any_driver = requirement.1.is_empty();
+    let has_driver =
+        Driver::parse(&requirement.1).is_some_and(|driver| request.drivers.contains(&driver));
+    has_labels && (any_driver || has_driver)
+}
+
+/// The oldest claimable jobs of one requirement.
+fn oldest(
+    connection: &Connection,
+    requirement: &Requirement,
+    request: &ClaimRequest,
+    now: OffsetDateTime,
+) -> Result<Vec<Job>> {
+    let sql = format!(
+        "SELECT {JOB} FROM jobs j WHERE j.state = 'queued' AND j.labels = ?1 AND j.driver = ?2 \
+         AND NOT (j.lost > 0 AND j.agent_id IS ?3 AND j.queued_at > ?4) \
+         ORDER BY j.queued_at, j.id LIMIT ?5"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let given = params![
+        requirement.0,
+        requirement.1,
+        request.agent_id.0.as_bytes(),
+        micros(now - PREFER_OTHER_AGENT),
+        request.max.max(0),
+    ];
+    let found = statement.query_map(given, |row| rows::job(&mut Columns::of(row)))?;
+    Ok(found.collect::<rusqlite::Result<_>>()?)
+}
+
+fn claim(connection: &Connection, request: &ClaimRequest) -> Result<Vec<Claimed>> {
+    let now = now();
+    let mut jobs = vec![];
+    // No stored requirement sorts before this one: labels are at least `{}`.
+    let mut last = Requirement::default();
+    while let Some(requirement) = next_requirement(connection, &last)? {
+        if fits(&requirement, request) {
+            jobs.extend(oldest(connection, &requirement, request, now)?);
+        }
+        last = requirement;
+    }
+    jobs.sort_by_key(|job| (job.queued_at, job.id));
+    jobs.truncate(usize::try_from(request.max).unwrap_or(0));
+    jobs.into_iter()
+        .map(|job| hand_out(connection, job, request, now))
+        .collect()
+}
+
+fn hand_out(
+    connection: &Connection,
+    mut job: Job,
+    request: &ClaimRequest,
+    now: OffsetDateTime,
+) -> Result<Claimed> {
+    job.state = JobState::Assigned;
+    job.attempt += 1;
+    job.agent_id = Some(request.agent_id);
+    job.lease = Some(Lease {
+        agent_id: request.agent_id,
+        session_id: request.session_id,
+        until: now + request.accept_within,
+    });
+    ledger::save_job(connection, &job)?;
+    let run = ledger::load_run(connection, job.run_id)?.ok_or(Defect::NoRun)?;
+    let mut statement = connection.prepare_cached("SELECT name FROM pipelines WHERE id = ?1")?;
+    let pipeline_name = statement.query_row([run.pipeline_id.0.as_bytes()], |row| row.get(0))?;
+    let receipt = match run.receipt_id {
+        Some(id) => receipts::by_id(connection, id)?,
+        None => None,
+    };
+    Ok(Claimed {
+        run,
+        job,
+        pipeline_name,
+        receipt,
+    })
+}
+
+fn renew(
+    connection: &Connection,
+    session_id: SessionId,
+    held: Vec<(JobId, i32)>,
+    lease: Duration,
+) -> Result<Vec<(JobId, i32)>> {
+    let sql = "UPDATE jobs SET lease_until = ?1 \
+         WHERE id = ?2 AND attempt = ?3 AND session_id = ?4 AND lease_until IS NOT NULL";
+    let mut statement = connection.prepare_cached(sql)?;
+    let until = micros(now() + lease);
+    let mut renewed = vec![];
+    for (job_id, attempt) in held {
+        let given = params![until, job_id.0.as_bytes(), attempt, session_id.0.as_bytes()];
+        if statement.execute(given)? > 0 {
+            renewed.push((job_id, attempt));
+        }
+    }
+    Ok(renewed)
+}
+
+fn expired(connection: &Connection, limit: i64) -> Result<Vec<(RunId, JobId)>> {
+    let sql =
+        "SELECT run_id, id FROM jobs WHERE lease_until < ?1 ORDER BY lease_until, id LIMIT ?2";
+    let mut statement = connection.prepare_cached(sql)?;
+    let found = statement.query_map(params![micros(now()), limit.max(0)], |row| {
+        let mut columns = Columns::of(row);
+        Ok((columns.id(RunId)?, columns.id(JobId)?))
+    })?;
+    Ok(found.collect::<rusqlite::Result<_>>()?)
+}
+
+fn cancelled(connection: &Connection, session_id: SessionId) -> Result<Vec<(RunId, JobId, i32)>> {
+    let sql = "SELECT j.run_id, j.id, j.attempt FROM jobs j JOIN runs r ON r.id = j.run_id \
+         WHERE j.session_id = ?1 AND r.cancel_actor IS NOT NULL";
+    let mut statement = connection.prepare_cached(sql)?;
+    let found = statement.query_map([session_id.0.as_bytes()], |row| {
+        let mut columns = Columns::of(row);
+        Ok((columns.id(RunId)?, columns.id(JobId)?, columns.take()?))
+    })?;
+    Ok(found.collect::<rusqlite::Result<_>>()?)
+}
 
 #[async_trait]
 impl AttemptStore for SqliteStore {
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>> {
-        // The writer is busy enough without being asked for work that is not there.
-        let any = |connection: &Connection| {
-            first(
-                connection,
-                "SELECT 1 FROM jobs WHERE state = 'queued' LIMIT 1",
-                [],
-                |_| Ok(()),
-            )
-        };
-        if self.read(any).await?.is_none() {
-            return Ok(Vec::new());
-        }
         self.writer
-            .write(move |connection| claim_now(connection, &request), |_| ())
+            .call(move |connection, _| claim(connection, &request))
             .await
     }
 
     fn submit(&self, run_id: RunId, change: Change) -> BoxFuture<'static, Result<Applied>> {
-        self.submit_change(run_id, change)
+        let answer = self
+            .writer
+            .call(move |connection, hints| ledger::submit(connection, run_id, change, hints));
+        Box::pin(answer)
     }
 
     async fn renew(
         &self,
-        session: SessionId,
+        session_id: SessionId,
         held: Vec<(JobId, i32)>,
         lease: Duration,
     ) -> Result<Vec<(JobId, i32)>> {
-        let renew = move |connection: &Connection| {
-            let until = micros(now() + lease);
-            let mut renewed = Vec::with_capacity(held.len());
-            for (job, attempt) in held {
-                let rows = execute(
-                    connection,
-                    "UPDATE jobs SET lease_until = ? WHERE id = ? AND attempt = ? AND session_id = ?",
-                    (until, id(job), attempt, id(session)),
-                )?;
-                if rows == 1 {
-                    renewed.push((job, attempt));
-                }
-            }
-            Ok(renewed)
-        };
-        self.writer.write(renew, |_| ()).await
+        if held.is_empty() {
+            return Ok(held);
+        }
+        self.writer
+            .call(move |connection, _| renew(connection, session_id, held, lease))
+            .await
     }
 
     async fn expired(&self, limit: i64) -> Result<Vec<(RunId, JobId)>> {
-        self.read(move |connection| {
-            all(
-                connection,
-                "SELECT run_id, id FROM jobs WHERE lease_until IS NOT NULL AND lease_until < ?
-                 ORDER BY lease_until LIMIT ?",
-                (micros(now()), limit),
-                |row| Ok((id_at(row, 0)?, id_at(row, 1)?)),
-            )
-        })
-        .await
+        self.readers
+            .read(move |connection| expired(connection, limit))
+            .await
     }
 
-    async fn cancelled(&self, session: SessionId) -> Result<Vec<(RunId, JobId, i32)>> {
-        self.read(move |connection| {
-            all(
-                connection,
-                "SELECT j.run_id, j.id, j.attempt FROM jobs j JOIN runs r ON r.id = j.run_id
-                 WHERE j.lease_until IS NOT NULL AND j.session_id = ? AND r.cancel_actor IS NOT NULL",
-                [id(session)],
-                |row| Ok((id_at(row, 0)?, id_at(row, 1)?, row.get(2)?)),
-            )
-        })
-        .await
+    async fn cancelled(&self, session_id: SessionId) -> Result<Vec<(RunId, JobId, i32)>> {
+        self.readers
+            .read(move |connection| cancelled(connection, session_id))
+            .await
     }
 
     async fn held_receipt(
         &self,
-        job: JobId,
+        job_id: JobId,
         attempt: i32,
-        agent: AgentId,
+        agent_id: AgentId,
     ) -> Result<Option<Receipt>> {
-        self.read(move |connection| {
-            first(
-                connection,
-                "SELECT c.* FROM jobs j JOIN runs r ON r.id = j.run_id JOIN receipts c ON c.id = r.receipt_id
-                 WHERE j.id = ? AND j.attempt = ? AND j.agent_id = ? AND j.lease_until IS NOT NULL",
-                (id(job), attempt, id(agent)),
-                rows::receipt,
-            )
-        })
-        .await
+        self.readers
+            .read(move |connection| receipts::held(connection, job_id, attempt, agent_id))
+            .await
     }
 
     async fn queued_jobs(&self) -> Result<i64> {
-        self.read(|connection| {
-            let sql = "SELECT count(*) FROM jobs WHERE state = 'queued'";
-            let count = first(connection, sql, [], |row| Ok(row.get(0)?))?;
-            Ok(count.unwrap_or(0))
-        })
-        .await
+        self.readers.read(runs::queued_jobs).await
     }
-}
-
-fn id_at<T: From<rows::Id>>(row: &Row<'_>, column: usize) -> Failable<T> {
-    Ok(T::from(row.get::<_, rows::Id>(column)?))
-}
-
-fn claim_now(connection: &Connection, request: &ClaimRequest) -> Failable<Vec<Claimed>> {
-    let now = now();
-    let found = all(
-        connection,
-        "UPDATE jobs SET state = 'assigned', attempt = attempt + 1, agent_id = ?1, session_id = ?2, lease_until = ?3
-         WHERE id IN (
-            SELECT j.id FROM jobs j WHERE j.state = 'queued'
-            AND NOT EXISTS (
-                SELECT 1 FROM json_each(j.labels) wanted
-                WHERE wanted.value IS NOT json_extract(?4, '$.\"' || replace(wanted.key, '\"', '\\\"') || '\"'))
-            AND (j.driver IS NULL OR instr(?5, ',' || j.driver || ',') > 0)
-            AND (j.lost = 0 OR j.agent_id IS NOT ?1 OR j.queued_at < ?6)
-            ORDER BY j.queued_at, j.id LIMIT ?7)
-         RETURNING *",
-        (
-            id(request.agent_id),
-            id(request.session_id),
-            micros(now + request.accept_within),
-            codec::labels(&request.labels),
-            format!(",{},", codec::drivers(&request.drivers)),
-            micros(now - PREFER_OTHER_AGENT),
-            request.max,
-        ),
-        rows::job,
-    )?;
-    let mut claimed = Vec::with_capacity(found.len());
-    for job in found {
-        let sql = "SELECT r.*, p.name AS pipeline_name FROM runs r JOIN pipelines p ON p.id = r.pipeline_id
-                   WHERE r.id = ?";
-        let run = first(connection, sql, [id(job.run_id)], |row| {
-            Ok((rows::run(row)?, row.get::<_, String>("pipeline_name")?))
-        })?;
-        // A job without its run cannot be: foreign key. Without its pipeline neither: deleted together.
-        let Some((run, pipeline_name)) = run else {
-            continue;
-        };
-        let receipt = match run.receipt_id {
-            Some(receipt) => receipts::load(connection, receipt)?,
-            None => None,
-        };
-        claimed.push(Claimed {
-            run,
-            job,
-            pipeline_name,
-            receipt,
-        });
-    }
-    claimed.sort_by_key(|claimed| (claimed.job.queued_at, claimed.job.id));
-    Ok(claimed)
 }

@@ -1,214 +1,218 @@
-//! Changes to runs: load, let the state machine decide, write back.
+//! A run with its jobs: loaded, changed by the model's rules, written back with everything that follows.
 
-use super::super::wake::{Wake, WakeBus};
-use super::super::{Result, codec};
-use super::rows::{self, Id, all, execute, first, id, micros};
-use super::{Failable, SqliteStore, now};
+use super::rows::{self, Columns, JOB, RUN, json, key, micros, micros_opt, now};
+use super::writer::Hints;
 use crate::model::RunId;
-use crate::model::run::{Event, EventBody, Job, Reply, Run, RunState};
+use crate::model::run::{End, Event, EventBody, Job, Reply, Run, RunState};
 use crate::model::transition::{Aggregate, Applied, Change, Effects, LostAttempt, apply};
-use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, TryFutureExt};
-use rusqlite::{Connection, params};
+use crate::store::Result;
+use rusqlite::{Connection, OptionalExtension as _, params};
 use std::sync::Arc;
 use time::OffsetDateTime;
 
-/// What to tell others once the change is durable.
-struct Told {
-    applied: Applied,
+/// Applies a change to a run.
+pub(super) fn submit(
+    connection: &Connection,
     run_id: RunId,
-    effects: Effects,
-    finished: bool,
-}
-
-impl SqliteStore {
-    pub(super) fn submit_change(
-        &self,
-        run_id: RunId,
-        change: Change,
-    ) -> BoxFuture<'static, Result<Applied>> {
-        let wakes = self.wakes.clone();
-        self.writer
-            .write(
-                move |connection| change_now(connection, run_id, change),
-                move |told: &Told| publish(&wakes, told),
-            )
-            .map_ok(|told| told.applied)
-            .boxed()
-    }
-}
-
-fn publish(wakes: &WakeBus, told: &Told) {
-    let effects = &told.effects;
-    if effects.job_queued {
-        wakes.publish(Wake::JobQueued);
-    }
-    for session in &effects.cancel {
-        wakes.publish(Wake::Cancel(*session));
-    }
-    if !effects.events.is_empty() || effects.reply.is_some() {
-        let reply = effects.reply.clone().map(Arc::new);
-        wakes.publish_run(told.run_id, reply, told.finished);
-    }
-}
-
-fn change_now(connection: &Connection, run_id: RunId, change: Change) -> Failable<Told> {
-    let mut effects = Effects::default();
-    let found = first(
-        connection,
-        "SELECT * FROM runs WHERE id = ?",
-        [id(run_id)],
-        rows::run,
-    )?;
-    let Some(run) = found else {
-        return Ok(Told {
-            applied: Applied::Stale,
-            run_id,
-            effects,
-            finished: false,
-        });
+    change: Change,
+    hints: &mut Hints,
+) -> Result<Applied> {
+    let Some(mut aggregate) = load(connection, run_id)? else {
+        return Ok(Applied::Stale);
     };
-    let jobs = all(
-        connection,
-        "SELECT * FROM jobs WHERE run_id = ? ORDER BY id",
-        [id(run_id)],
-        rows::job,
-    )?;
-    let mut aggregate = Aggregate { run, jobs };
+    let before = aggregate.clone();
     let now = now();
+    let mut effects = Effects::default();
     let applied = apply(&mut aggregate, change, now, &mut effects);
     if effects.changed {
-        write_run(connection, &aggregate.run)?;
-        for job in &aggregate.jobs {
-            write_job(connection, job)?;
+        save_run(connection, &before.run, &aggregate.run)?;
+        for (old, new) in before.jobs.iter().zip(&aggregate.jobs) {
+            if is_moved(old, new) {
+                save_job(connection, new)?;
+            } else if (old.report_seq, old.log_seq) != (new.report_seq, new.log_seq) {
+                save_progress(connection, new)?;
+            }
         }
     }
-    let run_key: Id = run_id.into();
     for event in &effects.events {
-        write_event(connection, &run_key, event)?;
+        insert_event(connection, run_id, event)?;
     }
     if let Some(reply) = &effects.reply {
-        write_reply(connection, &run_key, reply, now)?;
+        insert_reply(connection, run_id, reply)?;
     }
     for lost in &effects.lost {
-        write_lost(connection, lost, now)?;
+        insert_lost(connection, lost, now)?;
     }
-    Ok(Told {
-        applied,
-        run_id,
-        effects,
-        finished: aggregate.run.state == RunState::Finished,
-    })
+    tell(&aggregate.run, effects, hints);
+    Ok(applied)
 }
 
-fn write_run(connection: &Connection, run: &Run) -> Failable<()> {
-    let end = run.end.as_ref();
-    execute(
-        connection,
-        "UPDATE runs SET state = ?, outcome = ?, reason = ?, message = ?, replied = ?, event_seq = ?,
-         cancel_actor = ?, started_at = ?, finished_at = ? WHERE id = ?",
-        (
-            run.state.as_str(),
-            end.map(|end| end.outcome.as_str()),
-            end.map_or("", |end| &end.reason),
-            end.map_or("", |end| &end.message),
-            run.replied,
-            run.event_seq,
-            &run.cancel_actor,
-            run.started_at.map(micros),
-            run.finished_at.map(micros),
-            id(run.id),
-        ),
-    )?;
-    Ok(())
+fn tell(run: &Run, effects: Effects, hints: &mut Hints) {
+    if effects.changed {
+        let finished = run.state == RunState::Finished;
+        let reply = effects.reply.map(Arc::new);
+        hints.runs.push((run.id, reply, finished));
+    }
+    hints.job_queued |= effects.job_queued;
+    hints.cancel.extend(effects.cancel);
 }
 
-fn write_job(connection: &Connection, job: &Job) -> Failable<()> {
-    let (end, lease) = (job.end.as_ref(), job.lease.as_ref());
-    execute(
-        connection,
-        "UPDATE jobs SET state = ?, outcome = ?, reason = ?, message = ?, attempt = ?, lost = ?, agent_id = ?,
-         session_id = ?, lease_until = ?, report_seq = ?, log_seq = ?, queued_at = ?, started_at = ?, finished_at = ?
-         WHERE id = ?",
-        (
-            job.state.as_str(),
-            end.map(|end| end.outcome.as_str()),
-            end.map_or("", |end| &end.reason),
-            end.map_or("", |end| &end.message),
-            job.attempt,
-            job.lost,
-            job.agent_id.map(id),
-            lease.map(|lease| id(lease.session_id)),
-            lease.map(|lease| micros(lease.until)),
-            job.report_seq,
-            job.log_seq,
-            micros(job.queued_at),
-            job.started_at.map(micros),
-            job.finished_at.map(micros),
-            id(job.id),
-        ),
-    )?;
-    Ok(())
-}
-
-fn write_event(connection: &Connection, run_key: &Id, event: &Event) -> Failable<()> {
-    let log = match &event.body {
-        EventBody::Log(piece) => Some(piece),
-        EventBody::Fact(_) => None,
+/// A run with its jobs in order.
+fn load(connection: &Connection, run_id: RunId) -> Result<Option<Aggregate>> {
+    let Some(run) = load_run(connection, run_id)? else {
+        return Ok(None);
     };
-    execute(
-        connection,
-        "INSERT INTO run_events (run_id, seq, at, job_id, attempt, data, step, stream, byte_offset, bytes)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        params![
-            run_key,
-            event.seq,
-            micros(event.at),
-            event.job_id.map(id),
-            event.attempt,
-            codec::fact(&event.body),
-            log.map(|piece| piece.step),
-            log.map(|piece| piece.stream.as_str()),
-            log.map(|piece| piece.offset),
-            log.map(|piece| piece.bytes.as_ref()),
-        ],
-    )?;
+    let sql = format!("SELECT {JOB} FROM jobs j WHERE j.run_id = ?1 ORDER BY j.position");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let jobs = statement.query_map([run_id.0.as_bytes()], |row| {
+        rows::job(&mut Columns::of(row))
+    })?;
+    let jobs = jobs.collect::<rusqlite::Result<_>>()?;
+    Ok(Some(Aggregate { run, jobs }))
+}
+
+/// A run alone.
+pub(super) fn load_run(connection: &Connection, run_id: RunId) -> Result<Option<Run>> {
+    let sql = format!("SELECT {RUN} FROM runs r WHERE r.id = ?1");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let found = statement.query_row([run_id.0.as_bytes()], |row| {
+        rows::run(&mut Columns::of(row))
+    });
+    Ok(found.optional()?)
+}
+
+/// Whether anything but progress differs. Output comes far more often than that, and to write an indexed column is to
+/// write its indexes, even if it stays the same.
+fn is_moved(old: &Job, new: &Job) -> bool {
+    old.state != new.state
+        || old.end != new.end
+        || old.attempt != new.attempt
+        || old.lost != new.lost
+        || old.lease != new.lease
+        || old.agent_id != new.agent_id
+        || old.queued_at != new.queued_at
+        || old.started_at != new.started_at
+        || old.finished_at != new.finished_at
+}
+
+/// How far the current attempt's messages are stored.
+fn save_progress(connection: &Connection, job: &Job) -> Result<()> {
+    let sql = "UPDATE jobs SET report_seq = ?2, log_seq = ?3 WHERE id = ?1";
+    let given = params![job.id.0.as_bytes(), job.report_seq, job.log_seq];
+    connection.prepare_cached(sql)?.execute(given)?;
     Ok(())
 }
 
-fn write_reply(
-    connection: &Connection,
-    run_key: &Id,
-    reply: &Reply,
-    now: OffsetDateTime,
-) -> Failable<()> {
-    execute(
-        connection,
-        "INSERT INTO replies VALUES (?, ?, ?, ?, ?, ?)",
-        (
-            run_key,
-            reply.by.as_str(),
-            reply.status,
-            codec::json(&reply.headers),
-            reply.body.as_ref(),
-            micros(now),
-        ),
-    )?;
+/// Outcome, reason and message as columns.
+fn end_columns(end: Option<&End>) -> (Option<&'static str>, Option<&str>, Option<&str>) {
+    (
+        end.map(|end| end.outcome.as_str()),
+        end.map(|end| end.reason.as_str()),
+        end.map(|end| end.message.as_str()),
+    )
+}
+
+fn save_run(connection: &Connection, old: &Run, run: &Run) -> Result<()> {
+    let is_moved = old.state != run.state
+        || old.end != run.end
+        || old.cancel_actor != run.cancel_actor
+        || old.started_at != run.started_at
+        || old.finished_at != run.finished_at;
+    if !is_moved {
+        let sql = "UPDATE runs SET replied = ?2, event_seq = ?3 WHERE id = ?1";
+        let given = params![run.id.0.as_bytes(), run.replied, run.event_seq];
+        connection.prepare_cached(sql)?.execute(given)?;
+        return Ok(());
+    }
+    let sql = "UPDATE runs SET state = ?2, outcome = ?3, reason = ?4, message = ?5, replied = ?6, \
+         event_seq = ?7, cancel_actor = ?8, started_at = ?9, finished_at = ?10 WHERE id = ?1";
+    let (outcome, reason, message) = end_columns(run.end.as_ref());
+    connection.prepare_cached(sql)?.execute(params![
+        run.id.0.as_bytes(),
+        run.state.as_str(),
+        outcome,
+        reason,
+        message,
+        run.replied,
+        run.event_seq,
+        run.cancel_actor,
+        micros_opt(run.started_at),
+        micros_opt(run.finished_at),
+    ])?;
     Ok(())
 }
 
-fn write_lost(connection: &Connection, lost: &LostAttempt, now: OffsetDateTime) -> Failable<()> {
-    execute(
-        connection,
-        "INSERT INTO lost_attempts VALUES (?, ?, ?, ?, ?, ?)",
-        (
-            id(lost.job_id),
-            lost.attempt,
-            id(lost.agent_id),
-            lost.reason,
-            lost.started_at.map(micros),
-            micros(now),
-        ),
-    )?;
+/// Writes what can change of a job.
+pub(super) fn save_job(connection: &Connection, job: &Job) -> Result<()> {
+    let sql = "UPDATE jobs SET state = ?2, outcome = ?3, reason = ?4, message = ?5, attempt = ?6, \
+         lost = ?7, agent_id = ?8, session_id = ?9, lease_until = ?10, report_seq = ?11, \
+         log_seq = ?12, queued_at = ?13, started_at = ?14, finished_at = ?15 WHERE id = ?1";
+    let (outcome, reason, message) = end_columns(job.end.as_ref());
+    let lease = job.lease.as_ref();
+    connection.prepare_cached(sql)?.execute(params![
+        job.id.0.as_bytes(),
+        job.state.as_str(),
+        outcome,
+        reason,
+        message,
+        job.attempt,
+        job.lost,
+        key(job.agent_id.map(|agent| agent.0)),
+        key(lease.map(|lease| lease.session_id.0)),
+        lease.map(|lease| micros(lease.until)),
+        job.report_seq,
+        job.log_seq,
+        micros(job.queued_at),
+        micros_opt(job.started_at),
+        micros_opt(job.finished_at),
+    ])?;
+    Ok(())
+}
+
+fn insert_event(connection: &Connection, run_id: RunId, event: &Event) -> Result<()> {
+    let sql = "INSERT INTO events (run_id, seq, at, job_id, attempt, fact, step, stream, offset, \
+         bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+    let (fact, log) = match &event.body {
+        EventBody::Fact(kind) => (Some(json(kind)?), None),
+        EventBody::Log(piece) => (None, Some(piece)),
+    };
+    connection.prepare_cached(sql)?.execute(params![
+        run_id.0.as_bytes(),
+        event.seq,
+        micros(event.at),
+        key(event.job_id.map(|job| job.0)),
+        event.attempt,
+        fact,
+        log.map(|piece| piece.step),
+        log.map(|piece| piece.stream.as_str()),
+        log.map(|piece| piece.offset),
+        log.map(|piece| piece.bytes.as_ref()),
+    ])?;
+    Ok(())
+}
+
+fn insert_reply(connection: &Connection, run_id: RunId, reply: &Reply) -> Result<()> {
+    let sql = "INSERT INTO replies (run_id, by, status, headers, body) VALUES (?1, ?2, ?3, ?4, ?5)";
+    connection.prepare_cached(sql)?.execute(params![
+        run_id.0.as_bytes(),
+        reply.by.as_str(),
+        reply.status,
+        json(&reply.headers)?,
+        reply.body.as_ref(),
+    ])?;
+    Ok(())
+}
+
+fn insert_lost(connection: &Connection, lost: &LostAttempt, now: OffsetDateTime) -> Result<()> {
+    let sql = "INSERT INTO lost_attempts (job_id, attempt, agent_id, reason, started_at, lost_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    connection.prepare_cached(sql)?.execute(params![
+        lost.job_id.0.as_bytes(),
+        lost.attempt,
+        lost.agent_id.0.as_bytes(),
+        lost.reason,
+        micros_opt(lost.started_at),
+        micros(now),
+    ])?;
     Ok(())
 }

@@ -1,44 +1,45 @@
-//! Migrations: embedded, in order, forward only, one transaction each.
+//! The schema: migrations in order, forward only, each in one transaction.
 
-use super::{Failure, Result, StoreError};
-use rusqlite::Connection;
+use super::error::Defect;
+use super::rows::{micros, now};
+use crate::store::{Result, StoreError};
+use rusqlite::{Connection, TransactionBehavior};
 
-/// `(version, name, SQL)` in order.
-const MIGRATIONS: &[(i64, &str, &str)] = &[(
-    1,
-    "initial",
-    include_str!("../../../../migrations/sqlite/0001_initial.sql"),
-)];
+/// All migrations; the version is the position, from 1. A published one never changes.
+const MIGRATIONS: [&str; 1] = [include_str!("../../../../migrations/sqlite/0001_begin.sql")];
 
-/// Brings the schema to this program's version; a newer one is refused.
-pub(super) fn apply(connection: &mut Connection) -> Result<()> {
-    connection
-        .execute_batch(
-            "CREATE TABLE IF NOT EXISTS schema_migrations (
-                version INTEGER PRIMARY KEY, name TEXT NOT NULL, applied_at INTEGER NOT NULL) STRICT",
-        )
-        .map_err(Failure::Sql)?;
-    let found: i64 = connection
-        .query_row(
-            "SELECT coalesce(max(version), 0) FROM schema_migrations",
-            [],
-            |row| row.get(0),
-        )
-        .map_err(Failure::Sql)?;
-    let known = MIGRATIONS.last().map_or(0, |(version, _, _)| *version);
+/// Brings the schema up to this program's version.
+pub(super) fn migrate(connection: &mut Connection) -> Result<()> {
+    let ours =
+        "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'schema_migrations'";
+    let any = "SELECT count(*) FROM sqlite_schema WHERE type = 'table'";
+    let count = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+    if count(ours)? == 0 && count(any)? > 0 {
+        return Err(Defect::Foreign.into());
+    }
+    connection.execute_batch(
+        "CREATE TABLE IF NOT EXISTS schema_migrations (
+             version    INTEGER NOT NULL PRIMARY KEY,
+             applied_at INTEGER NOT NULL
+         ) STRICT",
+    )?;
+    let newest = "SELECT coalesce(max(version), 0) FROM schema_migrations";
+    let found: i64 = connection.query_row(newest, [], |row| row.get(0))?;
+    let known = MIGRATIONS.len() as i64;
     if found > known {
         return Err(StoreError::SchemaTooNew { found, known });
     }
-    for (version, name, sql) in MIGRATIONS.iter().filter(|(version, _, _)| *version > found) {
-        let transaction = connection.transaction().map_err(Failure::Sql)?;
-        transaction.execute_batch(sql).map_err(Failure::Sql)?;
-        transaction
-            .execute(
-                "INSERT INTO schema_migrations VALUES (?, ?, unixepoch() * 1000000)",
-                (version, name),
-            )
-            .map_err(Failure::Sql)?;
-        transaction.commit().map_err(Failure::Sql)?;
+    for (version, migration) in (1..).zip(MIGRATIONS) {
+        if version > found {
+            let transaction =
+                connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            transaction.execute_batch(migration)?;
+            transaction.execute(
+                "INSERT INTO schema_migrations (version, applied_at) VALUES (?1, ?2)",
+                (version, micros(now())),
+            )?;
+            transaction.commit()?;
+        }
     }
     Ok(())
 }

@@ -1,186 +1,235 @@
 //! Pipelines and their revisions.
 
-use super::super::{PipelineStore, Result, codec};
-use super::rows::{self, Id, all, execute, first, id, micros};
-use super::{Failable, SqliteStore, now};
-use crate::model::pipeline::{Pipeline, PutOutcome, PutPipeline, Revision};
+use super::SqliteStore;
+use super::error::Defect;
+use super::rows::{self, Columns, PIPELINE, driver_word, json, micros, now, secret_text};
+use crate::model::pipeline::{ContentType, Labels, Pipeline, PutOutcome, PutPipeline, Revision};
 use crate::model::{PipelineId, RevisionId};
+use crate::store::{PipelineStore, Result};
 use async_trait::async_trait;
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension as _, Params, params};
+
+const REVISION: &str =
+    "id, pipeline_id, number, content_type, file_name, source, javascript, source_map";
+
+/// Pipelines that satisfy `rest`.
+fn select(connection: &Connection, rest: &str, given: impl Params) -> Result<Vec<Pipeline>> {
+    let sql = format!(
+        "SELECT {PIPELINE} FROM pipelines p \
+         JOIN revisions v ON v.pipeline_id = p.id AND v.number = p.revision {rest}"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let found = statement.query_map(given, |row| rows::pipeline(&mut Columns::of(row)))?;
+    Ok(found.collect::<rusqlite::Result<_>>()?)
+}
+
+fn by_id(connection: &Connection, id: PipelineId) -> Result<Option<Pipeline>> {
+    Ok(select(connection, "WHERE p.id = ?1", [id.0.as_bytes()])?.pop())
+}
+
+fn by_name(connection: &Connection, name: &str) -> Result<Option<Pipeline>> {
+    Ok(select(connection, "WHERE p.name = ?1", [name])?.pop())
+}
+
+fn revision(connection: &Connection, id: RevisionId) -> Result<Option<Revision>> {
+    let sql = format!("SELECT {REVISION} FROM revisions WHERE id = ?1");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let found = statement.query_row([id.0.as_bytes()], |row| {
+        let mut columns = Columns::of(row);
+        Ok(Revision {
+            id: columns.id(RevisionId)?,
+            pipeline_id: columns.id(PipelineId)?,
+            number: columns.take()?,
+            content_type: columns.word(ContentType::parse)?,
+            file_name: columns.take()?,
+            source: columns.take()?,
+            javascript: columns.take()?,
+            source_map: columns.take()?,
+        })
+    });
+    Ok(found.optional()?)
+}
+
+fn insert_revision(connection: &Connection, of: &Pipeline, put: &PutPipeline) -> Result<()> {
+    let sql = format!("INSERT INTO revisions ({REVISION}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)");
+    connection.prepare_cached(&sql)?.execute(params![
+        of.revision_id.0.as_bytes(),
+        of.id.0.as_bytes(),
+        of.revision,
+        put.content_type.as_str(),
+        put.file_name,
+        put.source,
+        put.javascript,
+        put.source_map,
+    ])?;
+    Ok(())
+}
+
+/// Inserts or overwrites the row of a pipeline.
+fn store(connection: &Connection, pipeline: &Pipeline) -> Result<()> {
+    let sql = "INSERT INTO pipelines (id, name, version, revision, driver, labels, \
+         webhook_secrets, paused, created_at, updated_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
+         ON CONFLICT (id) DO UPDATE SET version = ?3, revision = ?4, driver = ?5, labels = ?6, \
+         webhook_secrets = ?7, paused = ?8, updated_at = ?10";
+    connection.prepare_cached(sql)?.execute(params![
+        pipeline.id.0.as_bytes(),
+        pipeline.name,
+        pipeline.version,
+        pipeline.revision,
+        driver_word(pipeline.driver),
+        json(&pipeline.labels)?,
+        secret_text(&pipeline.webhook_secrets)?,
+        pipeline.paused,
+        micros(pipeline.created_at),
+        micros(pipeline.updated_at),
+    ])?;
+    Ok(())
+}
+
+/// A pipeline that nobody has set anything of.
+fn blank(put: &PutPipeline) -> Pipeline {
+    let now = now();
+    Pipeline {
+        id: PipelineId::new(),
+        name: put.name.clone(),
+        version: 0,
+        revision_id: RevisionId::new(),
+        revision: 0,
+        content_type: put.content_type,
+        driver: None,
+        labels: Labels::new(),
+        webhook_secrets: vec![],
+        paused: false,
+        created_at: now,
+        updated_at: now,
+    }
+}
+
+/// Whether the newest revision's program is the one wanted.
+fn same_content(connection: &Connection, stored: &Pipeline, put: &PutPipeline) -> Result<bool> {
+    let newest = revision(connection, stored.revision_id)?.ok_or(Defect::NoRevision)?;
+    Ok(newest.content_type == put.content_type
+        && newest.file_name == put.file_name
+        && newest.source == put.source
+        && newest.javascript == put.javascript
+        && newest.source_map == put.source_map)
+}
+
+fn put_pipeline(connection: &Connection, put: PutPipeline) -> Result<PutOutcome> {
+    let stored = by_name(connection, &put.name)?;
+    let created = stored.is_none();
+    let mut pipeline = stored.unwrap_or_else(|| blank(&put));
+    let new_content = created || !same_content(connection, &pipeline, &put)?;
+    let mut changed = vec![];
+    if new_content {
+        changed.push("content");
+        pipeline.revision += 1;
+        pipeline.revision_id = RevisionId::new();
+        pipeline.content_type = put.content_type;
+    }
+    if let Some(driver) = put.driver
+        && driver != pipeline.driver
+    {
+        changed.push("driver");
+        pipeline.driver = driver;
+    }
+    if let Some(labels) = &put.labels
+        && *labels != pipeline.labels
+    {
+        changed.push("labels");
+        pipeline.labels = labels.clone();
+    }
+    if let Some(secrets) = &put.webhook_secrets
+        && *secrets != pipeline.webhook_secrets
+    {
+        changed.push("webhook_secrets");
+        pipeline.webhook_secrets = secrets.clone();
+    }
+    if !changed.is_empty() {
+        pipeline.version += 1;
+        pipeline.updated_at = now();
+        store(connection, &pipeline)?;
+    }
+    if new_content {
+        insert_revision(connection, &pipeline, &put)?;
+    }
+    Ok(PutOutcome {
+        pipeline,
+        created,
+        changed,
+    })
+}
+
+fn set_paused(connection: &Connection, id: PipelineId, paused: bool) -> Result<Option<Pipeline>> {
+    let Some(mut pipeline) = by_id(connection, id)? else {
+        return Ok(None);
+    };
+    if pipeline.paused != paused {
+        pipeline.paused = paused;
+        pipeline.version += 1;
+        pipeline.updated_at = now();
+        store(connection, &pipeline)?;
+    }
+    Ok(Some(pipeline))
+}
+
+/// The references remove all that hangs on it; runs first, because they name revisions.
+fn delete(connection: &Connection, id: PipelineId) -> Result<bool> {
+    connection
+        .prepare_cached("DELETE FROM runs WHERE pipeline_id = ?1")?
+        .execute([id.0.as_bytes()])?;
+    let removed = connection
+        .prepare_cached("DELETE FROM pipelines WHERE id = ?1")?
+        .execute([id.0.as_bytes()])?;
+    Ok(removed > 0)
+}
 
 #[async_trait]
 impl PipelineStore for SqliteStore {
     async fn put_pipeline(&self, put: PutPipeline) -> Result<PutOutcome> {
         self.writer
-            .write(move |connection| put_now(connection, put), |_| ())
+            .call(move |connection, _| put_pipeline(connection, put))
             .await
     }
 
     async fn pipeline(&self, id: PipelineId) -> Result<Option<Pipeline>> {
-        self.read(move |connection| load(connection, id)).await
+        self.readers
+            .read(move |connection| by_id(connection, id))
+            .await
     }
 
     async fn pipeline_by_name(&self, name: &str) -> Result<Option<Pipeline>> {
         let name = name.to_owned();
-        self.read(move |connection| load_by_name(connection, &name))
+        self.readers
+            .read(move |connection| by_name(connection, &name))
             .await
     }
 
     async fn pipelines(&self, after: Option<&str>, limit: i64) -> Result<Vec<Pipeline>> {
+        // No name is empty, so all are after the empty one.
         let after = after.unwrap_or_default().to_owned();
-        self.read(move |connection| {
-            let sql = format!(
-                "{} WHERE p.name > ? ORDER BY p.name LIMIT ?",
-                rows::PIPELINE
-            );
-            all(connection, &sql, (after, limit), |row| {
-                rows::pipeline(connection, row)
-            })
-        })
-        .await
-    }
-
-    async fn revision(&self, wanted: RevisionId) -> Result<Option<Revision>> {
-        self.read(move |connection| {
-            first(
-                connection,
-                "SELECT * FROM revisions WHERE id = ?",
-                [id(wanted)],
-                rows::revision,
-            )
-        })
-        .await
-    }
-
-    async fn delete_pipeline(&self, pipeline: PipelineId) -> Result<bool> {
-        self.writer
-            .write(move |connection| delete_now(connection, pipeline), |_| ())
+        let rest = "WHERE p.name > ?1 ORDER BY p.name LIMIT ?2";
+        self.readers
+            .read(move |connection| select(connection, rest, params![after, limit.max(0)]))
             .await
     }
 
-    async fn set_paused(&self, pipeline: PipelineId, paused: bool) -> Result<Option<Pipeline>> {
-        self.writer
-            .write(
-                move |connection| {
-                    execute(
-                        connection,
-                        "UPDATE pipelines SET paused = ?2, version = version + 1, updated_at = ?3
-                         WHERE id = ?1 AND paused <> ?2",
-                        (id(pipeline), paused, micros(now())),
-                    )?;
-                    load(connection, pipeline)
-                },
-                |_| (),
-            )
+    async fn revision(&self, id: RevisionId) -> Result<Option<Revision>> {
+        self.readers
+            .read(move |connection| revision(connection, id))
             .await
     }
-}
 
-fn load(connection: &Connection, pipeline: PipelineId) -> Failable<Option<Pipeline>> {
-    let sql = format!("{} WHERE p.id = ?", rows::PIPELINE);
-    first(connection, &sql, [id(pipeline)], |row| {
-        rows::pipeline(connection, row)
-    })
-}
-
-fn load_by_name(connection: &Connection, name: &str) -> Failable<Option<Pipeline>> {
-    let sql = format!("{} WHERE p.name = ?", rows::PIPELINE);
-    first(connection, &sql, [name], |row| {
-        rows::pipeline(connection, row)
-    })
-}
-
-fn put_now(connection: &Connection, put: PutPipeline) -> Failable<PutOutcome> {
-    let stored = match load_by_name(connection, &put.name)? {
-        Some(pipeline) => {
-            let newest = [id(pipeline.revision_id)];
-            let sql = "SELECT * FROM revisions WHERE id = ?";
-            first(connection, sql, newest, rows::revision)?.map(|revision| (pipeline, revision))
-        }
-        None => None,
-    };
-    let outcome = PutOutcome::decide(stored, &put, now());
-    let pipeline = &outcome.pipeline;
-    if !outcome.changed.is_empty() {
-        write(connection, pipeline, outcome.created)?;
+    async fn delete_pipeline(&self, id: PipelineId) -> Result<bool> {
+        self.writer
+            .call(move |connection, _| delete(connection, id))
+            .await
     }
-    if outcome.changed.contains(&"content") {
-        write_revision(connection, pipeline, &put)?;
+
+    async fn set_paused(&self, id: PipelineId, paused: bool) -> Result<Option<Pipeline>> {
+        self.writer
+            .call(move |connection, _| set_paused(connection, id, paused))
+            .await
     }
-    if outcome.changed.contains(&"webhook_secrets") {
-        write_secrets(connection, pipeline)?;
-    }
-    Ok(outcome)
-}
-
-fn write(connection: &Connection, pipeline: &Pipeline, created: bool) -> Failable<()> {
-    let sql = if created {
-        "INSERT INTO pipelines (id, name, version, revision_id, driver, labels, paused, updated_at, created_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8)"
-    } else {
-        "UPDATE pipelines SET name = ?2, version = ?3, revision_id = ?4, driver = ?5, labels = ?6, paused = ?7,
-         updated_at = ?8 WHERE id = ?1"
-    };
-    execute(
-        connection,
-        sql,
-        (
-            id(pipeline.id),
-            &pipeline.name,
-            pipeline.version,
-            id(pipeline.revision_id),
-            pipeline.driver.map(|driver| driver.as_str()),
-            codec::labels(&pipeline.labels),
-            pipeline.paused,
-            micros(pipeline.updated_at),
-        ),
-    )?;
-    Ok(())
-}
-
-fn write_revision(connection: &Connection, pipeline: &Pipeline, put: &PutPipeline) -> Failable<()> {
-    execute(
-        connection,
-        "INSERT INTO revisions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            id(pipeline.revision_id),
-            id(pipeline.id),
-            pipeline.revision,
-            put.content_type.as_str(),
-            &put.file_name,
-            &put.source,
-            &put.javascript,
-            &put.source_map,
-            micros(pipeline.updated_at),
-        ),
-    )?;
-    Ok(())
-}
-
-fn write_secrets(connection: &Connection, pipeline: &Pipeline) -> Failable<()> {
-    execute(
-        connection,
-        "DELETE FROM webhook_secrets WHERE pipeline_id = ?",
-        [id(pipeline.id)],
-    )?;
-    for (position, secret) in pipeline.webhook_secrets.iter().enumerate() {
-        execute(
-            connection,
-            "INSERT INTO webhook_secrets VALUES (?, ?, ?)",
-            (id(pipeline.id), position as i64, secret.expose()),
-        )?;
-    }
-    Ok(())
-}
-
-/// Runs and receipts carry no foreign key to their pipeline (it would cost every webhook), so they are removed here.
-fn delete_now(connection: &Connection, pipeline: PipelineId) -> Failable<bool> {
-    let key: Id = pipeline.into();
-    execute(connection, "DELETE FROM runs WHERE pipeline_id = ?", [&key])?;
-    execute(
-        connection,
-        "DELETE FROM receipts WHERE pipeline_id = ?",
-        [&key],
-    )?;
-    Ok(execute(connection, "DELETE FROM pipelines WHERE id = ?", [&key])? > 0)
 }

@@ -1,291 +1,341 @@
-//! Rows to model and back.
+//! Between rows and the model: column lists, and how each type is written and read.
 
-use super::super::codec;
-use super::{Failable, Failure};
-use crate::model::pipeline::{ContentType, Pipeline, Revision, WebhookSecret};
+use crate::model::pipeline::{ContentType, Labels, Pipeline, WebhookSecret};
 use crate::model::receipt::{Receipt, Verdict};
 use crate::model::run::{
     End, Event, EventBody, Job, JobState, Lease, LogPiece, LogStream, Outcome, Reply, ReplyBy, Run,
     RunState,
 };
-use crate::model::{AgentId, JobId, PipelineId, ReceiptId, RevisionId, RunId, SessionId, TokenId};
+use crate::model::{AgentId, JobId, PipelineId, ReceiptId, RevisionId, RunId, SessionId};
 use bytes::Bytes;
 use pocketci_proto::api::Driver;
-use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
-use rusqlite::{Connection, Row};
+use rusqlite::types::{FromSql, Type};
+use rusqlite::{Error, Row};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// An id as 16 bytes.
-pub(super) struct Id(pub Uuid);
+type Result<T> = rusqlite::Result<T>;
 
-impl FromSql for Id {
-    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
-        Uuid::from_slice(value.as_blob()?)
-            .map(Self)
-            .map_err(|error| FromSqlError::Other(error.into()))
-    }
+/// In the order of [`run`].
+pub(super) const RUN: &str = "r.id, r.pipeline_id, r.revision_id, r.state, r.outcome, r.reason, \
+    r.message, r.trigger, r.receipt_id, r.wants_reply, r.replied, r.event_seq, r.cancel_actor, \
+    r.created_at, r.started_at, r.finished_at";
+
+/// In the order of [`job`].
+pub(super) const JOB: &str = "j.id, j.run_id, j.name, j.state, j.outcome, j.reason, j.message, \
+    j.attempt, j.lost, j.agent_id, j.session_id, j.lease_until, j.labels, j.driver, j.report_seq, \
+    j.log_seq, j.queued_at, j.started_at, j.finished_at";
+
+/// In the order of [`pipeline`]; `v` is the newest revision.
+pub(super) const PIPELINE: &str = "p.id, p.name, p.version, v.id, p.revision, v.content_type, \
+    p.driver, p.labels, p.webhook_secrets, p.paused, p.created_at, p.updated_at";
+
+/// In the order of [`receipt`].
+pub(super) const RECEIPT: &str = "c.id, c.pipeline_id, c.method, c.url, c.headers, c.body, \
+    c.body_bytes, c.body_sha256, c.remote_addr, c.provider, c.event_type, c.verdict, c.reason, \
+    c.received_at, c.run_id";
+
+/// In the order of [`event`].
+pub(super) const EVENT: &str = "seq, at, job_id, attempt, fact, step, stream, offset, bytes";
+
+/// In the order of [`reply`].
+pub(super) const REPLY: &str = "by, status, headers, body";
+
+/// The store's clock, as exact as it is stored.
+pub(super) fn now() -> OffsetDateTime {
+    let now = OffsetDateTime::now_utc();
+    let beyond = now.nanosecond() % 1_000;
+    now - time::Duration::nanoseconds(i64::from(beyond))
 }
 
-impl ToSql for Id {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(ToSqlOutput::from(self.0.as_bytes().as_slice()))
-    }
-}
-
-macro_rules! ids {
-    ($($name:ident),*) => {$(
-        impl From<$name> for Id {
-            fn from(id: $name) -> Self { Self(id.0) }
-        }
-        impl From<Id> for $name {
-            fn from(id: Id) -> Self { Self(id.0) }
-        }
-    )*};
-}
-
-ids!(
-    AgentId, JobId, PipelineId, ReceiptId, RevisionId, RunId, SessionId, TokenId
-);
-
-/// For a parameter list.
-pub(super) fn id(id: impl Into<Id>) -> Id {
-    id.into()
-}
-
+/// Microseconds since 1970.
 pub(super) fn micros(at: OffsetDateTime) -> i64 {
-    i64::try_from(at.unix_timestamp_nanos() / 1000).unwrap_or(i64::MAX)
+    // The calendar of `time` ends at year 9999, far inside of 64 bits of microseconds.
+    (at.unix_timestamp_nanos() / 1_000) as i64
 }
 
-pub(super) fn time(micros: i64) -> OffsetDateTime {
-    OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1000)
-        .unwrap_or(OffsetDateTime::UNIX_EPOCH)
+/// See [`micros`].
+pub(super) fn micros_opt(at: Option<OffsetDateTime>) -> Option<i64> {
+    at.map(micros)
 }
 
-fn get<T: FromSql>(row: &Row<'_>, column: &str) -> Failable<T> {
-    row.get(column).map_err(Failure::Sql)
+/// The 16 bytes of an id that may be absent.
+pub(super) fn key(id: Option<Uuid>) -> Option<[u8; 16]> {
+    id.map(Uuid::into_bytes)
 }
 
-fn get_id<T: From<Id>>(row: &Row<'_>, column: &str) -> Failable<T> {
-    get::<Id>(row, column).map(T::from)
+/// The word of a driver, empty for none.
+pub(super) fn driver_word(driver: Option<Driver>) -> &'static str {
+    driver.map_or("", Driver::as_str)
 }
 
-fn get_id_opt<T: From<Id>>(row: &Row<'_>, column: &str) -> Failable<Option<T>> {
-    Ok(get::<Option<Id>>(row, column)?.map(T::from))
+/// JSON text.
+pub(super) fn json<T: Serialize + ?Sized>(value: &T) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| Error::ToSqlConversionFailure(Box::new(error)))
 }
 
-fn get_time(row: &Row<'_>, column: &str) -> Failable<OffsetDateTime> {
-    get::<i64>(row, column).map(time)
+/// Header lines whose values are bytes: each byte becomes the character with its number.
+pub(super) fn header_text(headers: &[(String, Vec<u8>)]) -> Result<String> {
+    let lines: Vec<(&str, String)> = headers
+        .iter()
+        .map(|(name, value)| {
+            (
+                name.as_str(),
+                value.iter().copied().map(char::from).collect(),
+            )
+        })
+        .collect();
+    json(&lines)
 }
 
-fn get_time_opt(row: &Row<'_>, column: &str) -> Failable<Option<OffsetDateTime>> {
-    Ok(get::<Option<i64>>(row, column)?.map(time))
+/// Secrets as JSON.
+pub(super) fn secret_text(secrets: &[WebhookSecret]) -> Result<String> {
+    let words: Vec<String> = secrets
+        .iter()
+        .map(|secret| hex::encode(secret.expose()))
+        .collect();
+    json(&words)
 }
 
-fn get_word<T>(
-    row: &Row<'_>,
-    column: &'static str,
-    parse: impl Fn(&str) -> Option<T>,
-) -> Failable<T> {
-    let text: String = get(row, column)?;
-    Ok(codec::word(column, &text, parse(&text))?)
+/// The stored text is none that this program writes.
+#[derive(Debug, thiserror::Error)]
+#[error("a stored value has an unknown form")]
+struct Unknown;
+
+/// Takes the columns of a row one after the other.
+pub(super) struct Columns<'a, 'row> {
+    row: &'a Row<'row>,
+    at: usize,
 }
 
-fn driver(row: &Row<'_>) -> Failable<Option<Driver>> {
-    match get::<Option<String>>(row, "driver")? {
-        Some(text) => Ok(Some(codec::word("driver", &text, Driver::parse(&text))?)),
-        None => Ok(None),
+impl<'a, 'row> Columns<'a, 'row> {
+    pub(super) fn of(row: &'a Row<'row>) -> Self {
+        Self { row, at: 0 }
+    }
+
+    pub(super) fn take<T: FromSql>(&mut self) -> Result<T> {
+        self.at += 1;
+        self.row.get(self.at - 1)
+    }
+
+    fn unknown(&self) -> Error {
+        Error::FromSqlConversionFailure(self.at - 1, Type::Text, Box::new(Unknown))
+    }
+
+    pub(super) fn id<T>(&mut self, wrap: fn(Uuid) -> T) -> Result<T> {
+        Ok(wrap(Uuid::from_bytes(self.take()?)))
+    }
+
+    pub(super) fn id_opt<T>(&mut self, wrap: fn(Uuid) -> T) -> Result<Option<T>> {
+        let bytes: Option<[u8; 16]> = self.take()?;
+        Ok(bytes.map(|bytes| wrap(Uuid::from_bytes(bytes))))
+    }
+
+    pub(super) fn time(&mut self) -> Result<OffsetDateTime> {
+        let micros: i64 = self.take()?;
+        OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1_000)
+            .map_err(|_| self.unknown())
+    }
+
+    pub(super) fn time_opt(&mut self) -> Result<Option<OffsetDateTime>> {
+        let micros: Option<i64> = self.take()?;
+        if micros.is_none() {
+            return Ok(None);
+        }
+        self.at -= 1;
+        self.time().map(Some)
+    }
+
+    pub(super) fn word<T>(&mut self, parse: fn(&str) -> Option<T>) -> Result<T> {
+        self.at += 1;
+        let word = self.row.get_ref(self.at - 1)?.as_str()?;
+        parse(word).ok_or_else(|| self.unknown())
+    }
+
+    fn driver(&mut self) -> Result<Option<Driver>> {
+        self.word(|word| match word {
+            "" => Some(None),
+            word => Driver::parse(word).map(Some),
+        })
+    }
+
+    pub(super) fn json<T: DeserializeOwned>(&mut self) -> Result<T> {
+        self.at += 1;
+        let text = self.row.get_ref(self.at - 1)?.as_str()?;
+        serde_json::from_str(text).map_err(|_| self.unknown())
+    }
+
+    fn bytes(&mut self) -> Result<Bytes> {
+        Ok(Bytes::from(self.take::<Vec<u8>>()?))
+    }
+
+    /// Outcome, reason, message.
+    fn end(&mut self) -> Result<Option<End>> {
+        let outcome: Option<String> = self.take()?;
+        let (reason, message): (Option<String>, Option<String>) = (self.take()?, self.take()?);
+        let Some(outcome) = outcome else {
+            return Ok(None);
+        };
+        Ok(Some(End {
+            outcome: Outcome::parse(&outcome).ok_or_else(|| self.unknown())?,
+            reason: reason.unwrap_or_default(),
+            message: message.unwrap_or_default(),
+        }))
     }
 }
 
-fn labels(row: &Row<'_>) -> Failable<crate::model::pipeline::Labels> {
-    Ok(codec::from_json("labels", &get::<String>(row, "labels")?)?)
-}
-
-/// Collects all rows of a query.
-pub(super) fn all<T>(
-    connection: &Connection,
-    sql: &str,
-    params: impl rusqlite::Params,
-    read: impl Fn(&Row<'_>) -> Failable<T>,
-) -> Failable<Vec<T>> {
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query(params)?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        found.push(read(row)?);
-    }
-    Ok(found)
-}
-
-/// The first row of a query, if any.
-pub(super) fn first<T>(
-    connection: &Connection,
-    sql: &str,
-    params: impl rusqlite::Params,
-    read: impl Fn(&Row<'_>) -> Failable<T>,
-) -> Failable<Option<T>> {
-    let mut statement = connection.prepare_cached(sql)?;
-    let mut rows = statement.query(params)?;
-    rows.next()?.map(read).transpose()
-}
-
-/// Executes a cached statement.
-pub(super) fn execute(
-    connection: &Connection,
-    sql: &str,
-    params: impl rusqlite::Params,
-) -> Failable<usize> {
-    Ok(connection.prepare_cached(sql)?.execute(params)?)
-}
-
-/// Joined with the newest revision as `number`, `content_type`; secrets are read apart.
-pub(super) const PIPELINE: &str = "SELECT p.*, r.number, r.content_type FROM pipelines p JOIN revisions r ON r.id = p.revision_id";
-
-pub(super) fn pipeline(connection: &Connection, row: &Row<'_>) -> Failable<Pipeline> {
-    let id: PipelineId = get_id(row, "id")?;
-    let secrets = all(
-        connection,
-        "SELECT secret FROM webhook_secrets WHERE pipeline_id = ? ORDER BY position",
-        [Id::from(id)],
-        |row| get::<Vec<u8>>(row, "secret"),
-    )?;
-    Ok(Pipeline {
-        id,
-        name: get(row, "name")?,
-        version: get(row, "version")?,
-        revision_id: get_id(row, "revision_id")?,
-        revision: get(row, "number")?,
-        content_type: get_word(row, "content_type", ContentType::parse)?,
-        driver: driver(row)?,
-        labels: labels(row)?,
-        webhook_secrets: secrets.into_iter().filter_map(WebhookSecret::new).collect(),
-        paused: get(row, "paused")?,
-        created_at: get_time(row, "created_at")?,
-        updated_at: get_time(row, "updated_at")?,
-    })
-}
-
-pub(super) fn revision(row: &Row<'_>) -> Failable<Revision> {
-    Ok(Revision {
-        id: get_id(row, "id")?,
-        pipeline_id: get_id(row, "pipeline_id")?,
-        number: get(row, "number")?,
-        content_type: get_word(row, "content_type", ContentType::parse)?,
-        file_name: get(row, "file_name")?,
-        source: get(row, "source")?,
-        javascript: get(row, "javascript")?,
-        source_map: get(row, "source_map")?,
-    })
-}
-
-fn end(row: &Row<'_>) -> Failable<Option<End>> {
-    let Some(outcome) = get::<Option<String>>(row, "outcome")? else {
-        return Ok(None);
-    };
-    Ok(Some(End {
-        outcome: codec::word("outcome", &outcome, Outcome::parse(&outcome))?,
-        reason: get(row, "reason")?,
-        message: get(row, "message")?,
-    }))
-}
-
-pub(super) fn run(row: &Row<'_>) -> Failable<Run> {
+/// Reads [`RUN`].
+pub(super) fn run(columns: &mut Columns) -> Result<Run> {
     Ok(Run {
-        id: get_id(row, "id")?,
-        pipeline_id: get_id(row, "pipeline_id")?,
-        revision_id: get_id(row, "revision_id")?,
-        state: get_word(row, "state", RunState::parse)?,
-        end: end(row)?,
-        trigger: codec::from_json("trigger_data", &get::<String>(row, "trigger_data")?)?,
-        receipt_id: get_id_opt(row, "receipt_id")?,
-        wants_reply: get(row, "wants_reply")?,
-        replied: get(row, "replied")?,
-        event_seq: get(row, "event_seq")?,
-        cancel_actor: get(row, "cancel_actor")?,
-        created_at: get_time(row, "created_at")?,
-        started_at: get_time_opt(row, "started_at")?,
-        finished_at: get_time_opt(row, "finished_at")?,
+        id: columns.id(RunId)?,
+        pipeline_id: columns.id(PipelineId)?,
+        revision_id: columns.id(RevisionId)?,
+        state: columns.word(RunState::parse)?,
+        end: columns.end()?,
+        trigger: columns.json()?,
+        receipt_id: columns.id_opt(ReceiptId)?,
+        wants_reply: columns.take()?,
+        replied: columns.take()?,
+        event_seq: columns.take()?,
+        cancel_actor: columns.take()?,
+        created_at: columns.time()?,
+        started_at: columns.time_opt()?,
+        finished_at: columns.time_opt()?,
     })
 }
 
-pub(super) fn job(row: &Row<'_>) -> Failable<Job> {
-    let agent_id: Option<AgentId> = get_id_opt(row, "agent_id")?;
-    let session_id: Option<SessionId> = get_id_opt(row, "session_id")?;
-    let until = get_time_opt(row, "lease_until")?;
-    let lease = match (agent_id, session_id, until) {
-        (Some(agent_id), Some(session_id), Some(until)) => Some(Lease {
+/// Reads [`JOB`].
+pub(super) fn job(columns: &mut Columns) -> Result<Job> {
+    let mut job = Job {
+        id: columns.id(JobId)?,
+        run_id: columns.id(RunId)?,
+        name: columns.take()?,
+        state: columns.word(JobState::parse)?,
+        end: columns.end()?,
+        attempt: columns.take()?,
+        lost: columns.take()?,
+        agent_id: columns.id_opt(AgentId)?,
+        lease: None,
+        labels: Labels::new(),
+        driver: None,
+        report_seq: 0,
+        log_seq: 0,
+        queued_at: OffsetDateTime::UNIX_EPOCH,
+        started_at: None,
+        finished_at: None,
+    };
+    let session_id = columns.id_opt(SessionId)?;
+    let until = columns.time_opt()?;
+    if let (Some(agent_id), Some(session_id), Some(until)) = (job.agent_id, session_id, until) {
+        job.lease = Some(Lease {
             agent_id,
             session_id,
             until,
-        }),
-        _ => None,
-    };
-    Ok(Job {
-        id: get_id(row, "id")?,
-        run_id: get_id(row, "run_id")?,
-        name: get(row, "name")?,
-        state: get_word(row, "state", JobState::parse)?,
-        end: end(row)?,
-        attempt: get(row, "attempt")?,
-        lost: get(row, "lost")?,
-        lease,
-        agent_id,
-        labels: labels(row)?,
-        driver: driver(row)?,
-        report_seq: get(row, "report_seq")?,
-        log_seq: get(row, "log_seq")?,
-        queued_at: get_time(row, "queued_at")?,
-        started_at: get_time_opt(row, "started_at")?,
-        finished_at: get_time_opt(row, "finished_at")?,
+        });
+    }
+    job.labels = columns.json()?;
+    job.driver = columns.driver()?;
+    job.report_seq = columns.take()?;
+    job.log_seq = columns.take()?;
+    job.queued_at = columns.time()?;
+    job.started_at = columns.time_opt()?;
+    job.finished_at = columns.time_opt()?;
+    Ok(job)
+}
+
+/// Reads [`PIPELINE`].
+pub(super) fn pipeline(columns: &mut Columns) -> Result<Pipeline> {
+    Ok(Pipeline {
+        id: columns.id(PipelineId)?,
+        name: columns.take()?,
+        version: columns.take()?,
+        revision_id: columns.id(RevisionId)?,
+        revision: columns.take()?,
+        content_type: columns.word(ContentType::parse)?,
+        driver: columns.driver()?,
+        labels: columns.json()?,
+        webhook_secrets: secrets(columns)?,
+        paused: columns.take()?,
+        created_at: columns.time()?,
+        updated_at: columns.time()?,
     })
 }
 
-pub(super) fn reply(row: &Row<'_>) -> Failable<(RunId, Reply)> {
-    let reply = Reply {
-        by: get_word(row, "by", ReplyBy::parse)?,
-        status: get(row, "status")?,
-        headers: codec::from_json("replies.headers", &get::<String>(row, "headers")?)?,
-        body: Bytes::from(get::<Vec<u8>>(row, "body")?),
-    };
-    Ok((get_id(row, "run_id")?, reply))
+fn secrets(columns: &mut Columns) -> Result<Vec<WebhookSecret>> {
+    let words: Vec<String> = columns.json()?;
+    let secret = |word: &String| hex::decode(word).ok().and_then(WebhookSecret::new);
+    let secrets: Option<Vec<WebhookSecret>> = words.iter().map(secret).collect();
+    secrets.ok_or_else(|| columns.unknown())
 }
 
-pub(super) fn event(row: &Row<'_>) -> Failable<Event> {
-    let body = match get::<Option<String>>(row, "data")? {
-        Some(data) => EventBody::Fact(codec::fact_from(&data)?),
+/// Reads [`RECEIPT`].
+pub(super) fn receipt(columns: &mut Columns) -> Result<Receipt> {
+    Ok(Receipt {
+        id: columns.id(ReceiptId)?,
+        pipeline_id: columns.id(PipelineId)?,
+        method: columns.take()?,
+        url: columns.take()?,
+        headers: headers(columns)?,
+        body: columns.bytes()?,
+        body_bytes: columns.take()?,
+        body_sha256: columns.take()?,
+        remote_addr: columns.take()?,
+        provider: columns.take()?,
+        event_type: columns.take()?,
+        verdict: columns.word(Verdict::parse)?,
+        reason: columns.take()?,
+        received_at: columns.time()?,
+        run_id: columns.id_opt(RunId)?,
+    })
+}
+
+fn headers(columns: &mut Columns) -> Result<Vec<(String, Vec<u8>)>> {
+    let lines: Vec<(String, String)> = columns.json()?;
+    lines
+        .into_iter()
+        .map(|(name, value)| {
+            let bytes: Option<Vec<u8>> = value
+                .chars()
+                .map(|letter| u8::try_from(u32::from(letter)).ok())
+                .collect();
+            Ok((name, bytes.ok_or_else(|| columns.unknown())?))
+        })
+        .collect()
+}
+
+/// Reads [`EVENT`].
+pub(super) fn event(columns: &mut Columns) -> Result<Event> {
+    let seq = columns.take()?;
+    let at = columns.time()?;
+    let job_id = columns.id_opt(JobId)?;
+    let attempt = columns.take()?;
+    let fact: Option<String> = columns.take()?;
+    let body = match fact {
+        Some(text) => EventBody::Fact(serde_json::from_str(&text).map_err(|_| columns.unknown())?),
         None => EventBody::Log(LogPiece {
-            step: get(row, "step")?,
-            stream: get_word(row, "stream", LogStream::parse)?,
-            offset: get(row, "byte_offset")?,
-            bytes: Bytes::from(get::<Vec<u8>>(row, "bytes")?),
+            step: columns.take()?,
+            stream: columns.word(LogStream::parse)?,
+            offset: columns.take()?,
+            bytes: columns.bytes()?,
         }),
     };
     Ok(Event {
-        seq: get(row, "seq")?,
-        at: get_time(row, "at")?,
-        job_id: get_id_opt(row, "job_id")?,
-        attempt: get(row, "attempt")?,
+        seq,
+        at,
+        job_id,
+        attempt,
         body,
     })
 }
 
-pub(super) fn receipt(row: &Row<'_>) -> Failable<Receipt> {
-    Ok(Receipt {
-        id: get_id(row, "id")?,
-        pipeline_id: get_id(row, "pipeline_id")?,
-        method: get(row, "method")?,
-        url: get(row, "url")?,
-        headers: codec::request_headers_from(&get::<String>(row, "headers")?)?,
-        body: Bytes::from(get::<Vec<u8>>(row, "body")?),
-        body_bytes: get(row, "body_bytes")?,
-        body_sha256: get(row, "body_sha256")?,
-        remote_addr: get(row, "remote_addr")?,
-        provider: get(row, "provider")?,
-        event_type: get(row, "event_type")?,
-        verdict: get_word(row, "verdict", Verdict::parse)?,
-        reason: get(row, "reason")?,
-        received_at: get_time(row, "received_at")?,
-        run_id: get_id_opt(row, "run_id")?,
+/// Reads [`REPLY`].
+pub(super) fn reply(columns: &mut Columns) -> Result<Reply> {
+    Ok(Reply {
+        by: columns.word(ReplyBy::parse)?,
+        status: columns.take()?,
+        headers: columns.json()?,
+        body: columns.bytes()?,
     })
 }

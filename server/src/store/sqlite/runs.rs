@@ -1,130 +1,247 @@
-//! Runs and their events.
+//! Runs: storing new ones, looking at them.
 
-use super::super::wake::Wake;
-use super::super::{Enqueued, NewRun, Result, RunFilter, RunStore, RunView};
-use super::rows::{self, Id, all, first, id};
-use super::{Failable, SqliteStore, enqueue};
+use super::rows::{self, Columns, EVENT, JOB, REPLY, RUN, driver_word, json, key, micros, now};
+use super::writer::Hints;
+use super::{SqliteStore, receipts};
 use crate::model::RunId;
-use crate::model::run::{Event, Job, Reply};
+use crate::model::run::{Event, Job, Outcome, Reply, RunState};
+use crate::store::{Enqueued, NewJob, NewRun, Result, RunFilter, RunStore, RunView};
 use async_trait::async_trait;
 use pocketci_proto::api::RunStatus;
-use rusqlite::{Connection, Row, params_from_iter};
+use rusqlite::{Connection, OptionalExtension as _, ToSql, params};
+use time::OffsetDateTime;
 
-const VIEW: &str =
-    "SELECT r.*, p.name AS pipeline_name FROM runs r JOIN pipelines p ON p.id = r.pipeline_id";
+/// Most runs of a page.
+const MAX_PAGE: i64 = 200;
+
+/// Jobs that wait for an agent.
+pub(super) fn queued_jobs(connection: &Connection) -> Result<i64> {
+    let mut statement = connection.prepare_cached("SELECT jobs FROM queue")?;
+    Ok(statement.query_row([], |row| row.get(0))?)
+}
+
+fn exists(connection: &Connection, id: RunId) -> Result<bool> {
+    let mut statement = connection.prepare_cached("SELECT 1 FROM runs WHERE id = ?1")?;
+    Ok(statement.exists([id.0.as_bytes()])?)
+}
+
+/// Whether the pipeline is still what the caller decided on.
+fn is_current(connection: &Connection, new: &NewRun) -> Result<bool> {
+    let mut statement = connection
+        .prepare_cached("SELECT 1 FROM pipelines WHERE id = ?1 AND version = ?2 AND NOT paused")?;
+    Ok(statement.exists(params![new.pipeline_id.0.as_bytes(), new.pipeline_version])?)
+}
+
+fn enqueue(connection: &Connection, new: &NewRun, hints: &mut Hints) -> Result<Enqueued> {
+    if exists(connection, new.id)? {
+        return Ok(Enqueued::Stored);
+    }
+    if !is_current(connection, new)? {
+        return Ok(Enqueued::Stale);
+    }
+    let waiting = new.jobs.iter().filter(|job| job.hand_to.is_none()).count() as i64;
+    if waiting > 0 && queued_jobs(connection)? + waiting > new.max_queue {
+        return Ok(Enqueued::QueueFull);
+    }
+    let now = now();
+    insert_run(connection, new, now)?;
+    if let Some(receipt) = &new.receipt {
+        receipts::insert(connection, receipt)?;
+    }
+    for (position, job) in (0..).zip(&new.jobs) {
+        insert_job(connection, new.id, position, job, now)?;
+    }
+    hints.job_queued = waiting > 0;
+    Ok(Enqueued::Stored)
+}
+
+fn insert_run(connection: &Connection, new: &NewRun, now: OffsetDateTime) -> Result<()> {
+    let sql = "INSERT INTO runs (id, pipeline_id, revision_id, state, trigger, receipt_id, \
+         wants_reply, replied, event_seq, created_at) \
+         VALUES (?1, ?2, ?3, 'queued', ?4, ?5, ?6, 0, 0, ?7)";
+    connection.prepare_cached(sql)?.execute(params![
+        new.id.0.as_bytes(),
+        new.pipeline_id.0.as_bytes(),
+        new.revision_id.0.as_bytes(),
+        json(&new.trigger)?,
+        key(new.receipt.as_ref().map(|receipt| receipt.id.0)),
+        new.wants_reply,
+        micros(now),
+    ])?;
+    Ok(())
+}
+
+fn insert_job(
+    connection: &Connection,
+    run_id: RunId,
+    position: i64,
+    job: &NewJob,
+    now: OffsetDateTime,
+) -> Result<()> {
+    let sql = "INSERT INTO jobs (id, run_id, position, name, state, attempt, lost, agent_id, \
+         session_id, lease_until, labels, driver, report_seq, log_seq, queued_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8, ?9, ?10, ?11, 0, 0, ?12)";
+    let hand_to = job.hand_to.as_ref();
+    let state = hand_to.map_or("queued", |_| "assigned");
+    connection.prepare_cached(sql)?.execute(params![
+        job.id.0.as_bytes(),
+        run_id.0.as_bytes(),
+        position,
+        job.name,
+        state,
+        i32::from(hand_to.is_some()),
+        key(hand_to.map(|to| to.agent_id.0)),
+        key(hand_to.map(|to| to.session_id.0)),
+        hand_to.map(|to| micros(now + to.accept_within)),
+        json(&job.labels)?,
+        driver_word(job.driver),
+        micros(now),
+    ])?;
+    Ok(())
+}
+
+fn reply(connection: &Connection, id: RunId) -> Result<Option<Reply>> {
+    let sql = format!("SELECT {REPLY} FROM replies WHERE run_id = ?1");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let found = statement.query_row([id.0.as_bytes()], |row| rows::reply(&mut Columns::of(row)));
+    Ok(found.optional()?)
+}
+
+fn jobs(connection: &Connection, id: RunId) -> Result<Vec<(Job, Option<String>)>> {
+    let sql = format!(
+        "SELECT {JOB}, a.name FROM jobs j LEFT JOIN agents a ON a.id = j.agent_id \
+         WHERE j.run_id = ?1 ORDER BY j.position"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let found = statement.query_map([id.0.as_bytes()], |row| {
+        let mut columns = Columns::of(row);
+        Ok((rows::job(&mut columns)?, columns.take()?))
+    })?;
+    Ok(found.collect::<rusqlite::Result<_>>()?)
+}
+
+/// Runs that satisfy `rest`, without jobs and replies.
+fn select(connection: &Connection, rest: &str, given: &[&dyn ToSql]) -> Result<Vec<RunView>> {
+    let sql =
+        format!("SELECT {RUN}, p.name FROM runs r JOIN pipelines p ON p.id = r.pipeline_id {rest}");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let found = statement.query_map(given, |row| {
+        let mut columns = Columns::of(row);
+        Ok(RunView {
+            run: rows::run(&mut columns)?,
+            pipeline_name: columns.take()?,
+            jobs: vec![],
+            reply: None,
+        })
+    })?;
+    Ok(found.collect::<rusqlite::Result<_>>()?)
+}
+
+fn run(connection: &Connection, id: RunId) -> Result<Option<RunView>> {
+    let Some(mut view) = select(connection, "WHERE r.id = ?1", &[id.0.as_bytes()])?.pop() else {
+        return Ok(None);
+    };
+    view.jobs = jobs(connection, id)?;
+    view.reply = reply(connection, id)?;
+    Ok(Some(view))
+}
+
+/// The condition for a status, in the form of the partial indexes.
+fn status_condition(status: RunStatus) -> (&'static str, &'static str) {
+    let open = "r.outcome IS NULL AND r.state = ";
+    let over = "r.outcome = ";
+    match status {
+        RunStatus::Queued => (open, RunState::Queued.as_str()),
+        RunStatus::Running => (open, RunState::Running.as_str()),
+        RunStatus::Success => (over, Outcome::Succeeded.as_str()),
+        RunStatus::Failed => (over, Outcome::Failed.as_str()),
+        RunStatus::Errored => (over, Outcome::Errored.as_str()),
+        RunStatus::Aborted => (over, Outcome::Aborted.as_str()),
+        RunStatus::Skipped => (over, Outcome::Skipped.as_str()),
+    }
+}
+
+fn runs(connection: &Connection, filter: &RunFilter) -> Result<Vec<RunView>> {
+    let mut conditions = vec!["TRUE".to_owned()];
+    let mut given: Vec<Box<dyn ToSql>> = vec![];
+    if let Some(id) = filter.pipeline_id {
+        given.push(Box::new(id.0.into_bytes()));
+        conditions.push(format!("r.pipeline_id = ?{}", given.len()));
+    }
+    if let Some(status) = filter.status {
+        let (condition, word) = status_condition(status);
+        given.push(Box::new(word));
+        conditions.push(format!("{condition}?{}", given.len()));
+    }
+    if let Some(after) = filter.after {
+        given.push(Box::new(after.0.into_bytes()));
+        conditions.push(format!("r.id < ?{}", given.len()));
+    }
+    given.push(Box::new(filter.limit.clamp(1, MAX_PAGE)));
+    let rest = format!(
+        "WHERE {} ORDER BY r.id DESC LIMIT ?{}",
+        conditions.join(" AND "),
+        given.len()
+    );
+    let given: Vec<&dyn ToSql> = given.iter().map(AsRef::as_ref).collect();
+    select(connection, &rest, &given)
+}
+
+fn events(
+    connection: &Connection,
+    id: RunId,
+    after: i64,
+    limit: i64,
+) -> Result<Option<Vec<Event>>> {
+    if !exists(connection, id)? {
+        return Ok(None);
+    }
+    let sql =
+        format!("SELECT {EVENT} FROM events WHERE run_id = ?1 AND seq > ?2 ORDER BY seq LIMIT ?3");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let given = params![id.0.as_bytes(), after, limit.max(0)];
+    let found = statement.query_map(given, |row| rows::event(&mut Columns::of(row)))?;
+    Ok(Some(found.collect::<rusqlite::Result<_>>()?))
+}
 
 #[async_trait]
 impl RunStore for SqliteStore {
     async fn enqueue(&self, run: NewRun) -> Result<Enqueued> {
-        let wakes = self.wakes.clone();
-        let queued = run.jobs.iter().any(|job| job.hand_to.is_none());
         self.writer
-            .write(
-                move |connection| enqueue::enqueue(connection, &run),
-                move |result| {
-                    if queued && *result == Enqueued::Stored {
-                        wakes.publish(Wake::JobQueued);
-                    }
-                },
-            )
+            .call(move |connection, hints| enqueue(connection, &run, hints))
             .await
     }
 
-    async fn run(&self, wanted: RunId) -> Result<Option<RunView>> {
-        self.read(move |connection| {
-            let sql = format!("{VIEW} WHERE r.id = ?");
-            let Some(mut view) = first(connection, &sql, [id(wanted)], bare_view)? else {
-                return Ok(None);
-            };
-            view.jobs = jobs(connection, wanted)?;
-            view.reply = reply(connection, wanted)?;
-            Ok(Some(view))
-        })
-        .await
+    async fn run(&self, id: RunId) -> Result<Option<RunView>> {
+        self.readers
+            .read(move |connection| run(connection, id))
+            .await
     }
 
     async fn runs(&self, filter: RunFilter) -> Result<Vec<RunView>> {
-        self.read(move |connection| list(connection, &filter)).await
+        self.readers
+            .read(move |connection| runs(connection, &filter))
+            .await
     }
 
     async fn replies(&self, ids: &[RunId]) -> Result<Vec<(RunId, Reply)>> {
-        let ids: Vec<Id> = ids.iter().copied().map(id).collect();
-        self.read(move |connection| {
-            let marks = vec!["?"; ids.len()].join(",");
-            let sql = format!("SELECT * FROM replies WHERE run_id IN ({marks})");
-            all(connection, &sql, params_from_iter(ids), rows::reply)
-        })
-        .await
+        let ids = ids.to_owned();
+        self.readers
+            .read(move |connection| {
+                let mut found = vec![];
+                for id in ids {
+                    if let Some(reply) = reply(connection, id)? {
+                        found.push((id, reply));
+                    }
+                }
+                Ok(found)
+            })
+            .await
     }
 
-    async fn events(&self, run: RunId, after: i64, limit: i64) -> Result<Option<Vec<Event>>> {
-        self.read(move |connection| {
-            let known = first(
-                connection,
-                "SELECT 1 FROM runs WHERE id = ?",
-                [id(run)],
-                |_| Ok(()),
-            )?;
-            if known.is_none() {
-                return Ok(None);
-            }
-            let sql = "SELECT * FROM run_events WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?";
-            all(connection, sql, (id(run), after, limit), rows::event).map(Some)
-        })
-        .await
+    async fn events(&self, id: RunId, after: i64, limit: i64) -> Result<Option<Vec<Event>>> {
+        self.readers
+            .read(move |connection| events(connection, id, after, limit))
+            .await
     }
-}
-
-fn bare_view(row: &Row<'_>) -> Failable<RunView> {
-    Ok(RunView {
-        run: rows::run(row)?,
-        pipeline_name: row.get("pipeline_name")?,
-        jobs: Vec::new(),
-        reply: None,
-    })
-}
-
-fn jobs(connection: &Connection, run: RunId) -> Failable<Vec<(Job, Option<String>)>> {
-    all(
-        connection,
-        "SELECT j.*, a.name AS agent_name FROM jobs j LEFT JOIN agents a ON a.id = j.agent_id
-         WHERE j.run_id = ? ORDER BY j.id",
-        [id(run)],
-        |row| Ok((rows::job(row)?, row.get("agent_name")?)),
-    )
-}
-
-fn reply(connection: &Connection, run: RunId) -> Failable<Option<Reply>> {
-    let found = first(
-        connection,
-        "SELECT * FROM replies WHERE run_id = ?",
-        [id(run)],
-        rows::reply,
-    )?;
-    Ok(found.map(|(_, reply)| reply))
-}
-
-fn list(connection: &Connection, filter: &RunFilter) -> Failable<Vec<RunView>> {
-    let (state, outcome) = match filter.status {
-        None => (None, None),
-        Some(RunStatus::Queued) => (Some("queued"), None),
-        Some(RunStatus::Running) => (Some("running"), None),
-        Some(RunStatus::Success) => (None, Some("succeeded")),
-        Some(RunStatus::Failed) => (None, Some("failed")),
-        Some(RunStatus::Errored) => (None, Some("errored")),
-        Some(RunStatus::Aborted) => (None, Some("aborted")),
-        Some(RunStatus::Skipped) => (None, Some("skipped")),
-    };
-    let sql = format!(
-        "{VIEW} WHERE (?1 IS NULL OR r.pipeline_id = ?1) AND (?2 IS NULL OR r.state = ?2)
-         AND (?3 IS NULL OR r.outcome = ?3) AND (?4 IS NULL OR r.id < ?4) ORDER BY r.id DESC LIMIT ?5"
-    );
-    let params = (
-        filter.pipeline_id.map(id),
-        state,
-        outcome,
-        filter.after.map(id),
-        filter.limit,
-    );
-    all(connection, &sql, params, bare_view)
 }

@@ -1,240 +1,20 @@
-//! How a run may change: the state machine, pure, the same for every storage.
-//!
-//! A storage locks and loads a run with its jobs, lets [`apply`] decide, and writes back what changed in the same
-//! transaction. Invariants kept here: a message counts only if its attempt and session hold the job (fencing);
-//! reports and log chunks have no holes and a repeated one changes nothing; a run has at most one reply; a finished
-//! job or run never changes again; events are numbered without holes.
+//! The rules themselves: one method for each change, and what follows from it.
 
-use super::run::{
-    End, Event, EventBody, Job, JobState, Lease, LogPiece, MAX_ATTEMPTS, Outcome, Reply, ReplyBy,
-    Run, RunState, TriggerKind,
+use super::{Aggregate, Applied, Effects, Holder, LostAttempt, Report, accepted_reply};
+use crate::model::JobId;
+use crate::model::run::{
+    End, Event, EventBody, JobState, Lease, LogPiece, MAX_ATTEMPTS, Outcome, Reply, RunState,
+    TriggerKind,
 };
-use super::{AgentId, JobId, RunId, SessionId};
-use bytes::Bytes;
 use pocketci_proto::api::RunEventKind;
 use std::time::Duration;
 use time::OffsetDateTime;
 
-/// A run with all its jobs, locked by the caller.
-#[derive(Debug, Clone)]
-pub struct Aggregate {
-    /// The run.
-    pub run: Run,
-    /// Its jobs.
-    pub jobs: Vec<Job>,
-}
-
-/// Who says to hold a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Holder {
-    /// The attempt it was given.
-    pub attempt: i32,
-    /// The session that speaks.
-    pub session_id: SessionId,
-}
-
-/// What an attempt tells; see `Report` in agent.proto.
-#[derive(Clone)]
-pub enum Report {
-    /// The agent took the job.
-    Accepted {
-        /// For the event.
-        agent_name: String,
-        /// The lease from now on.
-        lease: Duration,
-    },
-    /// The agent cannot take it; it goes back to the queue without penalty.
-    Rejected {
-        /// For the log.
-        reason: String,
-    },
-    /// `http.respond`.
-    Respond(Reply),
-    /// A step began or ended.
-    Step(RunEventKind),
-    /// The attempt is over.
-    Finished {
-        /// How.
-        end: End,
-        /// Every chunk up to this one must be stored.
-        final_log_seq: i64,
-    },
-}
-
-/// A change that somebody wants.
-#[derive(Clone)]
-pub enum Change {
-    /// An attempt's report.
-    Report {
-        /// The job.
-        job_id: JobId,
-        /// Who speaks.
-        holder: Holder,
-        /// Its number in the attempt, from 1.
-        seq: i32,
-        /// What it says.
-        report: Report,
-    },
-    /// An attempt's output.
-    Logs {
-        /// The job.
-        job_id: JobId,
-        /// Who speaks.
-        holder: Holder,
-        /// Numbered chunks in order.
-        pieces: Vec<(i64, LogPiece)>,
-    },
-    /// A reconnected agent still works on the job.
-    Adopt {
-        /// The job.
-        job_id: JobId,
-        /// The attempt it holds.
-        attempt: i32,
-        /// The agent, which must be the one that had it.
-        agent_id: AgentId,
-        /// Its new session.
-        session_id: SessionId,
-        /// The lease from now on.
-        lease: Duration,
-    },
-    /// An assignment that could not be delivered; back to the queue without penalty.
-    Release {
-        /// The job.
-        job_id: JobId,
-        /// Who had it.
-        holder: Holder,
-    },
-    /// The lease is believed to have run out.
-    Expire {
-        /// The job.
-        job_id: JobId,
-    },
-    /// A user wants the run to stop.
-    Cancel {
-        /// Who.
-        actor: String,
-    },
-    /// The caller's time is up: the server answers 202.
-    CloseReply,
-}
-
-/// What became of a [`Change`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Applied {
-    /// Stored.
-    Done,
-    /// Known already (repeated message, second cancel, reply given before); nothing changed.
-    Duplicate,
-    /// The sender does not hold the job (any more); nothing changed.
-    Stale,
-    /// Something before it is missing; nothing changed.
-    Gap,
-    /// [`Change::Adopt`] only: the job is the new session's.
-    Adopted {
-        /// Highest stored report.
-        report_seq: i32,
-        /// Highest stored log chunk.
-        log_seq: i64,
-        /// Whether it must stop.
-        cancel: bool,
-    },
-}
-
-/// An attempt that ended without a result.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LostAttempt {
-    /// The job.
-    pub job_id: JobId,
-    /// Which.
-    pub attempt: i32,
-    /// On which agent.
-    pub agent_id: AgentId,
-    /// Why.
-    pub reason: &'static str,
-    /// When it had been accepted.
-    pub started_at: Option<OffsetDateTime>,
-}
-
-/// What follows from a change; commit it together with the changed rows, then publish the hints.
-#[derive(Default)]
-pub struct Effects {
-    /// To insert.
-    pub events: Vec<Event>,
-    /// To insert.
-    pub reply: Option<Reply>,
-    /// To insert.
-    pub lost: Vec<LostAttempt>,
-    /// A job became claimable.
-    pub job_queued: bool,
-    /// Sessions that must be told to cancel something.
-    pub cancel: Vec<SessionId>,
-    /// Whether run or jobs must be written back.
-    pub changed: bool,
-}
-
-/// The server's own answer: 202 with the run's id (seed 000).
-pub fn accepted_reply(run_id: RunId) -> Reply {
-    Reply {
-        by: ReplyBy::Server,
-        status: 202,
-        headers: vec![
-            ("content-type".into(), "application/json".into()),
-            ("location".into(), format!("/api/runs/{run_id}")),
-        ],
-        body: Bytes::from(format!("{{\"run_id\":\"{run_id}\"}}")),
-    }
-}
-
-/// Decides `change` at instant `now` (store's clock), altering `aggregate` and adding to `effects`.
-pub fn apply(
-    aggregate: &mut Aggregate,
-    change: Change,
-    now: OffsetDateTime,
-    effects: &mut Effects,
-) -> Applied {
-    let mut step = Step {
-        aggregate,
-        now,
-        effects,
-    };
-    match change {
-        Change::Report {
-            job_id,
-            holder,
-            seq,
-            report,
-        } => step.report(job_id, holder, seq, report),
-        Change::Logs {
-            job_id,
-            holder,
-            pieces,
-        } => step.logs(job_id, holder, pieces),
-        Change::Adopt {
-            job_id,
-            attempt,
-            agent_id,
-            session_id,
-            lease,
-        } => step.adopt(
-            job_id,
-            attempt,
-            Lease {
-                agent_id,
-                session_id,
-                until: now + lease,
-            },
-        ),
-        Change::Release { job_id, holder } => step.release(job_id, holder),
-        Change::Expire { job_id } => step.expire(job_id),
-        Change::Cancel { actor } => step.cancel(actor),
-        Change::CloseReply => step.close_reply(),
-    }
-}
-
-struct Step<'a> {
-    aggregate: &'a mut Aggregate,
-    now: OffsetDateTime,
-    effects: &'a mut Effects,
+/// One change being applied.
+pub(super) struct Step<'a> {
+    pub(super) aggregate: &'a mut Aggregate,
+    pub(super) now: OffsetDateTime,
+    pub(super) effects: &'a mut Effects,
 }
 
 impl Step<'_> {
@@ -268,7 +48,13 @@ impl Step<'_> {
         self.event(job, EventBody::Fact(kind));
     }
 
-    fn report(&mut self, job_id: JobId, holder: Holder, seq: i32, report: Report) -> Applied {
+    pub(super) fn report(
+        &mut self,
+        job_id: JobId,
+        holder: Holder,
+        seq: i32,
+        report: Report,
+    ) -> Applied {
         let Some(at) = self.held(job_id, holder) else {
             return self.report_after_the_end(job_id, holder, seq);
         };
@@ -276,7 +62,9 @@ impl Step<'_> {
         if seq <= job.report_seq {
             return Applied::Duplicate;
         }
-        if seq != job.report_seq + 1 {
+        // Accepted or Rejected comes first and only first; anything else means that something before it is missing.
+        let opening = matches!(report, Report::Accepted { .. } | Report::Rejected { .. });
+        if seq != job.report_seq + 1 || opening != (job.state == JobState::Assigned) {
             return Applied::Gap;
         }
         if let Report::Finished { final_log_seq, .. } = &report
@@ -349,28 +137,34 @@ impl Step<'_> {
         }
     }
 
-    fn logs(&mut self, job_id: JobId, holder: Holder, pieces: Vec<(i64, LogPiece)>) -> Applied {
+    pub(super) fn logs(
+        &mut self,
+        job_id: JobId,
+        holder: Holder,
+        pieces: Vec<(i64, LogPiece)>,
+    ) -> Applied {
         let Some(at) = self.held(job_id, holder) else {
             return Applied::Stale;
         };
-        let mut stored = self.aggregate.jobs[at].log_seq;
-        let mut result = Applied::Duplicate;
-        for (seq, piece) in pieces {
-            if seq <= stored {
-                continue;
-            }
-            if seq != stored + 1 {
+        let stored = self.aggregate.jobs[at].log_seq;
+        let mut expected = stored;
+        for (seq, _) in pieces.iter().filter(|(seq, _)| *seq > stored) {
+            expected += 1;
+            if *seq != expected {
                 return Applied::Gap;
             }
-            stored = seq;
-            self.aggregate.jobs[at].log_seq = stored;
-            self.event(Some(at), EventBody::Log(piece));
-            result = Applied::Done;
         }
-        result
+        if expected == stored {
+            return Applied::Duplicate;
+        }
+        self.aggregate.jobs[at].log_seq = expected;
+        for (_, piece) in pieces.into_iter().filter(|(seq, _)| *seq > stored) {
+            self.event(Some(at), EventBody::Log(piece));
+        }
+        Applied::Done
     }
 
-    fn adopt(&mut self, job_id: JobId, attempt: i32, lease: Lease) -> Applied {
+    pub(super) fn adopt(&mut self, job_id: JobId, attempt: i32, lease: Lease) -> Applied {
         let cancel = self.aggregate.run.cancel_actor.is_some();
         let Some(job) = self.aggregate.jobs.iter_mut().find(|job| {
             job.id == job_id
@@ -391,7 +185,7 @@ impl Step<'_> {
         }
     }
 
-    fn release(&mut self, job_id: JobId, holder: Holder) -> Applied {
+    pub(super) fn release(&mut self, job_id: JobId, holder: Holder) -> Applied {
         match self.held(job_id, holder) {
             Some(at) if self.aggregate.jobs[at].state == JobState::Assigned => {
                 self.requeue(at, "not delivered".into());
@@ -401,7 +195,7 @@ impl Step<'_> {
         }
     }
 
-    fn expire(&mut self, job_id: JobId) -> Applied {
+    pub(super) fn expire(&mut self, job_id: JobId) -> Applied {
         let now = self.now;
         let Some(at) = self.aggregate.jobs.iter().position(|job| {
             job.id == job_id && job.lease.as_ref().is_some_and(|lease| lease.until < now)
@@ -416,7 +210,7 @@ impl Step<'_> {
         Applied::Done
     }
 
-    fn cancel(&mut self, actor: String) -> Applied {
+    pub(super) fn cancel(&mut self, actor: String) -> Applied {
         let run = &mut self.aggregate.run;
         if run.state == RunState::Finished || run.cancel_actor.is_some() {
             return Applied::Duplicate;
@@ -439,7 +233,7 @@ impl Step<'_> {
         Applied::Done
     }
 
-    fn close_reply(&mut self) -> Applied {
+    pub(super) fn close_reply(&mut self) -> Applied {
         let run = &mut self.aggregate.run;
         if run.replied {
             return Applied::Duplicate;

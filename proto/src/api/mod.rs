@@ -2,6 +2,10 @@
 //!
 //! Times are RFC 3339 in UTC. Unknown fields in requests are refused, so that a typing error is not silence.
 
+mod event;
+
+pub use event::{RunEvent, RunEventKind};
+
 use crate::ids::{AgentId, PipelineId, ReceiptId, RevisionId, RunId, TokenId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -349,114 +353,6 @@ pub struct Step {
     )]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub finished_at: Option<OffsetDateTime>,
-}
-
-/// One entry of a run's ordered event log; also the `data:` of an SSE message.
-///
-/// `seq` is the SSE id: it grows by one from 1 and is stable, so `Last-Event-ID` resumes on any server.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct RunEvent {
-    /// Position in the run, from 1.
-    pub seq: i64,
-    /// When the server stored it.
-    #[serde(with = "time::serde::rfc3339")]
-    #[schema(value_type = String, format = DateTime)]
-    pub at: OffsetDateTime,
-    /// The job, where it is about one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub job: Option<String>,
-    /// Its attempt.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub attempt: Option<i32>,
-    /// What happened.
-    #[serde(flatten)]
-    pub kind: RunEventKind,
-}
-
-/// See [`RunEvent`]. The tag is also the SSE event name.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(tag = "event", rename_all = "snake_case")]
-pub enum RunEventKind {
-    /// An agent accepted the job.
-    Started {
-        /// Its name.
-        agent: String,
-    },
-    /// The job went back to the queue.
-    Requeued {
-        /// Why, for example `agent_lost`.
-        reason: String,
-    },
-    /// The pipeline answered the caller.
-    Replied {
-        /// HTTP status.
-        status: u16,
-    },
-    /// `http.respond` came after the caller had been answered.
-    ReplyIgnored {
-        /// HTTP status it wanted.
-        status: u16,
-    },
-    /// A step began.
-    StepStarted {
-        /// Number in its attempt, from 1.
-        step: i32,
-        /// The author's name for it.
-        name: String,
-        /// `run`.
-        kind: String,
-        /// Container image, may be empty.
-        image: String,
-    },
-    /// A step ended.
-    StepFinished {
-        /// Number in its attempt.
-        step: i32,
-        /// `complete`, `abort` or `error`.
-        status: String,
-        /// Of the process.
-        exit_code: i32,
-        /// For people.
-        message: String,
-    },
-    /// Output. Bytes that are not UTF-8 come as `base64` instead of `text`.
-    Log {
-        /// 0 is the job itself.
-        step: i32,
-        /// `stdout`, `stderr` or `system`.
-        stream: String,
-        /// Of the first byte in this step's stream.
-        offset: i64,
-        /// The output.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        text: Option<String>,
-        /// The output, if it is not UTF-8.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        base64: Option<String>,
-    },
-    /// A user asked to stop the run.
-    CancelRequested {
-        /// Who.
-        actor: String,
-    },
-    /// The job ended.
-    JobFinished {
-        /// Its end.
-        status: RunStatus,
-        /// Why.
-        reason: String,
-        /// For people.
-        message: String,
-    },
-    /// The run ended; no event follows.
-    RunFinished {
-        /// Its end.
-        status: RunStatus,
-        /// Why.
-        reason: String,
-        /// For people.
-        message: String,
-    },
 }
 
 /// An agent as the servers know it.

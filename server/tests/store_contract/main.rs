@@ -1,0 +1,190 @@
+//! The contract of storage, rule by rule: every verb of `store/mod.rs` against both storages.
+//!
+//! A rule is an `async fn(Shared)` that knows no storage; the list below instantiates each one as `sqlite::rule` and
+//! `postgres::rule`. A rule that is not listed is dead code, which the compiler reports.
+
+// A failed expectation of a test is a panic; `unwrap` says so in the fewest words.
+#![allow(clippy::unwrap_used)]
+
+mod agents;
+mod attempts;
+mod cancels;
+mod claims;
+mod durability;
+mod home;
+mod home_postgres;
+mod leases;
+mod listings;
+mod logs;
+mod pipelines;
+mod receipts;
+mod runs;
+mod story;
+mod wakes;
+
+/// Makes one test of each rule and storage.
+macro_rules! contract {
+    ($($noun:ident { $($rule:ident,)* })*) => {
+        mod sqlite {
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $rule() {
+                    let home = crate::home::Home::sqlite();
+                    home.hold(crate::$noun::$rule).await;
+                }
+            )*)*
+        }
+        mod postgres {
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $rule() {
+                    let home = crate::home::Home::postgres().await;
+                    home.hold(crate::$noun::$rule).await;
+                }
+            )*)*
+        }
+    };
+}
+
+contract! {
+    pipelines {
+        put_creates_version_and_revision_one,
+        put_without_a_difference_changes_nothing,
+        put_of_equal_content_makes_no_new_revision,
+        put_of_new_content_makes_the_next_revision,
+        put_replaces_keeps_and_removes_secrets,
+        put_changes_driver_and_labels,
+        concurrent_puts_of_one_name_make_one_pipeline,
+        pausing_is_a_new_version_only_if_it_differs,
+        pipelines_are_paged_by_name,
+        delete_removes_everything_of_the_pipeline,
+    }
+    runs {
+        enqueue_stores_receipt_run_and_jobs_at_once,
+        a_run_id_is_stored_once,
+        a_stale_version_stores_nothing,
+        a_paused_or_deleted_pipeline_stores_nothing,
+        a_full_queue_stores_nothing,
+        a_handed_out_job_is_assigned_as_attempt_one,
+        a_handed_out_job_needs_no_room_in_the_queue,
+        jobs_keep_their_order,
+    }
+    claims {
+        claim_counts_the_attempt_and_sets_the_lease,
+        claim_needs_all_labels_and_the_driver,
+        foreign_jobs_do_not_hide_claimable_ones,
+        claim_takes_the_oldest_first,
+        two_claimers_never_get_one_job,
+        a_lost_job_prefers_another_agent,
+        a_lost_job_returns_to_its_agent_in_time,
+    }
+    attempts {
+        a_run_from_accept_to_finish,
+        submits_of_a_run_keep_the_order_of_the_calls,
+        a_second_respond_is_ignored_with_an_event,
+        respond_after_close_reply_is_late,
+        close_reply_after_respond_is_a_duplicate,
+        finish_without_respond_stores_the_servers_reply,
+        a_manual_run_has_no_reply,
+        a_repeated_report_is_a_duplicate,
+        a_report_after_a_hole_is_a_gap,
+        a_stale_attempt_or_session_changes_nothing,
+        nothing_of_attempt_one_counts_after_attempt_two,
+        a_finished_run_never_changes,
+        a_change_to_an_unknown_run_is_stale,
+        a_rejected_job_is_queued_again_without_penalty,
+        a_run_is_over_with_its_last_job,
+    }
+    logs {
+        logs_are_stored_byte_by_byte,
+        logs_are_idempotent_and_contiguous,
+        finished_before_its_last_chunk_is_a_gap,
+        facts_and_output_share_one_numbering,
+    }
+    leases {
+        an_unaccepted_job_expires_without_penalty,
+        a_live_lease_does_not_expire,
+        a_lost_attempt_is_counted_and_queued_again,
+        the_third_loss_ends_the_job_as_agent_lost,
+        a_stopped_agents_job_is_queued_again,
+        the_same_agent_adopts_with_a_new_session,
+        adoption_by_another_agent_or_attempt_is_refused,
+        adoption_tells_of_a_cancel,
+        an_unaccepted_assignment_can_be_released,
+        renew_prolongs_only_what_is_held,
+        expired_lists_the_oldest_first_up_to_the_limit,
+    }
+    cancels {
+        cancelling_a_queued_run_aborts_it_at_once,
+        cancelling_a_running_run_lists_it_for_its_session,
+        cancelling_twice_changes_nothing,
+        a_cancelled_run_is_not_queued_again,
+        a_cancelled_job_is_never_claimed,
+    }
+    receipts {
+        a_refusal_is_kept_without_a_run,
+        held_receipts_are_fenced,
+        receipts_keep_bytes_and_order,
+        a_repeated_refusal_is_stored_once,
+        a_refusal_for_a_deleted_pipeline_is_no_error,
+    }
+    agents {
+        a_token_is_stored_once_by_its_hash,
+        a_revoked_token_is_no_credential,
+        registering_again_keeps_the_id,
+        a_fresh_namesake_is_refused,
+        a_stale_or_disconnected_namesake_is_replaced,
+        an_old_session_cannot_disconnect_the_new_one,
+        seen_moves_the_time_of_the_sessions_named,
+        agents_are_listed_by_name,
+    }
+    listings {
+        runs_are_listed_newest_first_in_pages,
+        runs_are_filtered_by_pipeline_and_status,
+        events_are_paged_and_unknown_runs_are_none,
+        replies_are_found_for_many_runs,
+    }
+    wakes {
+        enqueue_wakes_those_who_look_for_work,
+        requeue_wakes_those_who_look_for_work,
+        cancel_wakes_the_session,
+        a_reply_is_hinted_after_its_commit,
+        the_end_of_a_run_is_hinted_after_its_commit,
+    }
+    durability {
+        the_database_answers,
+        many_tasks_lose_and_mix_nothing,
+        many_tasks_on_one_run_leave_no_gap,
+    }
+}
+
+/// Makes one test of each rule that opens and closes the store itself.
+macro_rules! contract_of_homes {
+    ($($noun:ident { $($rule:ident,)* })*) => {
+        mod sqlite_home {
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $rule() {
+                    let home = crate::home::Home::sqlite();
+                    home.lend(crate::$noun::$rule).await;
+                }
+            )*)*
+        }
+        mod postgres_home {
+            $($(
+                #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+                async fn $rule() {
+                    let home = crate::home::Home::postgres().await;
+                    home.lend(crate::$noun::$rule).await;
+                }
+            )*)*
+        }
+    };
+}
+
+contract_of_homes! {
+    durability {
+        reopening_finds_everything,
+        a_store_that_was_opened_twice_over_time_migrates_once,
+    }
+}

@@ -1,0 +1,82 @@
+//! Rules of receipts: what came is kept as it came, and shown to the holder only.
+
+use crate::story::*;
+use bytes::Bytes;
+use pocketci_server::model::receipt::{Receipt, Verdict};
+use pocketci_server::model::run::Outcome;
+use pocketci_server::model::{JobId, ReceiptId};
+
+fn assert_same(left: &Receipt, right: &Receipt) {
+    assert_eq!((left.id, left.pipeline_id), (right.id, right.pipeline_id));
+    assert_eq!((&left.method, &left.url), (&right.method, &right.url));
+    assert_eq!(left.headers, right.headers);
+    assert_eq!(left.body, right.body);
+    assert_eq!(left.body_bytes, right.body_bytes);
+    assert_eq!(left.body_sha256, right.body_sha256);
+    assert_eq!(left.remote_addr, right.remote_addr);
+    assert_eq!(left.provider, right.provider);
+    assert_eq!(left.event_type, right.event_type);
+    assert_eq!((left.verdict, &left.reason), (right.verdict, &right.reason));
+    assert_eq!(left.received_at, right.received_at);
+    assert_eq!(left.run_id, right.run_id);
+}
+
+pub async fn a_refusal_is_kept_without_a_run(store: Shared) {
+    let build = pipeline(&store, "build").await;
+    for verdict in [Verdict::Unauthorized, Verdict::Paused, Verdict::QueueFull] {
+        let mut refused = receipt(&build, verdict, None);
+        refused.body = Bytes::new();
+        refused.reason = "signature missing".into();
+        store.record_refusal(refused.clone()).await.unwrap();
+        let stored = store.receipt(refused.id).await.unwrap().unwrap();
+        assert_same(&stored, &refused);
+    }
+    assert!(store.receipt(ReceiptId::new()).await.unwrap().is_none());
+}
+
+pub async fn held_receipts_are_fenced(store: Shared) {
+    let build = pipeline(&store, "build").await;
+    let ann = peer(&store, "ann").await;
+    let bob = peer(&store, "bob").await;
+    let mut attempt = running(&store, &build, &ann).await;
+    let found = |job: JobId, number: i32, agent: &Peer| {
+        let (store, agent) = (store.clone(), agent.id);
+        async move { store.held_receipt(job, number, agent).await.unwrap() }
+    };
+    let held = found(attempt.job, 1, &ann).await.unwrap();
+    assert_eq!(held.run_id, Some(attempt.run));
+    assert!(found(attempt.job, 2, &ann).await.is_none());
+    assert!(found(attempt.job, 0, &ann).await.is_none());
+    assert!(found(attempt.job, 1, &bob).await.is_none());
+    assert!(found(JobId::new(), 1, &ann).await.is_none());
+    attempt.finish(Outcome::Succeeded).await;
+    assert!(found(attempt.job, 1, &ann).await.is_none());
+}
+
+pub async fn receipts_keep_bytes_and_order(store: Shared) {
+    let build = pipeline(&store, "build").await;
+    let ann = peer(&store, "ann").await;
+    let new = webhook(&build);
+    let sent = new.receipt.clone().unwrap();
+    enqueue(&store, new).await;
+    let stored = store.receipt(sent.id).await.unwrap().unwrap();
+    assert_same(&stored, &sent);
+    let claimed = ann.claim(&store, 1).await.remove(0);
+    assert_same(&claimed.receipt.unwrap(), &sent);
+}
+
+pub async fn a_repeated_refusal_is_stored_once(store: Shared) {
+    let build = pipeline(&store, "build").await;
+    let refused = receipt(&build, Verdict::Unauthorized, None);
+    store.record_refusal(refused.clone()).await.unwrap();
+    store.record_refusal(refused.clone()).await.unwrap();
+    assert!(store.receipt(refused.id).await.unwrap().is_some());
+}
+
+pub async fn a_refusal_for_a_deleted_pipeline_is_no_error(store: Shared) {
+    let build = pipeline(&store, "build").await;
+    store.delete_pipeline(build.id).await.unwrap();
+    let refused = receipt(&build, Verdict::Paused, None);
+    // Whether anything is kept of it is the storage's to decide; the caller must get its own answer, not a 500.
+    store.record_refusal(refused).await.unwrap();
+}
