@@ -3,6 +3,7 @@
 
 mod cli;
 mod docker;
+mod docs;
 mod faults;
 mod security;
 mod watching;

@@ -1,0 +1,189 @@
+//! The documents tell the truth: their pipelines run, their commands exist, no flag is left out.
+
+use pocketci_tests::process::run;
+use pocketci_tests::{Server, ServerOptions};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_owned()
+}
+
+fn read(name: &str) -> String {
+    std::fs::read_to_string(root().join(name)).unwrap()
+}
+
+/// The fenced blocks of a language.
+fn blocks(text: &str, language: &str) -> Vec<String> {
+    let fence = format!("```{language}\n");
+    text.split(&fence)
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap().to_owned())
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_pipeline_in_the_documents_runs() {
+    let server = Server::start(ServerOptions::default()).await;
+    let client = server.client();
+    let mut programs: Vec<(String, String)> = Vec::new();
+    for document in ["README.md", "docs/pipelines.md"] {
+        for (at, block) in blocks(&read(document), "ts").into_iter().enumerate() {
+            programs.push((format!("{}-{at}", document.replace(['/', '.'], "-")), block));
+        }
+    }
+    for entry in std::fs::read_dir(root().join("examples")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|ending| ending == "ts") {
+            let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+            programs.push((name, std::fs::read_to_string(&path).unwrap()));
+        }
+    }
+    assert!(programs.len() >= 6, "the blocks were not found");
+    let body = read("examples/payloads/github-push.json");
+    for (name, content) in programs {
+        let id = client.set(&name, &content, json!({})).await;
+        let response = client
+            .webhook(&id)
+            .header("X-GitHub-Event", "push")
+            .body(body.clone())
+            .send()
+            .await
+            .unwrap();
+        assert!(
+            [200, 202].contains(&response.status().as_u16()),
+            "{name}: {}",
+            response.status()
+        );
+        let run = client.newest_run().await;
+        let ended = client.finished(&run).await;
+        assert_eq!(
+            ended["status"],
+            "success",
+            "{name}: {ended}\n{}",
+            client.logs(&run).await
+        );
+    }
+}
+
+/// The seed's own examples, with programs that this machine has in place of its containers' (image and toolchain).
+#[tokio::test(flavor = "multi_thread")]
+async fn the_seeds_examples_run() {
+    let server = Server::start(ServerOptions::default()).await;
+    let client = server.client();
+    let minimal = "const pipeline = async () => { const req = http.request();
+        if (req) { http.respond({ status: 200, body: 'ok' }); } };\nexport { pipeline };";
+    let data = "const pipeline = async () => { const req = http.request();
+        if (req) { const data = JSON.parse(req.body);
+          http.respond({ status: 200, body: JSON.stringify({ received: true, keys: Object.keys(data) }),
+            headers: { 'Content-Type': 'application/json' } }); }
+        await runtime.run({ name: 'process', image: 'alpine', command: { path: 'echo', args: ['processing webhook'] } }); };
+        export { pipeline };";
+    let slack = "const pipeline = async () => { const req = http.request(); if (!req) return;
+        if (req.eventType === 'url_verification') { const { challenge } = JSON.parse(req.body);
+          http.respond({ status: 200, body: JSON.stringify({ challenge }), headers: { 'Content-Type': 'application/json' } });
+          return; }
+        http.respond({ status: 200, body: 'ok' });
+        const payload = JSON.parse(req.body); console.log('Slack event:', payload.event?.type); };\nexport { pipeline };";
+    let both = "const pipeline = async () => { const req = http.request();
+        if (req) { http.respond({ status: 200, body: 'acknowledged' });
+          console.log(`Webhook: ${req.method} from ${req.headers['User-Agent']}`); }
+        else { console.log('Manual trigger'); }
+        console.log(pipelineContext.triggeredBy);
+        await runtime.run({ name: 'test', image: 'golang:1.22', command: { path: 'true', args: ['test', './...'] } }); };
+        export { pipeline };";
+    let challenge = r#"{"type":"url_verification","challenge":"abc"}"#;
+    let mention = r#"{"type":"event_callback","event":{"type":"app_mention"}}"#;
+    for (name, content, slack_header, body, answer, output) in [
+        ("minimal", minimal, false, "", "ok", ""),
+        (
+            "data",
+            data,
+            false,
+            r#"{"a":1,"b":2}"#,
+            r#"{"received":true,"keys":["a","b"]}"#,
+            "processing webhook\n",
+        ),
+        (
+            "challenge",
+            slack,
+            true,
+            challenge,
+            r#"{"challenge":"abc"}"#,
+            "",
+        ),
+        (
+            "mention",
+            slack,
+            true,
+            mention,
+            "ok",
+            "Slack event: app_mention\n",
+        ),
+        (
+            "both",
+            both,
+            false,
+            "",
+            "acknowledged",
+            "Webhook: POST from Seed/1\nwebhook\n",
+        ),
+    ] {
+        let id = client.set(name, content, json!({})).await;
+        let mut request = client.webhook(&id).header("User-Agent", "Seed/1");
+        if slack_header {
+            request = request.header("X-Slack-Signature", "v0=unchecked-without-a-secret");
+        }
+        let response = request.body(body).send().await.unwrap();
+        assert_eq!(response.text().await.unwrap(), answer, "{name}");
+        let run = client.newest_run().await;
+        assert_eq!(client.finished(&run).await["status"], "success", "{name}");
+        assert_eq!(client.logs(&run).await, output, "{name}");
+    }
+    let (_, started) = client
+        .post("/api/pipelines/both/trigger", &json!({}))
+        .await
+        .unwrap();
+    let run = started["run_id"].as_str().unwrap();
+    client.finished(run).await;
+    assert_eq!(client.logs(run).await, "Manual trigger\nmanual\n");
+}
+
+#[test]
+fn every_command_and_flag_is_documented_and_exists() {
+    let document = read("docs/cli.md");
+    let mut commands = 0;
+    for section in document.split("\n## pocketci ").skip(1) {
+        commands += 1;
+        let command = section.lines().next().unwrap();
+        let mut args: Vec<&str> = command.split(' ').collect();
+        args.push("--help");
+        let output = run(&args);
+        assert!(output.status.success(), "pocketci {command} does not exist");
+        let help = String::from_utf8(output.stdout).unwrap();
+        let flags = |text: &str| -> Vec<String> {
+            text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'))
+                .filter(|word| word.starts_with("--") && word.len() > 2)
+                .map(str::to_owned)
+                .collect()
+        };
+        for flag in flags(&help) {
+            assert!(
+                flag == "--help" || section.contains(&flag),
+                "pocketci {command}: {flag} is not in docs/cli.md"
+            );
+        }
+        for row in section.lines().filter(|line| line.starts_with("| `")) {
+            for flag in flags(row.split("` |").next().unwrap()) {
+                assert!(
+                    help.contains(&flag),
+                    "pocketci {command}: {flag} is in docs/cli.md but does not exist"
+                );
+            }
+        }
+    }
+    assert!(commands > 15, "the sections were not found");
+}
