@@ -189,14 +189,14 @@ async fn signatures_decide_as_the_seed_says() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pipeline_that_does_not_answer_gives_202_in_time_and_at_once_when_it_ends() {
     let options = ServerOptions {
-        flags: vec!["--webhook-timeout", "1s"],
+        flags: vec!["--webhook-timeout", "3s"],
         ..ServerOptions::default()
     };
     let server = Server::start(options).await;
     let client = server.client();
-    let slow = "export const pipeline = async () => { await new Promise(r => setTimeout(r, 2500)); http.respond({ status: 200 }); };";
+    let slow = "export const pipeline = async () => { await new Promise(r => setTimeout(r, 6000)); http.respond({ status: 200 }); };";
     for (name, content, at_least, outcome) in [
-        ("slow", slow, 1000, "success"),
+        ("slow", slow, 3000, "success"),
         ("quiet", "export default () => {};", 0, "success"),
         (
             "throws",
@@ -206,7 +206,6 @@ async fn a_pipeline_that_does_not_answer_gives_202_in_time_and_at_once_when_it_e
         ),
     ] {
         let id = client.set(name, content, json!({})).await;
-        client.webhook(&id).send().await.unwrap();
         let started = Instant::now();
         let response = client.webhook(&id).send().await.unwrap();
         let took = started.elapsed();
@@ -214,7 +213,7 @@ async fn a_pipeline_that_does_not_answer_gives_202_in_time_and_at_once_when_it_e
         assert!(took >= Duration::from_millis(at_least), "{name}: {took:?}");
         if at_least == 0 {
             assert!(
-                took < Duration::from_millis(900),
+                took < Duration::from_millis(2500),
                 "{name} waited although the run had ended: {took:?}"
             );
         }
