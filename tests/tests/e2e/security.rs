@@ -173,3 +173,37 @@ async fn both_listeners_speak_tls() {
     server.kill().unwrap();
     server.wait().unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_dawdle_are_let_go() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let server = Server::start(ServerOptions {
+        local_agent: false,
+        ..ServerOptions::default()
+    })
+    .await;
+    let address = server.url.strip_prefix("http://").unwrap().to_owned();
+    let path = "/api/webhooks/01a1fcb9-c1ee-7347-985c-ccdd686e6b5d";
+    let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\n");
+    let body = format!("{head}Content-Length: 10\r\n\r\nab");
+    let dawdle = async |sent: &str| {
+        let mut stream = tokio::net::TcpStream::connect(&address).await.unwrap();
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        let read = stream.read_to_end(&mut answer);
+        tokio::time::timeout(std::time::Duration::from_secs(40), read)
+            .await
+            .expect("it is let go")
+            .unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    let (no_head, no_body) = tokio::join!(dawdle(&head), dawdle(&body));
+    assert!(
+        no_head.is_empty() || no_head.starts_with("HTTP/1.1 408"),
+        "{no_head}"
+    );
+    assert!(
+        no_body.starts_with("HTTP/1.1 408") && no_body.contains("did not arrive in time"),
+        "{no_body}"
+    );
+}
