@@ -1,5 +1,6 @@
 //! What a pipeline's file means: TypeScript to JavaScript, positions, expressions. Pure; there is no I/O here.
 
+mod deep_stack;
 pub mod diagnostic;
 pub mod expression;
 pub mod positions;

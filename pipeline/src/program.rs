@@ -1,24 +1,38 @@
-//! TypeScript to JavaScript: types are removed, everything else stays modern, positions are kept in a source map.
+//! Turns an author's TypeScript or JavaScript into the ES module an agent runs, or says what is wrong with it.
+//!
+//! Only types are taken away (and enums, namespaces and parameter properties turned into JavaScript); modern syntax
+//! stays, since the engine knows ES2023. The result stays a module: its exports are looked up when it is run. Types are
+//! not checked, and other modules are not bundled.
 
-use crate::diagnostic::Diagnostic;
+use std::path::{Path, PathBuf};
+
 use oxc::allocator::Allocator;
-use oxc::ast::ast::Program as Ast;
-use oxc::codegen::{Codegen, CodegenOptions, IndentChar};
-use oxc::diagnostics::OxcDiagnostic;
+use oxc::ast::ast;
+use oxc::ast_visit::{Visit, walk};
+use oxc::codegen::{Codegen, CodegenOptions};
+use oxc::diagnostics::{Diagnostics, OxcDiagnostic};
 use oxc::parser::Parser;
 use oxc::semantic::SemanticBuilder;
-use oxc::span::SourceType;
-use oxc::syntax::module_record::ModuleRecord;
+use oxc::span::{SourceType, Span};
 use oxc::transformer::{TransformOptions, Transformer};
-use std::path::Path;
+use serde::{Deserialize, Serialize};
 
-/// Largest source of a pipeline, in bytes.
-pub const MAX_SOURCE_BYTES: usize = 1024 * 1024;
-/// Most faults told at once.
-const MAX_DIAGNOSTICS: usize = 50;
+use crate::deep_stack;
+use crate::diagnostic::Diagnostic;
 
-/// What kind of file it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Largest pipeline file, in bytes. A pipeline is written by hand; this leaves room for one that was bundled.
+pub const MAX_SOURCE_BYTES: usize = 1 << 20;
+
+/// Most places in a file where an expression or a statement can begin to nest. It bounds the parser's recursion and
+/// with it the reserved stack; an ordinary file of the greatest size stays below it.
+pub const MAX_NESTING_POINTS: usize = 200_000;
+
+/// Most diagnostics in one answer; a file that is no program at all would give thousands.
+pub const MAX_DIAGNOSTICS: usize = 50;
+
+/// What a pipeline file is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ContentType {
     /// TypeScript.
     Ts,
@@ -29,7 +43,7 @@ pub enum ContentType {
 }
 
 impl ContentType {
-    /// The word used in the API.
+    /// The name used by the protocol and the HTTP API.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Ts => "ts",
@@ -37,267 +51,328 @@ impl ContentType {
             Self::Yaml => "yaml",
         }
     }
+
+    /// What a file's ending says it is written in; `None` for an ending that says nothing.
+    pub fn from_file_name(file_name: &str) -> Option<Self> {
+        let ending = Path::new(file_name).extension()?.to_str()?;
+        match ending.to_ascii_lowercase().as_str() {
+            "ts" | "mts" => Some(Self::Ts),
+            "js" | "mjs" => Some(Self::Js),
+            "yaml" | "yml" => Some(Self::Yaml),
+            _ => None,
+        }
+    }
 }
 
-/// What runs: an ES module.
-#[derive(Debug, Clone, PartialEq, Eq)]
+impl std::fmt::Display for ContentType {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A text that names no content type.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown content type {0:?}: expected ts, js or yaml")]
+pub struct UnknownContentType(String);
+
+impl std::str::FromStr for ContentType {
+    type Err = UnknownContentType;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "ts" => Ok(Self::Ts),
+            "js" => Ok(Self::Js),
+            "yaml" => Ok(Self::Yaml),
+            _ => Err(UnknownContentType(text.to_owned())),
+        }
+    }
+}
+
+/// A compiled pipeline file.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
-    /// Its text.
+    /// An ES module that imports nothing and exports `pipeline`, a default, or both.
     pub javascript: String,
-    /// JSON, `javascript` → the author's source.
+    /// Source map of `javascript` (version 3, JSON), with the author's source in it.
     pub source_map: String,
 }
 
-/// Turns a pipeline's file into what runs, or tells every fault found.
+/// Compiles a pipeline file. `file_name` is the author's name for it; it is not opened.
+///
+/// # Errors
+///
+/// Every fault found, at least one and at most [`MAX_DIAGNOSTICS`]: syntax errors, imports of other modules, no
+/// exported pipeline, a file that is too large, or one in YAML.
 pub fn compile(
-    file: &str,
+    file_name: &str,
     content_type: ContentType,
     source: &str,
 ) -> Result<Program, Vec<Diagnostic>> {
-    let whole = |message: String| Err(vec![Diagnostic::at(file, source, 0, message)]);
+    let refuse = |message: String| {
+        Err(vec![Diagnostic {
+            file: file_name.to_owned(),
+            line: 1,
+            column: 1,
+            message,
+            frame: String::new(),
+        }])
+    };
+    match content_type {
+        ContentType::Ts | ContentType::Js => {}
+        ContentType::Yaml => {
+            return refuse("YAML pipelines are not supported by this version".to_owned());
+        }
+    }
     if source.len() > MAX_SOURCE_BYTES {
-        return whole(format!(
-            "the file has {} bytes; a pipeline may have at most {MAX_SOURCE_BYTES}",
+        return refuse(format!(
+            "the file has {} bytes, more than the {MAX_SOURCE_BYTES} a pipeline may have",
             source.len()
         ));
     }
-    if content_type == ContentType::Yaml {
-        return whole(
-            "this version of pocketci runs TypeScript and JavaScript pipelines, not YAML".into(),
-        );
+    let levels = nesting_points(source);
+    if levels > MAX_NESTING_POINTS {
+        return refuse(format!(
+            "the file is too complex: it has {levels} operators and brackets, more than {MAX_NESTING_POINTS}"
+        ));
     }
-    let allocator = Allocator::default();
-    let parsed = Parser::new(&allocator, source, SourceType::ts().with_module(true)).parse();
-    let faults = to_diagnostics(file, source, parsed.diagnostics.into_vec());
-    if !faults.is_empty() || parsed.panicked {
-        return Err(non_empty(file, source, faults));
+    match deep_stack::run(levels, || transpile(file_name, source)) {
+        Ok(result) => result,
+        Err(error) => refuse(format!("cannot compile: {error}")),
     }
-    let mut faults = check_module(file, source, &parsed.module_record);
-    let mut ast = parsed.program;
-    let semantic = SemanticBuilder::new()
-        .with_check_syntax_error(true)
-        .with_enum_eval(true)
-        .build(&ast);
-    faults.extend(to_diagnostics(
-        file,
-        source,
-        semantic.diagnostics.into_vec(),
-    ));
-    if !faults.is_empty() {
-        return Err(faults);
-    }
-    let scoping = semantic.semantic.into_scoping();
-    let options = TransformOptions::default();
-    let transformed = Transformer::new(&allocator, Path::new(file), &options)
-        .build_with_scoping(scoping, &mut ast);
-    let faults = to_diagnostics(file, source, transformed.diagnostics.into_vec());
-    if !faults.is_empty() {
-        return Err(faults);
-    }
-    Ok(print(file, &ast))
 }
 
-fn print(file: &str, ast: &Ast<'_>) -> Program {
+/// An upper bound of how deep a text's syntax tree can be: each level takes at least one of these.
+fn nesting_points(source: &str) -> usize {
+    const OPENERS: &[u8] = b"([{!~+-*/%?.:&|^=<>`@,";
+    const WORDS: &[&str] = &[
+        "new",
+        "typeof",
+        "void",
+        "await",
+        "delete",
+        "yield",
+        "if",
+        "else",
+        "for",
+        "while",
+        "do",
+        "in",
+        "of",
+        "instanceof",
+        "as",
+        "satisfies",
+        "keyof",
+        "readonly",
+        "unique",
+        "infer",
+        "extends",
+        "async",
+        "throw",
+        "return",
+        "try",
+        "with",
+        "import",
+        "export",
+        "class",
+        "function",
+        "abstract",
+        "asserts",
+        "is",
+    ];
+    let punctuation = source.bytes().filter(|b| OPENERS.contains(b)).count();
+    let words = source
+        .split(|c: char| !c.is_alphanumeric() && c != '_' && c != '$')
+        .filter(|word| WORDS.contains(word))
+        .count();
+    punctuation + words
+}
+
+fn transpile(file_name: &str, source: &str) -> Result<Program, Vec<Diagnostic>> {
+    let report = |found: &Diagnostics| -> Result<(), Vec<Diagnostic>> {
+        let errors: Vec<_> = found
+            .errors()
+            .take(MAX_DIAGNOSTICS)
+            .map(|error| explain(file_name, source, error))
+            .collect();
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(errors)
+        }
+    };
+    let allocator = Allocator::default();
+    // TypeScript's grammar contains JavaScript's, so both take the same way.
+    let parsed = Parser::new(&allocator, source, SourceType::ts().with_module(true)).parse();
+    report(&parsed.diagnostics)?;
+    let mut program = parsed.program;
+    let mut requires = ModuleLinks::default();
+    for statement in &program.body {
+        if let ast::Statement::TSImportEqualsDeclaration(it) = statement {
+            requires.import_equals(it);
+        }
+    }
+    let checked = SemanticBuilder::new()
+        .with_check_syntax_error(true)
+        .with_enum_eval(true)
+        .build(&program);
+    report(&checked.diagnostics)?;
+    let scoping = checked.semantic.into_scoping();
+    let options = TransformOptions::default();
+    let transformed = Transformer::new(&allocator, Path::new(file_name), &options)
+        .build_with_scoping(scoping, &mut program);
+    report(&transformed.diagnostics)?;
+
+    check_modules(file_name, source, &program, requires)?;
+
     let printed = Codegen::new()
         .with_options(CodegenOptions {
-            source_map_path: Some(file.into()),
-            indent_char: IndentChar::Space,
-            indent_width: 2,
+            source_map_path: Some(PathBuf::from(file_name)),
             ..CodegenOptions::default()
         })
-        .build(ast);
-    Program {
+        .build(&program);
+    Ok(Program {
         javascript: printed.code,
         source_map: printed
             .map
             .map(|map| map.to_json_string())
             .unwrap_or_default(),
-    }
+    })
 }
 
-fn non_empty(file: &str, source: &str, faults: Vec<Diagnostic>) -> Vec<Diagnostic> {
-    if faults.is_empty() {
-        return vec![Diagnostic::at(file, source, 0, "this is not TypeScript")];
-    }
-    faults
+fn explain(file_name: &str, source: &str, error: &OxcDiagnostic) -> Diagnostic {
+    let offset = error
+        .labels
+        .first()
+        .map_or(0, |label| label.offset() as usize);
+    let message = match &error.help {
+        Some(help) => format!("{} ({help})", error.message),
+        None => error.message.to_string(),
+    };
+    Diagnostic::at_offset(file_name, source, offset, message)
 }
 
-/// Errors in the order of the file; warnings are the linter's business.
-fn to_diagnostics(file: &str, source: &str, faults: Vec<OxcDiagnostic>) -> Vec<Diagnostic> {
-    let mut found: Vec<Diagnostic> = faults
+/// Refuses what an agent could not run: modules that are not there, and a program without a pipeline.
+fn check_modules(
+    file_name: &str,
+    source: &str,
+    program: &ast::Program<'_>,
+    mut links: ModuleLinks,
+) -> Result<(), Vec<Diagnostic>> {
+    links.visit_program(program);
+    let mut faults: Vec<_> = links
+        .imports
         .iter()
-        .filter(|fault| fault.severity == oxc::diagnostics::Severity::Error)
         .take(MAX_DIAGNOSTICS)
-        .map(|fault| {
-            let offset = fault
-                .labels
-                .iter()
-                .next()
-                .map_or(0, |label| label.offset() as usize);
-            let mut message = fault.message.to_string();
-            if let Some(help) = &fault.help {
-                message.push_str(&format!(" ({help})"));
-            }
-            Diagnostic::at(file, source, offset, message)
+        .map(|(span, message)| {
+            Diagnostic::at_offset(file_name, source, span.start as usize, message)
         })
         .collect();
-    found.sort_by_key(|fault| (fault.line, fault.column));
-    found
-}
-
-/// A pipeline is one file that exports what to run.
-fn check_module(file: &str, source: &str, module: &ModuleRecord<'_>) -> Vec<Diagnostic> {
-    let mut faults = Vec::new();
-    for (name, requests) in &module.requested_modules {
-        for request in requests.iter().filter(|request| !request.is_type) {
-            let message = format!(
-                "cannot import {:?}: a pipeline is one file; put everything it needs into it",
-                name.as_str()
-            );
-            faults.push(Diagnostic::at(
-                file,
-                source,
-                request.span.start as usize,
-                message,
-            ));
-        }
-    }
-    for import in &module.dynamic_imports {
-        let message = "import() cannot load anything: a pipeline is one file; put everything it needs into it";
-        faults.push(Diagnostic::at(
-            file,
+    if faults.is_empty() && !links.exports_pipeline {
+        faults.push(Diagnostic::at_offset(
+            file_name,
             source,
-            import.span.start as usize,
-            message,
+            0,
+            "exports no pipeline: add `export { pipeline };` or `export default async () => {…}`",
         ));
     }
-    let exported = module.exported_bindings.contains_key("pipeline")
-        || module.exported_bindings.contains_key("default")
-        || module
-            .local_export_entries
-            .iter()
-            .any(|entry| !entry.is_type && entry.export_name.is_default());
-    if !exported {
-        let message = "the file exports no pipeline; add `export { pipeline };` or `export default async () => { … }`";
-        faults.push(Diagnostic::at(file, source, 0, message));
+    if faults.is_empty() {
+        Ok(())
+    } else {
+        Err(faults)
     }
-    faults.sort_by_key(|fault| (fault.line, fault.column));
-    faults
+}
+
+/// What a program asks of other modules, and whether it exports a pipeline. It is read from the transformed tree,
+/// from which imports and exports of types are gone already.
+#[derive(Default)]
+struct ModuleLinks {
+    imports: Vec<(Span, String)>,
+    exports_pipeline: bool,
+}
+
+impl ModuleLinks {
+    fn refuse(&mut self, span: Span, what: &str, specifier: &str) {
+        self.imports.push((
+            span,
+            format!(
+                "{what} '{specifier}' cannot be resolved: modules are not bundled yet; put everything into one file"
+            ),
+        ));
+    }
+
+    /// `import x = require('./x')`, which is a plain call once it is transformed.
+    fn import_equals(&mut self, it: &ast::TSImportEqualsDeclaration<'_>) {
+        if it.import_kind.is_type() {
+            return;
+        }
+        if let ast::TSModuleReference::ExternalModuleReference(module) = &it.module_reference {
+            self.refuse(it.span, "import of", &module.expression.value);
+        }
+    }
+
+    fn export(&mut self, name: &str) {
+        self.exports_pipeline |= name == "pipeline" || name == "default";
+    }
+}
+
+impl<'a> Visit<'a> for ModuleLinks {
+    fn visit_import_declaration(&mut self, it: &ast::ImportDeclaration<'a>) {
+        self.refuse(it.span, "import of", &it.source.value);
+    }
+
+    fn visit_export_all_declaration(&mut self, it: &ast::ExportAllDeclaration<'a>) {
+        self.refuse(it.span, "export from", &it.source.value);
+    }
+
+    fn visit_export_from_declaration(&mut self, it: &ast::ExportFromDeclaration<'a>) {
+        self.refuse(it.span, "export from", &it.source.value);
+    }
+
+    fn visit_import_expression(&mut self, it: &ast::ImportExpression<'a>) {
+        match &it.source {
+            ast::Expression::StringLiteral(specifier) => {
+                self.refuse(it.span, "import of", &specifier.value);
+            }
+            _ => self.imports.push((
+                it.span,
+                "a dynamic import cannot be resolved: modules are not bundled yet; put everything into one file"
+                    .to_owned(),
+            )),
+        }
+        walk::walk_import_expression(self, it);
+    }
+
+    fn visit_export_default_declaration(&mut self, it: &ast::ExportDefaultDeclaration<'a>) {
+        self.export("default");
+        walk::walk_export_default_declaration(self, it);
+    }
+
+    fn visit_export_named_declaration(&mut self, it: &ast::ExportNamedDeclaration<'a>) {
+        for specifier in &it.specifiers {
+            self.export(&specifier.exported.name());
+        }
+    }
+
+    fn visit_export_declaration(&mut self, it: &ast::ExportDeclaration<'a>) {
+        match &it.declaration {
+            ast::Declaration::VariableDeclaration(variables) => {
+                for variable in &variables.declarations {
+                    for name in variable.id.get_binding_identifiers() {
+                        self.export(&name.name);
+                    }
+                }
+            }
+            ast::Declaration::FunctionDeclaration(function) => {
+                if let Some(name) = &function.id {
+                    self.export(&name.name);
+                }
+            }
+            // A class, or anything else, cannot be called as a pipeline.
+            _ => {}
+        }
+        walk::walk_export_declaration(self, it);
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn js(source: &str) -> String {
-        compile("a.ts", ContentType::Ts, source).unwrap().javascript
-    }
-
-    fn faults(source: &str) -> Vec<String> {
-        let faults = compile("a.ts", ContentType::Ts, source).unwrap_err();
-        faults
-            .iter()
-            .map(|fault| format!("{}:{}: {}", fault.line, fault.column, fault.message))
-            .collect()
-    }
-
-    #[test]
-    fn types_go_and_the_program_stays() {
-        let code = js(
-            "interface A { x: number }\nconst a: A = { x: 1 } satisfies A;\n\
-             enum E { One = 1 }\nclass P { constructor(private y: number) {} }\n\
-             const pipeline = async (): Promise<void> => { console.log(a!.x as number, E.One, new P(2)?.constructor ?? 0); };\n\
-             export { pipeline };",
-        );
-        assert!(
-            !code.contains("interface")
-                && !code.contains("satisfies")
-                && !code.contains(": number"),
-            "{code}"
-        );
-        assert!(code.contains("this.y = y"), "{code}");
-        assert!(
-            code.contains("export { pipeline }") && code.contains("??"),
-            "{code}"
-        );
-    }
-
-    #[test]
-    fn every_form_of_export_is_a_pipeline() {
-        for source in [
-            "export const pipeline = () => {};",
-            "export function pipeline() {}",
-            "export async function pipeline() {}",
-            "export default async () => {};",
-            "export default function () {}",
-            "const main = 1; export { main as pipeline };",
-            "const main = 1; export { main as default };",
-        ] {
-            js(source);
-        }
-        assert_eq!(
-            faults("const pipeline = async () => {};"),
-            [
-                "1:1: the file exports no pipeline; add `export { pipeline };` or `export default async () => { … }`"
-            ]
-        );
-    }
-
-    #[test]
-    fn all_syntax_errors_come_at_once_with_their_places() {
-        let found =
-            faults("let a = 1; let a = 2;\nexport const pipeline = () => { return 1 + ; };");
-        assert!(!found.is_empty() && found[0].starts_with("2:"), "{found:?}");
-        let found = faults("let a = 1;\nlet a = 2;\nlet b; let b;\nexport const pipeline = 1;");
-        assert_eq!(found.len(), 2, "{found:?}");
-    }
-
-    #[test]
-    fn a_fault_shows_its_line() {
-        let faults = compile(
-            "dir/b.ts",
-            ContentType::Ts,
-            "export const pipeline = () => {\n  retrun 1;\n};",
-        )
-        .unwrap_err();
-        let text = faults[0].to_string();
-        assert!(text.starts_with("dir/b.ts:2:"), "{text}");
-        assert!(text.contains("> 2 |   retrun 1;"), "{text}");
-    }
-
-    #[test]
-    fn modules_are_refused_but_types_may_be_imported() {
-        assert!(
-            faults("import x from './x'; x(); export const pipeline = 1;")[0]
-                .contains("cannot import \"./x\"")
-        );
-        assert!(faults("export const pipeline = () => import('fs');")[0].contains("import()"));
-        assert!(
-            !js("import type { X } from './x'; export const pipeline = (x: X) => x;")
-                .contains("import")
-        );
-    }
-
-    #[test]
-    fn limits_and_yaml_are_told() {
-        let big = " ".repeat(MAX_SOURCE_BYTES + 1);
-        assert!(faults(&big)[0].contains("at most"));
-        assert!(compile("a.yml", ContentType::Yaml, "jobs: []").is_err());
-    }
-
-    #[test]
-    fn garbage_never_panics() {
-        for source in [
-            "\0",
-            "}{",
-            "é".repeat(100).as_str(),
-            "<T>(",
-            "/*",
-            "`${",
-            "class {",
-            "\u{feff}x",
-        ] {
-            let _ = compile("a.ts", ContentType::Ts, source);
-        }
-    }
-}
+mod tests;

@@ -6,9 +6,9 @@
 mod cel;
 mod expr;
 
+use crate::deep_stack;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Longest expression, in bytes.
@@ -120,10 +120,13 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// A parser or evaluator that panics on odd input must not take the agent with it.
-fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err("internal error of the evaluator".into()))
+/// Levels of nesting that an expression of the allowed size can have, each several calls deep in its parser.
+const LEVELS: usize = MAX_NESTING * 16;
+
+/// A parser or evaluator that panics or recurses on odd input must not take the agent with it: the work has a thread
+/// with stack enough.
+fn guarded<T: Send>(work: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
+    deep_stack::run(LEVELS, work).unwrap_or_else(|error| Err(error.to_string()))
 }
 
 fn check_size(text: &str) -> Result<(), ExpressionError> {

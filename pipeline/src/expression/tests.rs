@@ -164,6 +164,26 @@ fn garbage_never_panics_outwards() {
 }
 
 #[test]
+fn nesting_within_the_limits_cannot_overflow_the_stack() {
+    let deep = |open: &str, close: &str, times: usize| {
+        format!("{}true{}", open.repeat(times), close.repeat(times))
+    };
+    for text in [
+        deep("(", ")", MAX_NESTING),
+        deep("[", "][0]", MAX_NESTING),
+        deep("!", "", MAX_NESTING * 8),
+        deep("not ", "", 1000),
+        deep("true ? true : ", "", MAX_NESTING * 7),
+        format!("payload{}", ".a".repeat(MAX_NESTING * 8)),
+        deep("true && ", "", 500),
+    ] {
+        if let Ok(expression) = Expression::compile(&text) {
+            let _ = expression.evaluate(&push());
+        }
+    }
+}
+
+#[test]
 fn loops_are_bounded() {
     let many: Vec<u32> = (0..15_000).collect();
     let vars = WebhookVars {

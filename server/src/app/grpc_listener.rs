@@ -11,6 +11,11 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 
+/// What one stream may have on its way; far below the connection's, so that logs which wait for the store leave room for
+/// the control stream beside them.
+const STREAM_WINDOW_BYTES: u32 = 512 * 1024;
+/// What all streams of an agent may have on their way.
+const CONNECTION_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 /// How long a TLS handshake may take.
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(10);
 /// Handshakes at once; more connections wait in the system's queue.
@@ -25,6 +30,8 @@ pub(super) async fn serve(
 ) {
     let server = Server::builder()
         .tcp_nodelay(true)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_keepalive_interval(Some(crate::grpc::PING_EVERY))
         .http2_keepalive_timeout(Some(crate::grpc::SILENCE_LIMIT))
         .add_service(link.into_service());

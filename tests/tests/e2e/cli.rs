@@ -114,12 +114,12 @@ fn validate_pipeline_needs_no_server() {
     let two = file(
         &folder,
         "two.ts",
-        "import a from './a';\nexport const x = a;\n",
+        "import a from './a';\nimport b from './b';\nexport const pipeline = [a, b];\n",
     );
     let (code, message) = told(&run(&["validate-pipeline", "-c", &two]));
     assert_eq!(code, 1);
     assert!(
-        message.contains("cannot import") && message.contains("exports no pipeline"),
+        message.contains("'./a'") && message.contains("'./b'") && message.contains("2 faults"),
         "all at once: {message}"
     );
     let (code, message) = told(&run(&["validate-pipeline", "-c", "nothing.txt"]));

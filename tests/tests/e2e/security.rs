@@ -207,3 +207,23 @@ async fn clients_that_dawdle_are_let_go() {
         "{no_body}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_nested_without_end_is_refused_and_the_server_lives() {
+    let server = Server::start(ServerOptions {
+        local_agent: false,
+        ..ServerOptions::default()
+    })
+    .await;
+    let client = server.client();
+    let deep = format!(
+        "export default {}1{};",
+        "(".repeat(400_000),
+        ")".repeat(400_000)
+    );
+    let request = client
+        .request(reqwest::Method::PUT, "/api/pipelines/deep")
+        .json(&json!({ "content": deep }));
+    assert_eq!(request.send().await.unwrap().status(), 422);
+    assert_eq!(client.get("/readyz").await.unwrap().0, 200);
+}
