@@ -5,7 +5,7 @@ export const pipeline = async () => {
     name: "slow",
     image: "busybox",
     command: { path: "sh", args: ["-c", "echo started; sleep 60; echo never printed"] },
-    timeout: "2s",
+    timeout: "3s",
   });
   console.log(`slow: ${slow.status} with code ${slow.code} after "${slow.stdout.trim()}"`);
 
