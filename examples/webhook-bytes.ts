@@ -1,4 +1,4 @@
-// Answers with bytes: a tiny GIF, for a badge or a counting pixel. `ArrayBuffer` works as well.
+// Answers with bytes: a tiny GIF, for a badge or a counting pixel.
 // Try it: pocketci run examples/webhook-bytes.ts --webhook-method GET
 const PIXEL = "R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7";
 
