@@ -13,7 +13,7 @@ export const pipeline = async () => {
   signal.removeEventListener("abort", forgotten);
 
   // Either the controller or the clock; here the controller is first.
-  const either = AbortSignal.any([signal, AbortSignal.timeout(20_000)]);
+  const either = AbortSignal.any([signal, AbortSignal.timeout(5_000)]);
   setTimeout(() => controller.abort(new Error("the build was superseded")), 200);
   try {
     await fetch(`${base}/slow`, { signal: either });

@@ -2,7 +2,7 @@
 // Try it: pocketci run examples/context.ts staging 1.2.3
 export const pipeline = async () => {
   const { runID, pipelineID, pipelineName, triggeredBy, args, targetJobs, driverName, attempt } = pipelineContext;
-  console.log(`ids given: ${[runID, pipelineID, pipelineName].every((text) => text.length > 0)}`);
+  console.log(`ids given: ${runID !== "" && pipelineName !== "" && typeof pipelineID === "string"}`);
   console.log(`triggered by ${triggeredBy}, attempt ${attempt}`);
   console.log(`driver known: ${["docker", "native"].includes(driverName)}`);
 

@@ -18,7 +18,8 @@ export const pipeline = async () => {
 
   // The signature that GitHub would send in X-Hub-Signature-256.
   const secret = new TextEncoder().encode("It's a Secret to Everybody");
-  const key: CryptoKey = await crypto.subtle.importKey("raw", secret, { name: "HMAC", hash: "SHA-256" }, false, ["sign", "verify"]);
+  const hmac = { name: "HMAC", hash: "SHA-256" } as const;
+  const key: CryptoKey = await crypto.subtle.importKey("raw", secret, hmac, false, ["sign", "verify"]);
   const body = new TextEncoder().encode("Hello, World!");
   const signature = await crypto.subtle.sign("HMAC", key, body);
   console.log(`sha256=${hex(signature)}`);

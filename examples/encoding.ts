@@ -21,13 +21,19 @@ export const pipeline = async () => {
 
   // The same base64 as the program of that name gives.
   const encoded = btoa("user:password");
-  const step = await runtime.run({ name: "decode", image: "busybox", command: { path: "base64", args: ["-d"] }, stdin: encoded });
+  const step = await runtime.run({
+    name: "decode",
+    image: "busybox",
+    command: { path: "base64", args: ["-d"] },
+    stdin: encoded,
+  });
   console.log(`${encoded} is ${step.stdout}, and ${atob(encoded)} here`);
 
   const original = { tags: new Set(["a"]), at: new Date(0), nested: { list: [1, 2] } };
   const copy = structuredClone(original);
   copy.nested.list.push(3);
   copy.tags.add("b");
-  console.log(`original ${original.nested.list.length} and ${original.tags.size}, copy ${copy.nested.list.length} and ${copy.tags.size}`);
+  const sizes = (value: typeof original) => `${value.nested.list.length} and ${value.tags.size}`;
+  console.log(`original ${sizes(original)}, copy ${sizes(copy)}`);
   console.log(`dates stay dates: ${copy.at.toISOString()}`);
 };

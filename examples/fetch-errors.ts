@@ -26,6 +26,6 @@ export const pipeline = async () => {
   console.log(`redirect looked at: ${manual.status} to ${manual.headers.get("location")}`);
 
   await failing("no such scheme", {}, "gopher://example.com/");
-  // Addresses that only the agent's own machine should reach are refused, whatever a pipeline says.
-  await failing("metadata address", { timeout: 3000 }, "http://169.254.169.254/latest/meta-data/");
+  // Addresses of the agent's own network are refused unless its operator allows them.
+  await failing("private address", { timeout: 3000 }, "http://10.255.255.1/");
 };

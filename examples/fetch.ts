@@ -15,7 +15,7 @@ export const pipeline = async () => {
     body: JSON.stringify({ tag: "v1.2.3" }),
     timeout: 10_000,
   });
-  console.log(`created: ${(await created.text()).includes('"method":"POST"')}`);
+  console.log(`created: ${JSON.parse(await created.text()).method === "POST"}`);
 
   // A form sets its own content type; bytes go as they are.
   const form = await fetch(`${base}/form`, { method: "POST", body: new URLSearchParams({ q: "a b" }) });
@@ -24,7 +24,11 @@ export const pipeline = async () => {
     headers: [["X-Api-Key", "secret:API_TOKEN"]],
     body: new Uint8Array([1, 2, 3]),
   });
-  const patch = await fetch(`${base}/blob`, { method: "PATCH", headers: new Headers({ "X-Part": "2" }), body: new ArrayBuffer(8) });
+  const patch = await fetch(`${base}/blob`, {
+    method: "PATCH",
+    headers: new Headers({ "X-Part": "2" }),
+    body: new ArrayBuffer(8),
+  });
   console.log(`all well: ${[form, put, patch].every((response) => response.status === 200)}`);
 
   // Where a redirect led to.

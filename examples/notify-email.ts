@@ -9,7 +9,7 @@ export const pipeline = async () => {
       from: "ci@example.com",
       recipients: ["dev@example.com", "ops@example.com"],
       tls: "none",
-      subject: "build {{ Status }}",
+      subject: "result of the build",
     },
     // How a provider wants it; port 465 would mean `tls`. Nothing is sent there today.
     office: {

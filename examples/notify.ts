@@ -22,8 +22,11 @@ export const pipeline = async () => {
     },
   });
   // Go's spelling and the short one mean the same.
-  const started = await notify.send({ name: "slack", message: "{{ .PipelineName }}/{{ JobName }} in {{ Environment.REGION }} started" });
-  console.log(`slack: ${started.success}`);
+  const { success } = await notify.send({
+    name: "slack",
+    message: "{{ .PipelineName }}/{{ JobName }} in {{ Environment.REGION }} started",
+  });
+  console.log(`slack: ${success}`);
 
   const build = await runtime.run({ name: "build", image: "busybox", command: { path: "echo", args: ["built"] } });
   notify.updateContext({
@@ -35,7 +38,9 @@ export const pipeline = async () => {
   notify.updateStatus(build.code === 0 ? "success" : "failure");
   const all = await notify.sendMultiple({
     names: ["slack", "teams", "discord", "board"],
-    message: "{{ JobName }} #{{ BuildID }}: {{ Status }} from {{ StartTime }} to {{ EndTime }}, {{ Duration }}, {{ TaskResults.build.code }}",
+    message:
+      "{{ JobName }} #{{ BuildID }}: {{ Status }} with {{ TaskResults.build.code }}, " +
+      "from {{ StartTime }} to {{ EndTime }}, {{ Duration }}",
   });
   console.log(`all four: ${all.success}`);
 

@@ -9,7 +9,8 @@ export const pipeline = async () => {
   headers.set("x-trace", "2");
   headers.append("X-Old", "yes");
   headers.delete("x-old");
-  console.log(`accept: ${headers.get("Accept")}; trace: ${headers.get("X-TRACE")}; old: ${headers.has("X-Old")}, ${headers.get("X-Old")}`);
+  console.log(`accept: ${headers.get("Accept")}; trace: ${headers.get("X-TRACE")}`);
+  console.log(`old: ${headers.has("X-Old")}, ${headers.get("X-Old")}`);
 
   // Every way of going through them gives lower-case names in order.
   const names: string[] = [];

@@ -25,7 +25,7 @@ export const pipeline = async () => {
     await runtime.run({
       name: "wrong",
       image: "busybox",
-      command: { path: "echo", args: ["started"] },
+      command: { path: "echo", args: ["the", "wrong", "step", "ran"] },
       env: { KEY: "secret:NO_SUCH_SECRET" },
     });
   } catch {

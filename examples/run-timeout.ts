@@ -4,7 +4,7 @@ export const pipeline = async () => {
   const slow = await runtime.run({
     name: "slow",
     image: "busybox",
-    command: { path: "sh", args: ["-c", "echo started; sleep 60; echo never printed"] },
+    command: { path: "sh", args: ["-c", "echo started; sleep 60; echo never $((40 + 2))"] },
     timeout: "3s",
   });
   console.log(`slow: ${slow.status} with code ${slow.code} after "${slow.stdout.trim()}"`);

@@ -6,7 +6,10 @@ export const pipeline = async () => {
     name: "checkout",
     image: "busybox",
     mounts: { src: source },
-    command: { path: "sh", args: ["-c", "mkdir -p src/docs && echo 'v1.4.0' > src/VERSION && echo '# App' > src/docs/README.md"] },
+    command: {
+      path: "sh",
+      args: ["-c", "mkdir -p src/docs && echo 'v1.4.0' > src/VERSION && echo '# App' > src/docs/README.md"],
+    },
     failOnError: true,
   });
 
