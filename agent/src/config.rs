@@ -1,6 +1,7 @@
 //! What an agent is told at start.
 
 use crate::js::Limits;
+use crate::outside::OutsideConfig;
 use pocketci_proto::api::Driver;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -49,6 +50,8 @@ pub struct AgentConfig {
     pub allow_privileged: bool,
     /// Limits of one job's JavaScript.
     pub limits: Limits,
+    /// Where pipelines may reach.
+    pub outside: OutsideConfig,
     /// How long held jobs may go on after the first request to stop.
     pub drain_timeout: Duration,
 }

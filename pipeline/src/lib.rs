@@ -3,5 +3,8 @@
 mod deep_stack;
 pub mod diagnostic;
 pub mod expression;
+pub mod merge_patch;
+pub mod modules;
 pub mod positions;
 pub mod program;
+pub mod yaml;

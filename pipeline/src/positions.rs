@@ -34,7 +34,7 @@ mod tests {
     #[test]
     fn a_position_leads_back_to_the_source() {
         let source = "interface A {\n  x: number;\n}\nexport const pipeline = (a: A) => {\n  throw new Error(String(a.x));\n};\n";
-        let program = compile("a.ts", ContentType::Ts, source).unwrap();
+        let program = compile("a.ts", ContentType::Ts, source, &Default::default()).unwrap();
         let (at, line) = program
             .javascript
             .lines()

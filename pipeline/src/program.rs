@@ -1,9 +1,10 @@
 //! Turns an author's TypeScript or JavaScript into the ES module an agent runs, or says what is wrong with it.
 //!
 //! Only types are taken away (and enums, namespaces and parameter properties turned into JavaScript); modern syntax
-//! stays, since the engine knows ES2023. The result stays a module: its exports are looked up when it is run. Types are
-//! not checked, and other modules are not bundled.
+//! stays, since the engine knows ES2023. The result stays a module: its exports are looked up when it is run, and each
+//! file it imports is compiled by itself and stays one too. Types are not checked.
 
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 
 use oxc::allocator::Allocator;
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::deep_stack;
 use crate::diagnostic::Diagnostic;
+use crate::modules::{self, MAX_MODULES, MAX_MODULES_BYTES};
 
 /// Largest pipeline file, in bytes. A pipeline is written by hand; this leaves room for one that was bundled.
 pub const MAX_SOURCE_BYTES: usize = 1 << 20;
@@ -91,53 +93,181 @@ impl std::str::FromStr for ContentType {
 /// A compiled pipeline file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
-    /// An ES module that imports nothing and exports `pipeline`, a default, or both.
+    /// An ES module that exports `pipeline`, a default, or both.
     pub javascript: String,
     /// Source map of `javascript` (version 3, JSON), with the author's source in it.
     pub source_map: String,
+    /// What it imports, directly or not, in the order found.
+    pub modules: Vec<Module>,
 }
 
-/// Compiles a pipeline file. `file_name` is the author's name for it; it is not opened.
+/// An imported file, compiled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Module {
+    /// See [`crate::modules`].
+    pub name: String,
+    /// The author's text.
+    pub source: String,
+    /// An ES module.
+    pub javascript: String,
+    /// Empty for data.
+    pub source_map: String,
+}
+
+/// Compiles a pipeline file and the files it imports. `file_name` is the author's name for it; nothing is opened:
+/// `files` holds the imported files by their names.
 ///
 /// # Errors
 ///
-/// Every fault found, at least one and at most [`MAX_DIAGNOSTICS`]: syntax errors, imports of other modules, no
+/// Every fault found, at least one and at most [`MAX_DIAGNOSTICS`]: syntax errors, imports that cannot be resolved, no
 /// exported pipeline, a file that is too large, or one in YAML.
 pub fn compile(
     file_name: &str,
     content_type: ContentType,
     source: &str,
+    files: &BTreeMap<String, String>,
 ) -> Result<Program, Vec<Diagnostic>> {
-    let refuse = |message: String| {
-        Err(vec![Diagnostic {
-            file: file_name.to_owned(),
-            line: 1,
-            column: 1,
-            message,
-            frame: String::new(),
-        }])
+    if content_type == ContentType::Yaml {
+        return Err(refusal(
+            file_name,
+            "YAML pipelines are not supported by this version".to_owned(),
+        ));
+    }
+    let bytes: usize = files.values().map(String::len).sum();
+    if files.len() > MAX_MODULES || bytes > MAX_MODULES_BYTES {
+        return Err(refusal(
+            file_name,
+            format!(
+                "the pipeline imports {} files with {bytes} bytes; at most {MAX_MODULES} files with {MAX_MODULES_BYTES} bytes are possible",
+                files.len()
+            ),
+        ));
+    }
+    let exists = |name: &str| name == file_name || files.contains_key(name);
+    let entry = compile_one(file_name, source, Role::Entry, &|specifier| {
+        modules::resolve("", specifier, exists)
+    });
+    let mut faults = Vec::new();
+    let mut wanted: VecDeque<String> = VecDeque::new();
+    let entry = match entry {
+        Ok((unit, imports)) => {
+            wanted.extend(imports);
+            Some(unit)
+        }
+        Err(found) => {
+            faults.extend(found);
+            None
+        }
     };
-    match content_type {
-        ContentType::Ts | ContentType::Js => {}
-        ContentType::Yaml => {
-            return refuse("YAML pipelines are not supported by this version".to_owned());
+    let mut done = BTreeSet::from([file_name.to_owned()]);
+    let mut compiled = Vec::new();
+    while let Some(name) = wanted.pop_front() {
+        let (false, Some(source)) = (done.contains(&name), files.get(&name)) else {
+            continue;
+        };
+        done.insert(name.clone());
+        match compile_import(&name, source, &exists) {
+            Ok((module, imports)) => {
+                compiled.push(module);
+                wanted.extend(imports);
+            }
+            Err(found) => faults.extend(found),
         }
     }
+    faults.truncate(MAX_DIAGNOSTICS);
+    match entry {
+        Some(unit) if faults.is_empty() => Ok(Program {
+            javascript: unit.javascript,
+            source_map: unit.source_map,
+            modules: compiled,
+        }),
+        Some(_) | None => Err(faults),
+    }
+}
+
+fn compile_import(
+    name: &str,
+    source: &str,
+    exists: &(dyn Fn(&str) -> bool + Sync),
+) -> Result<(Module, Vec<String>), Vec<Diagnostic>> {
+    let module = |javascript, source_map| Module {
+        name: name.to_owned(),
+        source: source.to_owned(),
+        javascript,
+        source_map,
+    };
+    if modules::kind(name) == Some(modules::Kind::Data) {
+        let javascript =
+            modules::data_module(name, source).map_err(|wrong| refusal(name, wrong))?;
+        return Ok((module(javascript, String::new()), Vec::new()));
+    }
+    let resolve = |specifier: &str| modules::resolve(name, specifier, exists);
+    let (unit, imports) = compile_one(name, source, Role::Import, &resolve)?;
+    Ok((module(unit.javascript, unit.source_map), imports))
+}
+
+/// The relative imports of a file, as written: what a client must bring along.
+///
+/// # Errors
+/// Syntax errors, and imports that can never be resolved.
+pub fn imports(file_name: &str, source: &str) -> Result<Vec<String>, Vec<Diagnostic>> {
+    let any = |specifier: &str| modules::resolve("", specifier, |_| true).map(|_| specifier.to_owned());
+    compile_one(file_name, source, Role::Import, &any).map(|(_, imports)| imports)
+}
+
+/// Whether a file must export a pipeline.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Entry,
+    Import,
+}
+
+/// A file's own compiled form.
+struct Unit {
+    javascript: String,
+    source_map: String,
+}
+
+type Resolve<'a> = dyn Fn(&str) -> Result<String, String> + Sync + 'a;
+
+fn refusal(file_name: &str, message: String) -> Vec<Diagnostic> {
+    vec![Diagnostic {
+        file: file_name.to_owned(),
+        line: 1,
+        column: 1,
+        message,
+        frame: String::new(),
+    }]
+}
+
+fn compile_one(
+    file_name: &str,
+    source: &str,
+    role: Role,
+    resolve: &Resolve<'_>,
+) -> Result<(Unit, Vec<String>), Vec<Diagnostic>> {
     if source.len() > MAX_SOURCE_BYTES {
-        return refuse(format!(
-            "the file has {} bytes, more than the {MAX_SOURCE_BYTES} a pipeline may have",
-            source.len()
+        return Err(refusal(
+            file_name,
+            format!(
+                "the file has {} bytes, more than the {MAX_SOURCE_BYTES} a pipeline may have",
+                source.len()
+            ),
         ));
     }
     let levels = nesting_points(source);
     if levels > MAX_NESTING_POINTS {
-        return refuse(format!(
-            "the file is too complex: it has {levels} operators and brackets, more than {MAX_NESTING_POINTS}"
+        return Err(refusal(
+            file_name,
+            format!(
+                "the file is too complex: it has {levels} operators and brackets, more than {MAX_NESTING_POINTS}"
+            ),
         ));
     }
-    match deep_stack::run(levels, || transpile(file_name, source)) {
+    // The resolver only reads; what it reads is shared with the other thread for the time of the call.
+    match deep_stack::run(levels, || transpile(file_name, source, role, resolve)) {
         Ok(result) => result,
-        Err(error) => refuse(format!("cannot compile: {error}")),
+        Err(error) => Err(refusal(file_name, format!("cannot compile: {error}"))),
     }
 }
 
@@ -187,7 +317,12 @@ fn nesting_points(source: &str) -> usize {
     punctuation + words
 }
 
-fn transpile(file_name: &str, source: &str) -> Result<Program, Vec<Diagnostic>> {
+fn transpile(
+    file_name: &str,
+    source: &str,
+    role: Role,
+    resolve: &Resolve<'_>,
+) -> Result<(Unit, Vec<String>), Vec<Diagnostic>> {
     let report = |found: &Diagnostics| -> Result<(), Vec<Diagnostic>> {
         let errors: Vec<_> = found
             .errors()
@@ -205,10 +340,10 @@ fn transpile(file_name: &str, source: &str) -> Result<Program, Vec<Diagnostic>> 
     let parsed = Parser::new(&allocator, source, SourceType::ts().with_module(true)).parse();
     report(&parsed.diagnostics)?;
     let mut program = parsed.program;
-    let mut requires = ModuleLinks::default();
+    let mut links = ModuleLinks::new(resolve);
     for statement in &program.body {
         if let ast::Statement::TSImportEqualsDeclaration(it) = statement {
-            requires.import_equals(it);
+            links.import_equals(it);
         }
     }
     let checked = SemanticBuilder::new()
@@ -222,7 +357,7 @@ fn transpile(file_name: &str, source: &str) -> Result<Program, Vec<Diagnostic>> 
         .build_with_scoping(scoping, &mut program);
     report(&transformed.diagnostics)?;
 
-    check_modules(file_name, source, &program, requires)?;
+    let imports = check_modules(file_name, source, role, &program, links)?;
 
     let printed = Codegen::new()
         .with_options(CodegenOptions {
@@ -230,13 +365,14 @@ fn transpile(file_name: &str, source: &str) -> Result<Program, Vec<Diagnostic>> 
             ..CodegenOptions::default()
         })
         .build(&program);
-    Ok(Program {
+    let unit = Unit {
         javascript: printed.code,
         source_map: printed
             .map
             .map(|map| map.to_json_string())
             .unwrap_or_default(),
-    })
+    };
+    Ok((unit, imports))
 }
 
 fn explain(file_name: &str, source: &str, error: &OxcDiagnostic) -> Diagnostic {
@@ -251,23 +387,25 @@ fn explain(file_name: &str, source: &str, error: &OxcDiagnostic) -> Diagnostic {
     Diagnostic::at_offset(file_name, source, offset, message)
 }
 
-/// Refuses what an agent could not run: modules that are not there, and a program without a pipeline.
+/// Refuses what an agent could not run: modules that are not there, and a program without a pipeline. Returns the
+/// names of the files it imports.
 fn check_modules(
     file_name: &str,
     source: &str,
+    role: Role,
     program: &ast::Program<'_>,
-    mut links: ModuleLinks,
-) -> Result<(), Vec<Diagnostic>> {
+    mut links: ModuleLinks<'_>,
+) -> Result<Vec<String>, Vec<Diagnostic>> {
     links.visit_program(program);
     let mut faults: Vec<_> = links
-        .imports
+        .faults
         .iter()
         .take(MAX_DIAGNOSTICS)
         .map(|(span, message)| {
             Diagnostic::at_offset(file_name, source, span.start as usize, message)
         })
         .collect();
-    if faults.is_empty() && !links.exports_pipeline {
+    if faults.is_empty() && role == Role::Entry && !links.exports_pipeline {
         faults.push(Diagnostic::at_offset(
             file_name,
             source,
@@ -276,7 +414,7 @@ fn check_modules(
         ));
     }
     if faults.is_empty() {
-        Ok(())
+        Ok(links.imports)
     } else {
         Err(faults)
     }
@@ -284,20 +422,28 @@ fn check_modules(
 
 /// What a program asks of other modules, and whether it exports a pipeline. It is read from the transformed tree,
 /// from which imports and exports of types are gone already.
-#[derive(Default)]
-struct ModuleLinks {
-    imports: Vec<(Span, String)>,
+struct ModuleLinks<'r> {
+    resolve: &'r Resolve<'r>,
+    imports: Vec<String>,
+    faults: Vec<(Span, String)>,
     exports_pipeline: bool,
 }
 
-impl ModuleLinks {
-    fn refuse(&mut self, span: Span, what: &str, specifier: &str) {
-        self.imports.push((
-            span,
-            format!(
-                "{what} '{specifier}' cannot be resolved: modules are not bundled yet; put everything into one file"
-            ),
-        ));
+impl<'r> ModuleLinks<'r> {
+    fn new(resolve: &'r Resolve<'r>) -> Self {
+        Self {
+            resolve,
+            imports: Vec::new(),
+            faults: Vec::new(),
+            exports_pipeline: false,
+        }
+    }
+
+    fn import(&mut self, span: Span, specifier: &str) {
+        match (self.resolve)(specifier) {
+            Ok(name) => self.imports.push(name),
+            Err(wrong) => self.faults.push((span, wrong)),
+        }
     }
 
     /// `import x = require('./x')`, which is a plain call once it is transformed.
@@ -306,7 +452,13 @@ impl ModuleLinks {
             return;
         }
         if let ast::TSModuleReference::ExternalModuleReference(module) = &it.module_reference {
-            self.refuse(it.span, "import of", &module.expression.value);
+            self.faults.push((
+                it.span,
+                format!(
+                    "require('{}') is not possible here; write an import declaration",
+                    module.expression.value
+                ),
+            ));
         }
     }
 
@@ -315,27 +467,30 @@ impl ModuleLinks {
     }
 }
 
-impl<'a> Visit<'a> for ModuleLinks {
+impl<'a> Visit<'a> for ModuleLinks<'_> {
     fn visit_import_declaration(&mut self, it: &ast::ImportDeclaration<'a>) {
-        self.refuse(it.span, "import of", &it.source.value);
+        self.import(it.span, &it.source.value);
     }
 
     fn visit_export_all_declaration(&mut self, it: &ast::ExportAllDeclaration<'a>) {
-        self.refuse(it.span, "export from", &it.source.value);
+        self.import(it.span, &it.source.value);
     }
 
     fn visit_export_from_declaration(&mut self, it: &ast::ExportFromDeclaration<'a>) {
-        self.refuse(it.span, "export from", &it.source.value);
+        for specifier in &it.specifiers {
+            self.export(&specifier.exported.name());
+        }
+        self.import(it.span, &it.source.value);
     }
 
     fn visit_import_expression(&mut self, it: &ast::ImportExpression<'a>) {
         match &it.source {
             ast::Expression::StringLiteral(specifier) => {
-                self.refuse(it.span, "import of", &specifier.value);
+                self.import(it.span, &specifier.value);
             }
-            _ => self.imports.push((
+            _ => self.faults.push((
                 it.span,
-                "a dynamic import cannot be resolved: modules are not bundled yet; put everything into one file"
+                "an import of a computed name cannot be resolved; write the file's name as a text"
                     .to_owned(),
             )),
         }

@@ -37,7 +37,10 @@ const HOMES: &[(&str, &[&str])] = &[
     ("oxc", &["pipeline/"]),
     ("cel", &["pipeline/"]),
     ("expr", &["pipeline/"]),
-    ("reqwest", &["cli/src/", "tests/"]),
+    ("reqwest", &["agent/src/outside/", "cli/src/", "tests/"]),
+    ("lettre", &["agent/src/outside/notify/"]),
+    ("minijinja", &["agent/src/outside/notify/"]),
+    ("serde_saphyr", &["pipeline/"]),
     ("pocketci_server", &["server/", "cli/"]),
     ("pocketci_agent", &["agent/", "cli/"]),
 ];

@@ -1,12 +1,18 @@
-//! The world as one job sees it: console to the log, respond to a report, run to a driver.
+//! The world as one job sees it: console to the log, respond to a report, everything else to whoever can do it.
 
-use super::capture::Capture;
-use super::{Attempt, SYSTEM, Workshop};
-use crate::container::{Driver, DriverError, Output, OutputStream, StepExit, StepSpec};
+use super::backend::Backend;
+use super::gate;
+use super::holdings::Holdings;
+use super::secrets::Secrets;
+use super::steps::{self, InDriver, InSandbox, Wanted};
+use super::{Attempt, Workshop};
+use crate::container::{Driver, StepSpec};
 use crate::js::host::{
-    ConsoleStream, Host, OutputSink, Reply, RunRequest, RunResult, WebhookRequest,
+    Answer, Answered, ConsoleStream, Failure, Host, Reply, Request, RunRequest, RunResult,
+    WebhookRequest,
 };
 use crate::log::Source;
+use crate::outside::{self, Outside};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -15,88 +21,116 @@ use pb::report::Kind;
 use pocketci_pipeline::expression::WebhookVars;
 use pocketci_proto::agent as pb;
 use pocketci_proto::api::Driver as DriverName;
+use serde_json::json;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
-
-/// Pieces of output between a driver and the log; a full channel holds the process back.
-const OUTPUT_PIECES: usize = 16;
+use tokio::sync::Semaphore;
 
 pub(super) struct JobHost {
-    workshop: Arc<Workshop>,
-    attempt: Arc<Attempt>,
-    driver: DriverName,
+    parts: Arc<Parts>,
     webhook: Option<WebhookRequest>,
     runtime: Handle,
-    steps: AtomicU32,
+    numbers: Numbers,
+}
+
+/// Calls of each kind so far: see [`Backend`].
+#[derive(Default)]
+struct Numbers {
+    dedup: AtomicU32,
+    gates: AtomicU32,
+    triggers: AtomicU32,
+}
+
+/// What calls under way share.
+pub(super) struct Parts {
+    pub(super) workshop: Arc<Workshop>,
+    pub(super) attempt: Arc<Attempt>,
+    pub(super) backend: Arc<dyn Backend>,
+    driver: DriverName,
+    pub(super) secrets: Secrets,
+    holdings: Holdings,
+    outside: Outside,
+    /// Steps at once; more wait.
+    room: Semaphore,
 }
 
 impl JobHost {
     pub(super) fn new(
         workshop: Arc<Workshop>,
         attempt: Arc<Attempt>,
+        backend: Arc<dyn Backend>,
         driver: DriverName,
         webhook: Option<WebhookRequest>,
         runtime: Handle,
     ) -> Self {
-        Self {
+        let max_steps = workshop.config.limits.max_steps;
+        let parts = Parts {
+            secrets: Secrets::new(backend.clone(), attempt.redactor.clone()),
+            holdings: Holdings::new(
+                workshop.driver(driver),
+                labels(&workshop, &attempt),
+                max_steps,
+            ),
+            outside: workshop.outside.clone(),
+            room: Semaphore::new(max_steps),
             workshop,
             attempt,
+            backend,
             driver,
+        };
+        Self {
+            parts: Arc::new(parts),
             webhook,
             runtime,
-            steps: AtomicU32::new(0),
+            numbers: Numbers::default(),
         }
     }
 
-    fn driver(&self) -> Result<Arc<dyn Driver>, String> {
-        self.workshop
-            .drivers
-            .iter()
-            .find(|driver| driver.name() == self.driver)
-            .cloned()
-            .ok_or_else(|| {
-                format!(
-                    "this agent does not offer the {0} driver; start it with --driver {0}, or set the pipeline with another --driver",
-                    self.driver.as_str()
-                )
-            })
+    /// Removes what the job still holds.
+    pub(super) async fn release(&self) {
+        self.parts.holdings.release().await;
     }
 
-    fn spec(&self, step: u32, request: &RunRequest) -> StepSpec {
-        let id = |bytes: &[u8]| {
-            uuid::Uuid::from_slice(bytes)
-                .map(|id| id.to_string())
-                .unwrap_or_default()
-        };
-        let reference = &self.attempt.reference;
-        let labels = [
-            ("pocketci.run", id(&reference.run_id)),
-            ("pocketci.job", id(&reference.job_id)),
-            ("pocketci.attempt", reference.attempt.to_string()),
-            ("pocketci.step", step.to_string()),
-            ("pocketci.agent", self.workshop.config.name.clone()),
-        ];
-        StepSpec {
-            name: request.name.clone(),
-            image: request.image.clone(),
-            path: request.path.clone(),
-            args: request.args.clone(),
-            user: request.user.clone(),
-            env: request.env.clone(),
-            stdin: request.stdin.clone(),
-            work_dir: request.work_dir.clone(),
-            cpu_shares: request.cpu_shares,
-            memory_bytes: request.memory_bytes,
-            privileged: request.privileged,
-            labels: labels
-                .into_iter()
-                .map(|(name, value)| (name.to_owned(), value))
-                .collect::<BTreeMap<_, _>>(),
-        }
+    fn vars(&self) -> Option<WebhookVars> {
+        let webhook = self.webhook.as_ref()?;
+        Some(WebhookVars {
+            provider: webhook.provider.clone(),
+            event_type: webhook.event_type.clone(),
+            method: webhook.method.clone(),
+            headers: webhook.headers.clone(),
+            query: webhook.query.clone(),
+            body: String::from_utf8_lossy(&webhook.body).into_owned(),
+        })
     }
+
+    /// Called on the job's own thread, which may block; ends when the attempt is lost.
+    fn wait_for_room(&self, source: Source, bytes: Bytes) {
+        self.runtime
+            .block_on(self.parts.attempt.print(source, bytes));
+    }
+}
+
+/// What everything that a job creates is marked with.
+fn labels(workshop: &Workshop, attempt: &Attempt) -> BTreeMap<String, String> {
+    let id = |bytes: &[u8]| {
+        uuid::Uuid::from_slice(bytes)
+            .map(|id| id.to_string())
+            .unwrap_or_default()
+    };
+    let reference = &attempt.reference;
+    let labels = [
+        ("pocketci.run", id(&reference.run_id)),
+        ("pocketci.job", id(&reference.job_id)),
+        ("pocketci.attempt", reference.attempt.to_string()),
+        ("pocketci.agent", workshop.config.name.clone()),
+    ];
+    labels
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
 }
 
 impl Host for JobHost {
@@ -107,21 +141,17 @@ impl Host for JobHost {
             ConsoleStream::System => Stream::System,
         };
         let source = Source { step: 0, stream };
-        let bytes = Bytes::copy_from_slice(text.as_bytes());
+        let attempt = &self.parts.attempt;
+        let bytes = Bytes::from(attempt.redactor.text(text));
         // Almost always there is room at once; a full buffer holds the program back.
-        match self
-            .attempt
-            .log
-            .append(source, bytes.clone())
-            .now_or_never()
-        {
+        match attempt.print(source, bytes.clone()).now_or_never() {
             Some(()) => {}
             None => self.wait_for_room(source, bytes),
         }
     }
 
     fn respond(&self, reply: Reply) {
-        self.attempt.reports.add(Kind::Respond(pb::Respond {
+        self.parts.attempt.reports.add(Kind::Respond(pb::Respond {
             status: u32::from(reply.status),
             headers: reply
                 .headers
@@ -133,158 +163,224 @@ impl Host for JobHost {
     }
 
     fn webhook_trigger(&self, expression: &str) -> Result<bool, String> {
-        let Some(webhook) = &self.webhook else {
+        let Some(vars) = self.vars() else {
             return Ok(true);
         };
         let compiled = self
+            .parts
             .workshop
             .expressions
             .get(expression)
             .map_err(|error| error.to_string())?;
-        let vars = WebhookVars {
-            provider: webhook.provider.clone(),
-            event_type: webhook.event_type.clone(),
-            method: webhook.method.clone(),
-            headers: webhook.headers.clone(),
-            query: webhook.query.clone(),
-            body: String::from_utf8_lossy(&webhook.body).into_owned(),
-        };
         compiled.matches(&vars).map_err(|error| error.to_string())
     }
 
+    fn webhook_value(&self, expression: &str) -> Result<String, String> {
+        let Some(vars) = self.vars() else {
+            return Ok(String::new());
+        };
+        let compiled = self
+            .parts
+            .workshop
+            .expressions
+            .get(expression)
+            .map_err(|error| error.to_string())?;
+        let value = compiled.evaluate(&vars).map_err(|error| error.to_string())?;
+        Ok(match value {
+            serde_json::Value::String(text) => text,
+            serde_json::Value::Null => String::new(),
+            other => other.to_string(),
+        })
+    }
+
     fn run(&self, request: RunRequest) -> BoxFuture<'static, Result<RunResult, String>> {
-        let driver = match self.driver() {
-            Ok(driver) => driver,
-            Err(message) => return async { Err(message) }.boxed(),
-        };
+        let parts = self.parts.clone();
+        async move { parts.run(request).await }.boxed()
+    }
+
+    fn call(&self, request: Request) -> Answered {
+        let parts = self.parts.clone();
+        let next = |number: &AtomicU32| number.fetch_add(1, Ordering::Relaxed);
+        match request {
+            Request::StartSandbox(request) => {
+                async move { parts.start_sandbox(request).await }.boxed()
+            }
+            Request::Exec { sandbox, run } => async move { parts.exec(&sandbox, run).await }.boxed(),
+            Request::CloseSandbox { sandbox } => async move {
+                parts.holdings.close_sandbox(&sandbox).await;
+                Ok(Answer::Nothing)
+            }
+            .boxed(),
+            Request::CreateVolume { name } => unless_stopped(parts.clone(), async move {
+                let (name, volume) = parts.holdings.create_volume(name).await?;
+                Ok(Answer::Json(json!({ "name": name, "path": volume.path })))
+            }),
+            Request::ReadFiles { volume, paths } => unless_stopped(parts.clone(), async move {
+                parts.read_files(&volume, &paths).await
+            }),
+            Request::Fetch(fetch) => unless_stopped(parts.clone(), async move {
+                outside::fetch::fetch(&parts.outside, &parts.secrets, fetch).await
+            }),
+            Request::SendWebhook(send) => unless_stopped(parts.clone(), async move {
+                outside::webhook::send(&parts.outside, &parts.secrets, send).await
+            }),
+            Request::Notify(notify) => unless_stopped(parts.clone(), async move {
+                outside::notify::send(&parts.outside, &parts.secrets, *notify).await
+            }),
+            Request::EmitEvent { name, payload } => {
+                parts.attempt.note(pb::noted::Kind::Emitted(pb::Emitted {
+                    name,
+                    payload_json: parts.attempt.redactor.text(&payload),
+                }));
+                async { Ok(Answer::Nothing) }.boxed()
+            }
+            Request::Storage(storage) => unless_stopped(parts.clone(), async move {
+                let value = parts.backend.storage(storage).await;
+                value
+                    .map(Answer::Json)
+                    .map_err(|error| Failure::from(format!("storage: {error}")))
+            }),
+            Request::Dedup { key } => {
+                let call = next(&self.numbers.dedup);
+                unless_stopped(parts.clone(), async move {
+                    let hash: [u8; 32] = Sha256::digest(key.as_bytes()).into();
+                    let seen = parts.backend.dedup(call, hash).await;
+                    seen.map(|seen| Answer::Json(json!(seen)))
+                        .map_err(|error| Failure::from(format!("webhookDedup: {error}")))
+                })
+            }
+            Request::Gate {
+                name,
+                message,
+                timeout,
+            } => {
+                let call = next(&self.numbers.gates);
+                unless_stopped(parts.clone(), async move {
+                    gate::pass(&parts, call, &name, &message, timeout).await
+                })
+            }
+            Request::Trigger {
+                pipeline,
+                jobs,
+                args,
+            } => {
+                let call = next(&self.numbers.triggers);
+                unless_stopped(parts.clone(), async move {
+                    let started = parts.backend.trigger(call, &pipeline, jobs, args).await;
+                    started
+                        .map(|run_id| Answer::Json(json!({ "runID": run_id })))
+                        .map_err(|error| Failure::from(format!("triggerPipeline: {error}")))
+                })
+            }
+        }
+    }
+}
+
+/// Ends with the run at the latest: nothing here needs a grace.
+fn unless_stopped(
+    parts: Arc<Parts>,
+    call: impl Future<Output = Result<Answer, Failure>> + Send + 'static,
+) -> Answered {
+    async move {
+        tokio::select! {
+            biased;
+            () = parts.attempt.stopping() => Err("the run was stopped".into()),
+            answered = call => answered.map_err(|failure| Failure {
+                message: parts.attempt.redactor.text(&failure.message),
+                ..failure
+            }),
+        }
+    }
+    .boxed()
+}
+
+impl Parts {
+    fn driver(&self) -> Result<Arc<dyn Driver>, String> {
+        self.workshop.driver(self.driver).ok_or_else(|| {
+            format!(
+                "this agent does not offer the {0} driver; start it with --driver {0}, or set the pipeline with another --driver",
+                self.driver.as_str()
+            )
+        })
+    }
+
+    /// The request with its secrets and volumes, if it is allowed.
+    async fn spec(&self, mut request: RunRequest) -> Result<StepSpec, String> {
         if request.privileged && !self.workshop.config.allow_privileged {
-            let message = "privileged is not allowed on this agent; its operator may start it with --allow-privileged";
-            return async { Err(message.to_owned()) }.boxed();
+            return Err("privileged is not allowed on this agent; its operator may start it with --allow-privileged".to_owned());
         }
-        let step = self.steps.fetch_add(1, Ordering::Relaxed) + 1;
-        let spec = self.spec(step, &request);
-        let attempt = self.attempt.clone();
-        run_step(attempt, driver, step, spec, request).boxed()
-    }
-}
-
-impl JobHost {
-    /// Called on the job's own thread, which may block; ends when the attempt is lost.
-    fn wait_for_room(&self, source: Source, bytes: Bytes) {
-        self.runtime
-            .block_on(self.attempt.log.append(source, bytes));
-    }
-}
-
-async fn run_step(
-    attempt: Arc<Attempt>,
-    driver: Arc<dyn Driver>,
-    step: u32,
-    spec: StepSpec,
-    request: RunRequest,
-) -> Result<RunResult, String> {
-    attempt.reports.add(Kind::StepStarted(pb::StepStarted {
-        step,
-        name: spec.name.clone(),
-        kind: "run".into(),
-        image: if driver.name() == DriverName::Docker {
-            spec.image.clone()
-        } else {
-            String::new()
-        },
-    }));
-    let (output, pieces) = mpsc::channel(OUTPUT_PIECES);
-    let stop = attempt.stop.child_token();
-    let running = driver.run(spec, output, stop.clone());
-    let collecting = collect(&attempt, step, pieces, request.output.clone());
-    let timed_out = async {
-        match request.timeout {
-            Some(timeout) => tokio::time::sleep(timeout).await,
-            None => std::future::pending().await,
+        let login = request
+            .registry_auth
+            .iter_mut()
+            .flat_map(|auth| [&mut auth.username, &mut auth.password]);
+        let texts = request.env.values_mut().chain(login);
+        self.secrets.fill(texts).await?;
+        let mut spec = steps::spec(&request);
+        for mount in &mut spec.mounts {
+            mount.volume = self.holdings.volume(&mount.volume)?.id;
         }
-        stop.cancel();
-        std::future::pending::<()>().await;
-    };
-    let (exit, captured) = tokio::select! {
-        ended = async { tokio::join!(running, collecting) } => ended,
-        () = timed_out => unreachable!("it never ends"),
-        () = attempt.lost.cancelled() => return Err("the agent no longer holds this job".into()),
-    };
-    report_end(&attempt, step, &exit).await;
-    let (stdout, stderr) = captured;
-    match exit {
-        Ok(StepExit::Exited { code, .. }) => Ok(RunResult {
-            code,
-            stdout: stdout.into_text(),
-            stderr: stderr.into_text(),
-            status: "complete",
-        }),
-        Ok(StepExit::Stopped) => Ok(RunResult {
-            code: 0,
-            stdout: stdout.into_text(),
-            stderr: stderr.into_text(),
-            status: "abort",
-        }),
-        Err(error) => Err(told(&error)),
+        spec.labels = labels(&self.workshop, &self.attempt);
+        Ok(spec)
     }
-}
 
-/// The error with what lies beneath it.
-fn told(error: &DriverError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(source) = cause {
-        text.push_str(&format!(": {source}"));
-        cause = source.source();
+    async fn run(&self, request: RunRequest) -> Result<RunResult, String> {
+        let wanted = wanted(&request);
+        let runner = InDriver(self.driver()?);
+        let spec = self.stoppable(self.spec(request)).await??;
+        let _room = self.stoppable(self.room.acquire()).await?;
+        steps::run(&self.attempt, &runner, spec, wanted).await
     }
-    text
-}
 
-async fn report_end(attempt: &Attempt, step: u32, exit: &Result<StepExit, DriverError>) {
-    let (status, exit_code, message) = match exit {
-        Ok(StepExit::Exited { code, oom: false }) => ("complete", *code, String::new()),
-        Ok(StepExit::Exited { code, oom: true }) => {
-            let message = "the process was killed because it used more memory than its limit";
-            attempt
-                .log
-                .append(SYSTEM, Bytes::from(format!("step {step}: {message}\n")))
-                .await;
-            ("complete", *code, message.to_owned())
+    async fn start_sandbox(&self, request: RunRequest) -> Result<Answer, Failure> {
+        let driver = self.driver()?;
+        let place = self.holdings.place()?;
+        let mut spec = self.stoppable(self.spec(request)).await??;
+        spec.labels
+            .insert("pocketci.step".to_owned(), "sandbox".to_owned());
+        let started = self.stoppable(driver.start_sandbox(spec)).await?;
+        let sandbox = started.map_err(|error| {
+            let told = self.attempt.redactor.text(&steps::told(&error));
+            Failure::from(format!("failed to start the sandbox: {told}"))
+        })?;
+        Ok(Answer::Json(json!(place.keep(sandbox).await?)))
+    }
+
+    async fn exec(&self, sandbox: &str, request: RunRequest) -> Result<Answer, Failure> {
+        let wanted = wanted(&request);
+        let runner = InSandbox(self.holdings.sandbox(sandbox)?);
+        let spec = self.stoppable(self.spec(request)).await??;
+        let ended = steps::run(&self.attempt, &runner, spec, wanted).await;
+        Ok(Answer::Run(ended?))
+    }
+
+    async fn read_files(&self, volume: &str, paths: &[String]) -> Result<Answer, Failure> {
+        let found = self.holdings.volume(volume)?;
+        let read = self.driver()?.read_files(&found, paths).await;
+        let read = read.map_err(|error| {
+            let told = steps::told(&error);
+            Failure::from(format!("could not read files from volume {volume:?}: {told}"))
+        })?;
+        let files: serde_json::Map<String, serde_json::Value> = read
+            .into_iter()
+            .map(|(path, bytes)| (path, json!(String::from_utf8_lossy(&bytes))))
+            .collect();
+        Ok(Answer::Json(files.into()))
+    }
+
+    /// Preparation ends with the run; the step itself has its grace.
+    async fn stoppable<T>(&self, work: impl Future<Output = T>) -> Result<T, String> {
+        tokio::select! {
+            biased;
+            () = self.attempt.stopping() => Err("the run was stopped".to_owned()),
+            done = work => Ok(done),
         }
-        Ok(StepExit::Stopped) => ("abort", 0, String::new()),
-        Err(error) => ("error", 0, told(error)),
-    };
-    attempt.reports.add(Kind::StepFinished(pb::StepFinished {
-        step,
-        status: status.into(),
-        exit_code,
-        message,
-    }));
+    }
 }
 
-/// Passes output on to the log, the pipeline's callback and the result.
-async fn collect(
-    attempt: &Attempt,
-    step: u32,
-    mut pieces: mpsc::Receiver<Output>,
-    sink: Option<OutputSink>,
-) -> (Capture, Capture) {
-    let (mut stdout, mut stderr) = (Capture::default(), Capture::default());
-    while let Some((from, bytes)) = pieces.recv().await {
-        let stream = match from {
-            OutputStream::Stdout => {
-                stdout.add(&bytes);
-                Stream::Stdout
-            }
-            OutputStream::Stderr => {
-                stderr.add(&bytes);
-                Stream::Stderr
-            }
-        };
-        if let Some(sink) = &sink {
-            sink.send(from, bytes.clone()).await;
-        }
-        attempt.log.append(Source { step, stream }, bytes).await;
+fn wanted(request: &RunRequest) -> Wanted {
+    Wanted {
+        timeout: request.timeout,
+        retries: request.retries,
+        sink: request.output.clone(),
     }
-    (stdout, stderr)
 }

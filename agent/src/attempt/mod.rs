@@ -3,23 +3,32 @@
 //! Order of the end: the engine returns, so every step has ended and is cleaned up; the log is acknowledged to its
 //! last chunk; Finished is reported, last of all; the slot is free when that is acknowledged.
 
+mod backend;
 mod capture;
+mod gate;
+mod holdings;
 mod host;
 mod reports;
+pub(crate) mod secrets;
+mod steps;
 
+pub use backend::{Backend, GateState};
 pub use reports::{Outlet, ReplyUpload, Reports};
 
 use crate::config::AgentConfig;
 use crate::container::Driver;
 use crate::js::host::{JobContext, WebhookRequest};
 use crate::js::{self, JobEnd, Program};
+use crate::log::redact::Redactor;
 use crate::log::{AttemptLog, Source};
+use crate::outside::Outside;
 use bytes::Bytes;
 use host::JobHost;
 use pb::report::Kind;
 use pocketci_pipeline::expression::ExpressionCache;
 use pocketci_proto::agent as pb;
 use pocketci_proto::api::Driver as DriverName;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -32,6 +41,8 @@ pub enum StopReason {
     User,
     /// This agent is going down; another one may try again.
     AgentStopped,
+    /// The job took longer than it may.
+    TimedOut,
 }
 
 /// What all attempts of an agent share.
@@ -42,6 +53,27 @@ pub struct Workshop {
     pub drivers: Vec<Arc<dyn Driver>>,
     /// Compiled trigger expressions.
     pub expressions: ExpressionCache,
+    /// HTTP and mail, within what the operator allows.
+    pub outside: Outside,
+}
+
+impl Workshop {
+    /// A workshop with these settings.
+    pub fn new(config: AgentConfig, drivers: Vec<Arc<dyn Driver>>) -> Self {
+        Self {
+            outside: Outside::new(config.outside.clone()),
+            config,
+            drivers,
+            expressions: ExpressionCache::default(),
+        }
+    }
+
+    fn driver(&self, name: DriverName) -> Option<Arc<dyn Driver>> {
+        self.drivers
+            .iter()
+            .find(|driver| driver.name() == name)
+            .cloned()
+    }
 }
 
 /// One attempt that this agent holds.
@@ -52,6 +84,11 @@ pub struct Attempt {
     pub reports: Reports,
     /// What it prints, until acknowledged.
     pub log: Arc<AttemptLog>,
+    /// What must not be seen in either.
+    pub redactor: Arc<Redactor>,
+    steps: AtomicU32,
+    /// Bytes of output that may still be kept.
+    output_left: AtomicU64,
     /// Graceful: the pipeline stops, steps get their grace, the end is reported.
     stop: CancellationToken,
     stop_reason: Mutex<Option<StopReason>>,
@@ -71,11 +108,15 @@ impl Attempt {
         reports: Reports,
         log: Arc<AttemptLog>,
         accept_within: Duration,
+        max_output_bytes: u64,
     ) -> Self {
         Self {
             reference,
             reports,
             log,
+            redactor: Arc::default(),
+            steps: AtomicU32::new(0),
+            output_left: AtomicU64::new(max_output_bytes),
             stop: CancellationToken::new(),
             stop_reason: Mutex::new(None),
             lost: CancellationToken::new(),
@@ -87,6 +128,54 @@ impl Attempt {
     pub fn stop(&self, reason: StopReason) {
         lock(&self.stop_reason).get_or_insert(reason);
         self.stop.cancel();
+    }
+
+    /// Whether it was asked to stop.
+    pub fn is_stopping(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    async fn stopping(&self) {
+        self.stop.cancelled().await;
+    }
+
+    async fn lost(&self) {
+        self.lost.cancelled().await;
+    }
+
+    fn stop_token(&self) -> &CancellationToken {
+        &self.stop
+    }
+
+    /// Numbers steps, from 1.
+    fn next_step(&self) -> u32 {
+        self.steps.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Tells a fact about the run.
+    fn note(&self, kind: pb::noted::Kind) {
+        self.reports.add(Kind::Noted(pb::Noted { kind: Some(kind) }));
+    }
+
+    /// Prints output, up to the limit of the job; what is beyond it is read and not kept.
+    async fn print(&self, source: Source, mut bytes: Bytes) {
+        let size = bytes.len() as u64;
+        let before = self
+            .output_left
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+                Some(left.saturating_sub(size))
+            })
+            .unwrap_or_default();
+        if before >= size {
+            return self.log.append(source, bytes).await;
+        }
+        if before > 0 {
+            bytes.truncate(usize::try_from(before).unwrap_or(usize::MAX));
+            self.log.append(source, bytes).await;
+            let said = "\nthe job printed more than its log may hold; what follows is not kept. The agent's operator may \
+                        raise --max-output\n";
+            self.log.append(SYSTEM, Bytes::from_static(said.as_bytes())).await;
+        }
     }
 
     /// The attempt is no longer ours.
@@ -118,6 +207,11 @@ impl Attempt {
             Some(StopReason::AgentStopped) => {
                 finished("errored", "agent_stopped", "the agent was stopped")
             }
+            Some(StopReason::TimedOut) => finished(
+                "errored",
+                "timed_out",
+                "the job ran longer than this agent allows; make it shorter, or have the agent's operator raise --job-timeout",
+            ),
             Some(StopReason::User) | None => finished("aborted", "user", "stopped"),
         }
     }
@@ -147,6 +241,7 @@ pub struct Work {
 pub async fn carry_out(
     workshop: Arc<Workshop>,
     attempt: Arc<Attempt>,
+    backend: Arc<dyn Backend>,
     fetch: impl Future<Output = Result<Work, String>>,
 ) {
     let fetched = tokio::select! {
@@ -154,7 +249,7 @@ pub async fn carry_out(
         () = attempt.stop.cancelled() => Err(String::new()),
     };
     let mut end = match fetched {
-        Ok(work) => execute(&workshop, &attempt, work).await,
+        Ok(work) => execute(&workshop, &attempt, backend, work).await,
         Err(_) if attempt.stop.is_cancelled() => attempt.end_of_abort(),
         Err(message) => finished("errored", "fetch_failed", message),
     };
@@ -165,7 +260,12 @@ pub async fn carry_out(
     attempt.reports.add(Kind::Finished(end));
 }
 
-async fn execute(workshop: &Arc<Workshop>, attempt: &Arc<Attempt>, work: Work) -> pb::Finished {
+async fn execute(
+    workshop: &Arc<Workshop>,
+    attempt: &Arc<Attempt>,
+    backend: Arc<dyn Backend>,
+    work: Work,
+) -> pb::Finished {
     let driver_name = match work.assign.driver.as_str() {
         "" => workshop.config.default_driver,
         name => match DriverName::parse(name) {
@@ -178,23 +278,33 @@ async fn execute(workshop: &Arc<Workshop>, attempt: &Arc<Attempt>, work: Work) -
     let host = Arc::new(JobHost::new(
         workshop.clone(),
         attempt.clone(),
+        backend,
         driver_name,
         context.webhook.clone(),
         runtime.clone(),
     ));
     let limits = &workshop.config.limits;
-    let ended = js::run(
+    let running = js::run(
         &work.program,
         &context,
         limits,
-        host,
+        host.clone(),
         runtime,
         attempt.stop.clone(),
-    )
-    .await;
+    );
+    tokio::pin!(running);
+    let ended = tokio::select! {
+        ended = &mut running => ended,
+        () = tokio::time::sleep(limits.wall_time) => {
+            attempt.stop(StopReason::TimedOut);
+            running.await
+        }
+    };
+    host.release().await;
     match ended {
         JobEnd::Succeeded => finished("succeeded", "", ""),
         JobEnd::Failed { message } => {
+            let message = attempt.redactor.text(&message);
             let text = Bytes::from(format!("{}\n", message.trim_end()));
             attempt.log.append(SYSTEM, text).await;
             finished("failed", "", message)

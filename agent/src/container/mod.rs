@@ -1,16 +1,19 @@
 //! Where a step's process runs: one trait, a driver a file.
 //!
 //! A driver owns nothing between calls: whatever `run` creates (container, process group, directory) is gone when it
-//! returns or its future is dropped.
+//! returns or its future is dropped. Volumes and sandboxes live until they are removed; the job that made them holds
+//! them and removes them at its end.
 
 pub mod docker;
 pub mod leftovers;
 pub mod native;
+mod native_files;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use pocketci_proto::api::Driver as DriverName;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -51,8 +54,57 @@ pub struct StepSpec {
     pub memory_bytes: u64,
     /// All capabilities and devices; the operator must allow it.
     pub privileged: bool,
+    /// What is mounted where.
+    pub mounts: Vec<Mount>,
+    /// When the image is pulled.
+    pub pull: PullPolicy,
+    /// For images that cannot be pulled anonymously.
+    pub registry: Option<RegistryLogin>,
+    /// No network at all.
+    pub no_network: bool,
     /// Marks everything the driver creates: `pocketci.run`, `.job`, `.attempt`, `.step`, `.agent`.
     pub labels: BTreeMap<String, String>,
+}
+
+/// A volume in a step's file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    /// Relative to the working directory, or absolute.
+    pub path: String,
+    /// [`Volume::id`].
+    pub volume: String,
+}
+
+/// When a container's image is pulled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PullPolicy {
+    /// If the engine does not have it.
+    #[default]
+    Missing,
+    /// Before every step.
+    Always,
+    /// A missing image is an error.
+    Never,
+}
+
+/// Credentials of an image registry; never shown.
+#[derive(Clone)]
+pub struct RegistryLogin {
+    /// User.
+    pub username: String,
+    /// Password or token.
+    pub password: String,
+    /// Which registry; empty takes it from the image's name.
+    pub registry: String,
+}
+
+/// Files that several steps share.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    /// The driver's own name for it.
+    pub id: String,
+    /// What the pipeline is shown as its path.
+    pub path: String,
 }
 
 /// How a step's process ended.
@@ -102,6 +154,14 @@ pub enum DriverError {
         /// Why.
         detail: String,
     },
+    /// A file of a volume cannot be read.
+    #[error("{path:?}: {detail}")]
+    File {
+        /// As the author wrote it.
+        path: String,
+        /// Why.
+        detail: String,
+    },
     /// Anything else the engine or the system refused.
     #[error("{action}: {detail}")]
     Engine {
@@ -112,8 +172,9 @@ pub enum DriverError {
     },
 }
 
-/// How long a process has between the polite signal and the kill.
-pub const STOP_GRACE: std::time::Duration = std::time::Duration::from_secs(10);
+/// How long a process has between the polite signal and the kill, unless the operator says otherwise: whoever cancels a
+/// run expects it to be over at once.
+pub const STOP_GRACE: std::time::Duration = std::time::Duration::from_secs(1);
 
 /// A way to run steps.
 #[async_trait]
@@ -133,4 +194,42 @@ pub trait Driver: Send + Sync {
         output: mpsc::Sender<Output>,
         stop: CancellationToken,
     ) -> Result<StepExit, DriverError>;
+
+    /// Creates an empty volume; `labels` mark it as in [`StepSpec::labels`].
+    async fn create_volume(
+        &self,
+        name: &str,
+        labels: BTreeMap<String, String>,
+    ) -> Result<Volume, DriverError>;
+
+    /// Removes a volume with its files; one that is gone is no error.
+    async fn remove_volume(&self, volume: &Volume);
+
+    /// Reads regular files of a volume, at most [`READ_FILES_BYTES`] in all; nothing outside the volume is read.
+    async fn read_files(
+        &self,
+        volume: &Volume,
+        paths: &[String],
+    ) -> Result<BTreeMap<String, Bytes>, DriverError>;
+
+    /// Starts something that stays until it is closed; of `spec` the command, input and timeout are ignored.
+    async fn start_sandbox(&self, spec: StepSpec) -> Result<Arc<dyn Sandbox>, DriverError>;
+}
+
+/// Most bytes that one `read_files` answers with.
+pub const READ_FILES_BYTES: u64 = 10 << 20;
+
+/// A place for several commands.
+#[async_trait]
+pub trait Sandbox: Send + Sync {
+    /// Runs a command in it as [`Driver::run`] does; of `spec` the command, environment, input and directory count.
+    async fn exec(
+        &self,
+        spec: StepSpec,
+        output: mpsc::Sender<Output>,
+        stop: CancellationToken,
+    ) -> Result<StepExit, DriverError>;
+
+    /// Ends and removes it with everything that runs in it; twice is no error.
+    async fn close(&self);
 }

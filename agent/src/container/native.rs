@@ -3,16 +3,23 @@
 //! The image, CPU and memory limits and `privileged` have no meaning here and are ignored. The environment is the
 //! step's own: nothing of the agent's is inherited but PATH.
 
-use super::{Driver, DriverError, Output, OutputStream, STOP_GRACE, StepExit, StepSpec};
+use super::native_files;
+use super::{
+    Driver, DriverError, Mount, Output, OutputStream, STOP_GRACE, Sandbox, StepExit, StepSpec,
+    Volume,
+};
 use async_trait::async_trait;
 use bytes::Bytes;
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, Uid, User};
 use pocketci_proto::api::Driver as DriverName;
+use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Component, Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
+use tempfile::TempDir;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::mpsc;
@@ -56,11 +63,108 @@ impl Driver for NativeDriver {
         output: mpsc::Sender<Output>,
         stop: CancellationToken,
     ) -> Result<StepExit, DriverError> {
-        let home = tempfile::Builder::new()
-            .prefix("pocketci-step-")
-            .tempdir()
-            .map_err(|error| engine("create the step's directory", &error))?;
-        let mut child = spawn(&spec, home.path())?;
+        let home = home()?;
+        self.run_in(home.path(), spec, output, stop).await
+    }
+
+    async fn create_volume(
+        &self,
+        _name: &str,
+        _labels: BTreeMap<String, String>,
+    ) -> Result<Volume, DriverError> {
+        native_files::create_volume()
+    }
+
+    async fn remove_volume(&self, volume: &Volume) {
+        native_files::remove_volume(volume).await;
+    }
+
+    async fn read_files(
+        &self,
+        volume: &Volume,
+        paths: &[String],
+    ) -> Result<BTreeMap<String, Bytes>, DriverError> {
+        native_files::read(PathBuf::from(&volume.id), paths.to_vec()).await
+    }
+
+    async fn start_sandbox(&self, spec: StepSpec) -> Result<Arc<dyn Sandbox>, DriverError> {
+        let home = home()?;
+        let work_dir = work_dir(&spec.work_dir, home.path())?;
+        let links = native_files::link(&spec.mounts, &work_dir, home.path())?;
+        Ok(Arc::new(NativeSandbox {
+            grace: self.grace,
+            spec,
+            closing: CancellationToken::new(),
+            place: tokio::sync::RwLock::new(Some((home, links))),
+        }))
+    }
+}
+
+/// A directory in which commands run.
+struct NativeSandbox {
+    grace: Duration,
+    spec: StepSpec,
+    closing: CancellationToken,
+    place: tokio::sync::RwLock<Option<(TempDir, native_files::Links)>>,
+}
+
+#[async_trait]
+impl Sandbox for NativeSandbox {
+    async fn exec(
+        &self,
+        mut spec: StepSpec,
+        output: mpsc::Sender<Output>,
+        stop: CancellationToken,
+    ) -> Result<StepExit, DriverError> {
+        let place = self.place.read().await;
+        let Some((home, _)) = place.as_ref() else {
+            return Err(DriverError::Invalid("the sandbox is closed".into()));
+        };
+        let mut env = self.spec.env.clone();
+        env.append(&mut spec.env);
+        spec.env = env;
+        if spec.work_dir.is_empty() {
+            spec.work_dir.clone_from(&self.spec.work_dir);
+        }
+        let driver = NativeDriver { grace: self.grace };
+        let closing = self.closing.clone();
+        let ending = stop.clone();
+        let running = driver.run_in(home.path(), spec, output, stop);
+        tokio::pin!(running);
+        tokio::select! {
+            ended = &mut running => ended,
+            () = closing.cancelled() => {
+                ending.cancel();
+                running.await
+            }
+        }
+    }
+
+    async fn close(&self) {
+        self.closing.cancel();
+        // Waits for commands that are being stopped; then the directory goes.
+        drop(self.place.write().await.take());
+    }
+}
+
+fn home() -> Result<TempDir, DriverError> {
+    tempfile::Builder::new()
+        .prefix("pocketci-step-")
+        .tempdir()
+        .map_err(|error| engine("create the step's directory", &error))
+}
+
+impl NativeDriver {
+    async fn run_in(
+        &self,
+        home: &Path,
+        spec: StepSpec,
+        output: mpsc::Sender<Output>,
+        stop: CancellationToken,
+    ) -> Result<StepExit, DriverError> {
+        let work_dir = work_dir(&spec.work_dir, home)?;
+        let _links = native_files::link(&spec.mounts, &work_dir, home)?;
+        let mut child = spawn(&spec, home, &work_dir)?;
         let group = Group::of(&child)?;
         let (stdout, stderr, stdin) =
             (child.stdout.take(), child.stderr.take(), child.stdin.take());
@@ -129,7 +233,7 @@ fn exited(status: ExitStatus) -> StepExit {
     StepExit::Exited { code, oom: false }
 }
 
-fn engine(action: &'static str, error: &dyn std::fmt::Display) -> DriverError {
+pub(super) fn engine(action: &'static str, error: &dyn std::fmt::Display) -> DriverError {
     DriverError::Engine {
         action,
         detail: error.to_string(),
@@ -158,17 +262,16 @@ impl Drop for Group {
     }
 }
 
-fn spawn(spec: &StepSpec, home: &Path) -> Result<Child, DriverError> {
+fn spawn(spec: &StepSpec, home: &Path, work_dir: &Path) -> Result<Child, DriverError> {
     if spec.path.is_empty() {
         return Err(DriverError::Invalid(
             "command.path is missing: name the program to run".into(),
         ));
     }
-    let work_dir = work_dir(&spec.work_dir, home)?;
     let mut command = Command::new(&spec.path);
     command
         .args(&spec.args)
-        .current_dir(&work_dir)
+        .current_dir(work_dir)
         .env_clear()
         .env(
             "PATH",
@@ -188,7 +291,7 @@ fn spawn(spec: &StepSpec, home: &Path) -> Result<Child, DriverError> {
         .process_group(0)
         .kill_on_drop(true);
     if !spec.user.is_empty() {
-        become_user(&mut command, &spec.user, home)?;
+        become_user(&mut command, &spec.user, home, &spec.mounts)?;
     }
     command.spawn().map_err(|error| DriverError::Start {
         path: spec.path.clone(),
@@ -215,7 +318,12 @@ fn work_dir(wanted: &str, home: &Path) -> Result<PathBuf, DriverError> {
     Ok(joined)
 }
 
-fn become_user(command: &mut Command, name: &str, home: &Path) -> Result<(), DriverError> {
+fn become_user(
+    command: &mut Command,
+    name: &str,
+    home: &Path,
+    mounts: &[Mount],
+) -> Result<(), DriverError> {
     let found = match name.parse::<u32>() {
         Ok(uid) => User::from_uid(Uid::from_raw(uid)),
         Err(_) => User::from_name(name),
@@ -235,8 +343,11 @@ fn become_user(command: &mut Command, name: &str, home: &Path) -> Result<(), Dri
             "command.user {name:?} needs an agent that runs as root; leave it out with the native driver"
         )));
     }
-    std::os::unix::fs::chown(home, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
-        .map_err(|error| engine("hand the step's directory to the user", &error))?;
+    let volumes = mounts.iter().map(|mount| Path::new(&mount.volume));
+    for directory in std::iter::once(home).chain(volumes) {
+        std::os::unix::fs::chown(directory, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
+            .map_err(|error| engine("hand the step's directory to the user", &error))?;
+    }
     command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
     Ok(())
 }

@@ -1,10 +1,9 @@
 //! Host calls under way: promises on one side, tokio tasks on the other, one channel between.
 
-use super::host::{OutputSink, RunResult};
+use super::host::{Answer, Answered, Failure, OutputSink};
 use crate::container::OutputStream;
 use bytes::Bytes;
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use rquickjs::{Function, Object};
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -34,7 +33,7 @@ pub(super) enum Event {
     /// A call has ended; nothing about it follows.
     Done {
         call: u64,
-        result: Result<RunResult, String>,
+        result: Result<Answer, Failure>,
     },
 }
 
@@ -55,6 +54,8 @@ pub(super) struct Pending<'js> {
     pub error: Object<'js>,
     pub on_output: Option<Function<'js>>,
     pub decoders: [Utf8Decoder; 2],
+    /// Rejects when the step did not end well.
+    pub fail_on_error: bool,
 }
 
 /// All calls of a job.
@@ -89,13 +90,8 @@ impl<'js> Calls<'js> {
         }
     }
 
-    /// Spawns the call; its end is always told, whatever happens to the task.
-    pub fn start(
-        &mut self,
-        runtime: &Handle,
-        future: BoxFuture<'static, Result<RunResult, String>>,
-        pending: Pending<'js>,
-    ) {
+    /// Spawns the call and names it; its end is always told, whatever happens to the task.
+    pub fn start(&mut self, runtime: &Handle, future: Answered, pending: Pending<'js>) -> u64 {
         let call = self.next;
         self.next += 1;
         let mut end = TellEnd {
@@ -111,15 +107,21 @@ impl<'js> Calls<'js> {
                 result = AssertUnwindSafe(future).catch_unwind() => result,
             };
             end.tell(result.unwrap_or_else(|_| {
-                Err(
-                    "the agent failed while running the step; this is a defect of PocketCI"
-                        .to_owned(),
-                )
+                Err("the agent failed while carrying this out; this is a defect of PocketCI".into())
             }));
         });
         let task = runtime.spawn(task);
         self.pending.insert(call, pending);
         self.tasks.insert(call, task);
+        call
+    }
+
+    /// Drops a call's future; its promise is the caller's to settle.
+    pub fn abort(&mut self, call: u64) {
+        self.pending.remove(&call);
+        if let Some(task) = self.tasks.get(&call) {
+            task.abort();
+        }
     }
 
     /// Forgets a call that has told its end.
@@ -161,7 +163,7 @@ struct TellEnd {
 }
 
 impl TellEnd {
-    fn tell(&mut self, result: Result<RunResult, String>) {
+    fn tell(&mut self, result: Result<Answer, Failure>) {
         self.told = true;
         // A closed channel: the job is over.
         let _ = self.events.send(Event::Done {
@@ -174,7 +176,7 @@ impl TellEnd {
 impl Drop for TellEnd {
     fn drop(&mut self) {
         if !self.told {
-            self.tell(Err("the step was dropped: the agent is stopping".to_owned()));
+            self.tell(Err("the call was dropped: the agent is stopping".into()));
         }
     }
 }

@@ -5,6 +5,7 @@ use super::event_loop::{EventLoop, Until};
 use super::failure::{describe, failed, memory_limit};
 use super::host::{Host, JobContext};
 use super::limits::{Limits, Watch};
+use super::modules::Modules;
 use super::rejections::Rejections;
 use super::shared::Shared;
 use super::supervisor::internal;
@@ -47,6 +48,8 @@ pub(super) fn run(job: &Job, watch: &Rc<Watch>, interrupt: InterruptHandler) -> 
     runtime.set_memory_limit(job.limits.memory_bytes);
     runtime.set_max_stack_size(job.limits.stack_bytes);
     runtime.set_interrupt_handler(Some(interrupt));
+    let modules = Modules::new(&job.program);
+    runtime.set_loader(modules.clone(), modules);
     let rejections = Rejections::default();
     runtime.set_host_promise_rejection_tracker(Some(rejections.tracker()));
     let Ok(context) = Context::full(&runtime) else {
@@ -136,6 +139,7 @@ fn run_program<'js>(
             message: no_function(program, &export),
         });
     };
+    globals::lazy::attach(ctx, pipeline)?;
     let (settled, resolve, reject) = ctx.promise()?;
     known.push(settled.clone().into_value());
     match call_pipeline(ctx, pipeline)? {

@@ -2,15 +2,15 @@
 //!
 //! Cancellation and limits end the loop between any two of them; inside one it is the interrupt that does.
 
+use super::answer;
 use super::calls::Event;
-use super::host::RunResult;
+use super::host::{Answer, Failure};
 use super::limits::{Trip, Watch};
 use super::shared::Shared;
-use super::supervisor::CALLS_GRACE;
 use super::value::caught;
 use crate::container::OutputStream;
 use rquickjs::promise::PromiseState;
-use rquickjs::{Ctx, Function, Object, Promise, Result, Value};
+use rquickjs::{Ctx, Function, Promise, Result, Value};
 use std::rc::Rc;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep_until};
@@ -101,7 +101,7 @@ impl<'js> EventLoop<'js> {
     /// Waits for calls that are told to stop by the cancelled token, then drops what is left.
     pub fn stop_calls(&mut self) {
         if self.watch().tripped() == Some(Trip::Cancelled) {
-            let deadline = Instant::now() + CALLS_GRACE;
+            let deadline = Instant::now() + self.shared.calls_grace;
             while !self.shared.calls.borrow().is_empty() {
                 let events = &mut self.events;
                 let event = self
@@ -234,7 +234,7 @@ impl<'js> EventLoop<'js> {
         Ok(())
     }
 
-    fn done(&self, call: u64, result: std::result::Result<RunResult, String>) -> Result<()> {
+    fn done(&self, call: u64, result: std::result::Result<Answer, Failure>) -> Result<()> {
         let finished = self.shared.calls.borrow_mut().finish(call);
         let Some(mut pending) = finished else {
             return Ok(());
@@ -244,17 +244,17 @@ impl<'js> EventLoop<'js> {
             self.tell_output(pending.on_output.clone(), stream, rest)?;
         }
         match result {
-            Ok(result) => {
-                let object = Object::new(self.ctx.clone())?;
-                object.set("code", result.code)?;
-                object.set("stdout", result.stdout)?;
-                object.set("stderr", result.stderr)?;
-                object.set("status", result.status)?;
-                pending.resolve.call((object,))
+            Ok(Answer::Run(result)) if pending.fail_on_error && !answer::is_well(&result) => {
+                let error = answer::step_error(&self.ctx, pending.error, result)?;
+                pending.reject.call((error,))
             }
-            Err(message) => {
-                pending.error.set("message", message)?;
-                pending.reject.call((pending.error,))
+            Ok(answer) => {
+                let value = answer::value(&self.ctx, answer)?;
+                pending.resolve.call((value,))
+            }
+            Err(failure) => {
+                let error = answer::error(&self.ctx, pending.error, &failure)?;
+                pending.reject.call((error,))
             }
         }
     }

@@ -5,6 +5,7 @@
 
 use crate::container::OutputStream;
 use crate::js::calls::Event;
+pub use crate::js::request::Request;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
@@ -103,8 +104,41 @@ pub struct RunRequest {
     pub privileged: bool,
     /// `None` is no limit of its own.
     pub timeout: Option<Duration>,
+    /// Volumes by path: relative to the working directory, or absolute.
+    pub mounts: BTreeMap<String, String>,
+    /// When the image is pulled.
+    pub pull: Pull,
+    /// For images that cannot be pulled anonymously.
+    pub registry_auth: Option<RegistryAuth>,
+    /// The container has no network at all.
+    pub no_network: bool,
+    /// Further tries while it fails.
+    pub retries: u32,
     /// Present iff the pipeline gave an `onOutput`: every piece of output is also sent here, in the order read.
     pub output: Option<OutputSink>,
+}
+
+/// When a container's image is pulled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pull {
+    /// If the engine does not have it.
+    #[default]
+    Missing,
+    /// Before every step.
+    Always,
+    /// A missing image is an error.
+    Never,
+}
+
+/// Credentials of an image registry; texts may be `secret:NAME`.
+#[derive(Clone)]
+pub struct RegistryAuth {
+    /// User.
+    pub username: String,
+    /// Password or token.
+    pub password: String,
+    /// Empty: the one in the image's name.
+    pub registry: String,
 }
 
 /// The way of a step's output to the pipeline's `onOutput`.
@@ -146,7 +180,57 @@ pub struct RunResult {
     pub stderr: String,
     /// `complete` (ended by itself, whatever the code) or `abort` (timeout, or the run was stopped).
     pub status: &'static str,
+    /// RFC 3339.
+    pub started_at: String,
+    /// RFC 3339.
+    pub ended_at: String,
+    /// From start to end.
+    pub duration_ms: u64,
+    /// How often it was run.
+    pub attempts: u32,
 }
+
+/// What a call resolves to.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    /// `undefined`.
+    Nothing,
+    /// Any JSON value.
+    Json(serde_json::Value),
+    /// A step's end.
+    Run(RunResult),
+    /// An object and, as its property `body`, bytes.
+    Blob {
+        /// The object.
+        head: serde_json::Value,
+        /// The bytes.
+        body: Bytes,
+    },
+}
+
+/// Why a call's promise rejects: an `Error` with this name and message, and the members of `detail` as properties.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failure {
+    /// `Error`, `TypeError`, `GateError`, `AbortError`…
+    pub name: &'static str,
+    /// For people.
+    pub message: String,
+    /// A JSON object, or null.
+    pub detail: serde_json::Value,
+}
+
+impl<M: Into<String>> From<M> for Failure {
+    fn from(message: M) -> Self {
+        Self {
+            name: "Error",
+            message: message.into(),
+            detail: serde_json::Value::Null,
+        }
+    }
+}
+
+/// A call under way.
+pub type Answered = BoxFuture<'static, Result<Answer, Failure>>;
 
 /// The world, as one job sees it. Calls come from the job's own thread.
 pub trait Host: Send + Sync {
@@ -159,6 +243,12 @@ pub trait Host: Send + Sync {
     /// Whether the webhook that started the run satisfies an expr-lang expression; called only when there is one.
     /// An `Err` says what is wrong with the expression: it counts as `false` and is written to the run's log.
     fn webhook_trigger(&self, expression: &str) -> Result<bool, String>;
+
+    /// An expression's value over the webhook as text; called only when there is one.
+    fn webhook_value(&self, expression: &str) -> Result<String, String>;
+
+    /// Anything else. The future is spawned on the host's runtime and may be dropped to stop it at once.
+    fn call(&self, request: Request) -> Answered;
 
     /// Runs a step. The future is spawned on the host's runtime and may be dropped to stop it at once. An `Err` rejects the promise.
     fn run(&self, request: RunRequest) -> BoxFuture<'static, Result<RunResult, String>>;

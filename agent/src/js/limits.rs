@@ -1,5 +1,6 @@
 //! What one job's JavaScript may use, and the watch that stops it.
 
+use crate::container::STOP_GRACE;
 use nix::time::{ClockId, clock_gettime};
 use std::cell::Cell;
 use std::time::Duration;
@@ -11,6 +12,12 @@ const DEFAULT_MEMORY_BYTES: usize = 256 << 20;
 const DEFAULT_STACK_BYTES: usize = 1 << 20;
 /// Time on the processor, not counting waits for steps.
 const DEFAULT_CPU_TIME: Duration = Duration::from_secs(60);
+/// A job that takes longer is most likely stuck.
+const DEFAULT_WALL_TIME: Duration = Duration::from_secs(24 * 3600);
+/// Steps of one job at once.
+const DEFAULT_MAX_STEPS: usize = 32;
+/// Output of one job.
+const DEFAULT_MAX_OUTPUT_BYTES: u64 = 256 << 20;
 /// After being told to stop, this many more visits of the interrupt handler (about 10 000 loop turns each) are a program
 /// that swallows the interrupt: an endless loop around `new Promise(() => { for (;;); })` turns it into a rejection.
 const MAX_VISITS_AFTER_TRIP: u32 = 1_000;
@@ -24,6 +31,14 @@ pub struct Limits {
     pub stack_bytes: usize,
     /// Time on the processor of the job's own thread.
     pub cpu_time: Duration,
+    /// From the job's start to its end.
+    pub wall_time: Duration,
+    /// Steps at once (more wait), and sandboxes at once (more are refused).
+    pub max_steps: usize,
+    /// Bytes of output kept in the job's log.
+    pub max_output_bytes: u64,
+    /// What a step gets between the polite signal and the kill.
+    pub stop_grace: Duration,
 }
 
 impl Default for Limits {
@@ -32,6 +47,10 @@ impl Default for Limits {
             memory_bytes: DEFAULT_MEMORY_BYTES,
             stack_bytes: DEFAULT_STACK_BYTES,
             cpu_time: DEFAULT_CPU_TIME,
+            wall_time: DEFAULT_WALL_TIME,
+            max_steps: DEFAULT_MAX_STEPS,
+            max_output_bytes: DEFAULT_MAX_OUTPUT_BYTES,
+            stop_grace: STOP_GRACE,
         }
     }
 }
@@ -80,6 +99,11 @@ impl Watch {
     /// Stops everything because of a defect of ours.
     pub fn break_off(&self) {
         self.tripped.set(self.tripped.get().or(Some(Trip::Broken)));
+    }
+
+    /// Cancelled when the run is to stop.
+    pub fn cancelled(&self) -> CancellationToken {
+        self.cancel.clone()
     }
 
     /// What the last look found.

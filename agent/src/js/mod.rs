@@ -1,9 +1,10 @@
 //! Runs one job's JavaScript in a fresh QuickJS context.
 //!
 //! Reading order: `host` (what a job may ask of the world), `limits` (what stops it), `supervisor` (the job's own
-//! thread), `engine` (module, export, end), `event_loop`, `calls` and `timers` (what it waits for), `failure` and
+//! thread), `engine` (module, export, end), `modules` (what it imports), `event_loop`, `calls` and `timers` (what it waits for), `request` and `answer` (what goes to the host and comes back), `failure` and
 //! `position` (how an error is told), `value`, `inspect`, `layout` and `format` (reading and showing JavaScript values), `globals` (one a file).
 
+mod answer;
 mod calls;
 mod engine;
 mod event_loop;
@@ -14,8 +15,10 @@ pub mod host;
 mod inspect;
 mod layout;
 mod limits;
+mod modules;
 mod position;
 mod rejections;
+pub mod request;
 mod shared;
 mod supervisor;
 mod timers;
@@ -34,6 +37,21 @@ pub struct Program {
     /// Source map (JSON) from `javascript` back to `source`; `None` when they are the same text.
     pub source_map: Option<String>,
     /// The author's own text, for code frames.
+    pub source: String,
+    /// What it imports, directly or not.
+    pub modules: Vec<Module>,
+}
+
+/// A file that a program imports.
+#[derive(Clone, Default)]
+pub struct Module {
+    /// Path relative to the program's folder, for example `lib/version.ts`.
+    pub name: String,
+    /// An ES module.
+    pub javascript: String,
+    /// See [`Program::source_map`].
+    pub source_map: Option<String>,
+    /// The author's own text.
     pub source: String,
 }
 

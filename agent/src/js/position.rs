@@ -1,6 +1,7 @@
 //! From positions in the executed JavaScript to the author's own lines.
 
 use super::Program;
+use super::globals::lazy::PRELUDE;
 use sourcemap::{DecodedMap, decode_slice};
 use std::fmt::Write;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,14 +24,17 @@ pub(super) struct Mapped {
 
 /// Maps QuickJS's stack text. Garbage in the map or the stack is left as it is.
 pub(super) fn map_stack(program: &Program, stack: &str) -> Mapped {
-    let map = program.source_map.as_deref().and_then(parse);
+    let mut files = Files::new(program);
     let mut mapped = Mapped::default();
-    let mut lines = stack.lines().filter(|line| !line.trim().is_empty());
+    // Our own frames say nothing to the author.
+    let mut lines = stack
+        .lines()
+        .filter(|line| !line.trim().is_empty() && !line.contains(PRELUDE));
     for line in lines.by_ref().take(MAX_STACK_LINES) {
-        let line = match place(line, &program.file_name) {
+        let line = match files.place(line) {
             None => line.to_owned(),
-            Some(place) => {
-                let origin = original(map.as_ref(), program, &place);
+            Some((file, place)) => {
+                let origin = original(file, &place);
                 if mapped.frame.is_empty() {
                     mapped.frame = code_frame(&origin.text, origin.line, origin.column);
                 }
@@ -51,6 +55,52 @@ pub(super) fn map_stack(program: &Program, stack: &str) -> Mapped {
         let _ = write!(mapped.stack, "\n    … {more} more"); // writing to a String cannot fail
     }
     mapped
+}
+
+/// A file that positions may name; its map is read when the first one does.
+struct File<'a> {
+    name: &'a str,
+    source_map: Option<&'a str>,
+    /// For code without a map, which is its own source.
+    javascript: &'a str,
+    source: &'a str,
+    map: Option<Option<DecodedMap>>,
+}
+
+/// The program and what it imports.
+struct Files<'a>(Vec<File<'a>>);
+
+impl<'a> Files<'a> {
+    fn new(program: &'a Program) -> Self {
+        let entry = File {
+            name: &program.file_name,
+            source_map: program.source_map.as_deref(),
+            javascript: &program.javascript,
+            source: &program.source,
+            map: None,
+        };
+        let imported = program.modules.iter().map(|module| File {
+            name: &module.name,
+            source_map: module.source_map.as_deref(),
+            javascript: &module.javascript,
+            source: &module.source,
+            map: None,
+        });
+        Self(std::iter::once(entry).chain(imported).collect())
+    }
+
+    /// The file that a line of a stack names, and where.
+    fn place<'t>(&mut self, line: &'t str) -> Option<(&File<'a>, Place<'t>)> {
+        let (index, found) = self
+            .0
+            .iter()
+            .enumerate()
+            .find_map(|(index, file)| Some((index, place(line, file.name)?)))?;
+        let file = self.0.get_mut(index)?;
+        file.map
+            .get_or_insert_with(|| file.source_map.and_then(parse));
+        Some((file, found))
+    }
 }
 
 fn parse(json: &str) -> Option<DecodedMap> {
@@ -94,19 +144,21 @@ struct Origin {
     column: u32,
 }
 
-fn original(map: Option<&DecodedMap>, program: &Program, place: &Place<'_>) -> Origin {
-    let text = if program.source_map.is_some() {
+fn original(file: &File<'_>, place: &Place<'_>) -> Origin {
+    let text = if file.source_map.is_some() {
         String::new()
     } else {
-        program.javascript.clone()
+        file.javascript.to_owned()
     };
     let unmapped = Origin {
-        file: program.file_name.clone(),
+        file: file.name.to_owned(),
         text,
         line: place.line,
         column: place.column,
     };
-    let Some(map) = map else { return unmapped };
+    let Some(map) = file.map.as_ref().and_then(Option::as_ref) else {
+        return unmapped;
+    };
     let (line, column) = (place.line.saturating_sub(1), place.column.saturating_sub(1));
     let found = catch_unwind(AssertUnwindSafe(|| {
         let token = map.lookup_token(line, column)?;
@@ -116,14 +168,14 @@ fn original(map: Option<&DecodedMap>, program: &Program, place: &Place<'_>) -> O
         }
         let text = token
             .get_source_view()
-            .map_or_else(|| program.source.clone(), |view| view.source().to_owned());
-        let file = token
+            .map_or_else(|| file.source.to_owned(), |view| view.source().to_owned());
+        let name = token
             .get_source()
-            .filter(|file| !file.is_empty())
-            .unwrap_or(&program.file_name)
+            .filter(|name| !name.is_empty())
+            .unwrap_or(file.name)
             .to_owned();
         Some(Origin {
-            file,
+            file: name,
             text,
             line: token.get_src_line().saturating_add(1),
             column: token.get_src_col().saturating_add(1),
@@ -180,6 +232,7 @@ mod tests {
             javascript: javascript.into(),
             source_map: source_map.map(Into::into),
             source: String::new(),
+            modules: Vec::new(),
         }
     }
 

@@ -8,6 +8,7 @@ use super::calls::{Calls, Event};
 use super::engine::Job;
 use super::host::{ConsoleStream, Host, JobContext};
 use super::limits::Watch;
+use super::supervisor::calls_grace;
 use super::timers::Timers;
 use rquickjs::function::Constructor;
 use rquickjs::{Ctx, Object, Result};
@@ -15,6 +16,7 @@ use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
@@ -29,6 +31,10 @@ pub(super) struct Shared<'js> {
     pub timers: RefCell<Timers<'js>>,
     /// `http.respond` has had its one shot.
     pub responded: Cell<bool>,
+    /// How long calls may take to end when the run is cancelled.
+    pub calls_grace: Duration,
+    /// Outgoing webhooks so far.
+    pub deliveries: Cell<u64>,
     error: RefCell<Option<Constructor<'js>>>,
 }
 
@@ -48,6 +54,8 @@ impl<'js> Shared<'js> {
             calls: RefCell::new(Calls::new(events, job.steps.clone())),
             timers: RefCell::default(),
             responded: Cell::new(false),
+            calls_grace: calls_grace(&job.limits),
+            deliveries: Cell::new(0),
             error: RefCell::new(Some(ctx.globals().get("Error")?)),
         })
     }

@@ -8,7 +8,6 @@ use super::engine::{self, Job};
 use super::host::{Host, JobContext};
 use super::limits::{Limits, Trip, Watch};
 use super::{JobEnd, Program};
-use crate::container::STOP_GRACE;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -22,10 +21,10 @@ use tokio_util::sync::CancellationToken;
 const STACK_HEADROOM_BYTES: usize = 1 << 20;
 /// QuickJS treats more than this as no limit at all.
 const MAX_STACK_BYTES: usize = 16 << 20;
-/// How long host calls may take to end after a cancellation: the driver's grace and its clean-up.
-pub(super) const CALLS_GRACE: Duration = Duration::from_secs(STOP_GRACE.as_secs() + 5);
+/// How long host calls may take to end after a cancellation, beyond the driver's grace: its clean-up.
+const CLEAN_UP: Duration = Duration::from_secs(14);
 /// How much longer the thread itself may take before it is left behind.
-const ABANDON_AFTER: Duration = Duration::from_secs(CALLS_GRACE.as_secs() + 15);
+const ABANDON_AFTER: Duration = Duration::from_secs(15);
 
 /// [`run`] for callers that may block: never on a thread that drives `runtime`.
 pub fn execute(
@@ -56,6 +55,7 @@ pub async fn run(
         stack_bytes,
         ..limits.clone()
     };
+    let calls_grace = calls_grace(&limits);
     let steps = Steps::default();
     // However this ends, no step outlives it.
     let _drop_steps = steps.drop.clone().drop_guard();
@@ -79,7 +79,7 @@ pub async fn run(
     };
     let end = tokio::select! {
         end = end => Some(end),
-        () = async { cancel.cancelled().await; tokio::time::sleep(ABANDON_AFTER).await } => None,
+        () = async { cancel.cancelled().await; tokio::time::sleep(calls_grace + ABANDON_AFTER).await } => None,
     };
     match end {
         Some(Ok(Told::Ended(end))) => {
@@ -94,7 +94,7 @@ pub async fn run(
             steps.tracker.close();
             if cancel.is_cancelled() {
                 // Its steps have heard of the cancellation and may still end as they should.
-                let ended = tokio::time::timeout(CALLS_GRACE, steps.tracker.wait()).await;
+                let ended = tokio::time::timeout(calls_grace, steps.tracker.wait()).await;
                 if ended.is_err() {
                     tracing::warn!(
                         "steps of a stopped pipeline did not end in their grace and are dropped"
@@ -111,6 +111,11 @@ pub async fn run(
             JobEnd::Aborted
         }
     }
+}
+
+/// How long host calls may take to end after a cancellation.
+pub(super) fn calls_grace(limits: &Limits) -> Duration {
+    limits.stop_grace + CLEAN_UP
 }
 
 /// What the job's thread says, once.

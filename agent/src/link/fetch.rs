@@ -3,7 +3,7 @@
 use super::Agent;
 use super::connection::Connection;
 use crate::attempt::{ReplyUpload, Work};
-use crate::js::Program;
+use crate::js::{Module, Program};
 use bytes::{Bytes, BytesMut};
 use pocketci_proto::PAGE_BYTES;
 use pocketci_proto::agent as pb;
@@ -67,11 +67,22 @@ async fn fetch_program(
         .into_inner();
     let revision = pb::Revision::decode(join(pages).await?)
         .map_err(|_| Status::internal("the server sent a program that cannot be read"))?;
+    let map = |map: String| Some(map).filter(|map| !map.is_empty());
     Ok(Arc::new(Program {
         file_name: revision.file_name,
         javascript: revision.javascript,
-        source_map: Some(revision.source_map).filter(|map| !map.is_empty()),
+        source_map: map(revision.source_map),
         source: revision.source,
+        modules: revision
+            .modules
+            .into_iter()
+            .map(|module| Module {
+                name: module.name,
+                javascript: module.javascript,
+                source_map: map(module.source_map),
+                source: module.source,
+            })
+            .collect(),
     }))
 }
 

@@ -4,6 +4,7 @@
 //! server's lease can run out, so that a job is never worked on twice.
 
 mod backoff;
+mod calls;
 mod connection;
 mod fetch;
 mod session;
@@ -16,7 +17,6 @@ use crate::log::{AGENT_BUFFER_BYTES, AttemptLog};
 use backoff::Backoff;
 use bytes::Bytes;
 use connection::Connection;
-use pocketci_pipeline::expression::ExpressionCache;
 use pocketci_proto::agent as pb;
 use pocketci_proto::ids::BootId;
 use std::collections::HashMap;
@@ -89,6 +89,8 @@ struct Agent {
     /// Attempts whose log has something to send, for the current connection.
     log_ready: mpsc::UnboundedSender<pb::AttemptRef>,
     log_waiting: Mutex<Option<mpsc::UnboundedReceiver<pb::AttemptRef>>>,
+    /// The connection that jobs' calls go over.
+    wire: Arc<calls::Wire>,
     /// Told when an attempt has left.
     freed: Notify,
     jobs: TaskTracker,
@@ -104,11 +106,8 @@ impl Agent {
         let (log_ready, log_waiting) = mpsc::unbounded_channel();
         Self {
             boot_id: BootId::new(),
-            workshop: Arc::new(Workshop {
-                config,
-                drivers,
-                expressions: ExpressionCache::default(),
-            }),
+            workshop: Arc::new(Workshop::new(config, drivers)),
+            wire: Arc::default(),
             attempts: Mutex::default(),
             programs: Mutex::default(),
             log_room: Arc::new(Semaphore::new(AGENT_BUFFER_BYTES)),
@@ -260,6 +259,6 @@ async fn leave(agent: &Arc<Agent>) {
     for attempt in agent.attempts() {
         attempt.stop(StopReason::AgentStopped);
     }
-    let grace = crate::container::STOP_GRACE + LEAVE_WITHIN;
+    let grace = agent.config().limits.stop_grace + LEAVE_WITHIN;
     let _ = tokio::time::timeout(grace, drained).await;
 }

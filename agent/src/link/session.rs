@@ -1,6 +1,7 @@
 //! One connection: Session and Logs, until either side ends it.
 
 use super::backoff::Backoff;
+use super::calls::Remote;
 use super::connection::Connection;
 use super::{Agent, fetch, lock};
 use crate::attempt::{Attempt, Outlet, ReplyUpload, Reports, StopReason, carry_out};
@@ -69,6 +70,7 @@ pub(super) async fn serve(
     backoff.reset();
     tracing::info!(server = %agent.config().server_url, "connected");
     connection.bind(&welcome.session_id)?;
+    agent.wire.connect(connection.clone());
     let (uploads, uploading) = mpsc::unbounded_channel();
     let mut session = Session {
         agent: agent.clone(),
@@ -85,6 +87,7 @@ pub(super) async fn serve(
     session.settle(held, welcome.held);
     let ping_every = Duration::from_millis(u64::from(welcome.ping_every_ms.max(100)));
     let ended = session.run(inbound, uploading, ping_every).await;
+    agent.wire.disconnect();
     for attempt in agent.attempts() {
         attempt.reports.disconnect();
     }
@@ -273,6 +276,7 @@ impl Session {
             reports,
             self.agent.new_log(&reference),
             Duration::from_millis(u64::from(assign.accept_within_ms)),
+            self.agent.config().limits.max_output_bytes,
         ));
         let older = lock(&self.agent.attempts).insert(reference.job_id, attempt.clone());
         if let Some(older) = older {
@@ -283,7 +287,8 @@ impl Session {
         let agent = self.agent.clone();
         let fetching = fetch::work(agent.clone(), self.connection.clone(), assign);
         self.agent.jobs.spawn(async move {
-            let work = carry_out(agent.workshop.clone(), attempt.clone(), fetching);
+            let backend = Arc::new(Remote::new(agent.wire.clone(), attempt.reference.clone()));
+            let work = carry_out(agent.workshop.clone(), attempt.clone(), backend, fetching);
             if let Err(panic) = std::panic::AssertUnwindSafe(work).catch_unwind().await {
                 drop(panic);
                 tracing::error!("a job's task panicked");

@@ -4,6 +4,8 @@
 //! reconnect from the last acknowledgement. Nothing is ever dropped while the attempt lives: a full buffer holds the
 //! writer back instead.
 
+pub mod redact;
+
 use bytes::{Bytes, BytesMut};
 use pocketci_proto::LOG_CHUNK_BYTES;
 use pocketci_proto::agent as pb;

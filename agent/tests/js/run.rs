@@ -76,10 +76,8 @@ fn a_result_has_code_output_and_status_and_a_code_does_not_reject() {
         .step(|_| {
             Box::pin(async {
                 Ok(RunResult {
-                    code: 0,
-                    stdout: String::new(),
-                    stderr: String::new(),
                     status: "abort",
+                    ..result(0, "", "")
                 })
             })
         })

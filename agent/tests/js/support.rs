@@ -3,7 +3,8 @@
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use pocketci_agent::js::host::{
-    ConsoleStream, Host, JobContext, Reply, RunRequest, RunResult, WebhookRequest,
+    Answer, Answered, ConsoleStream, Failure, Host, JobContext, Reply, Request, RunRequest,
+    RunResult, WebhookRequest,
 };
 use pocketci_agent::js::{JobEnd, Limits, Program, execute};
 use std::collections::BTreeMap;
@@ -14,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 type Step = dyn Fn(RunRequest) -> BoxFuture<'static, Result<RunResult, String>> + Send + Sync;
 
+type Call = dyn Fn(Request) -> Result<Answer, Failure> + Send + Sync;
+
 pub struct Recorder {
     pub console: Mutex<Vec<(ConsoleStream, String)>>,
     pub replies: Mutex<Vec<Reply>>,
@@ -22,6 +25,7 @@ pub struct Recorder {
     pub trigger: Result<bool, String>,
     pub trigger_panics: bool,
     pub step: Box<Step>,
+    pub call: Box<Call>,
     /// Told of every line of the console.
     pub spoke: Option<std::sync::mpsc::Sender<()>>,
 }
@@ -36,6 +40,7 @@ impl Default for Recorder {
             expressions: Mutex::default(),
             trigger: Ok(true),
             trigger_panics: false,
+            call: Box::new(|_| Ok(Answer::Nothing)),
             step: Box::new(|_| Box::pin(async { Ok(result(0, "out", "")) })),
         }
     }
@@ -56,6 +61,17 @@ impl Host for Recorder {
         assert!(!self.trigger_panics, "the host panics as it was told to");
         self.trigger.clone()
     }
+    fn webhook_value(&self, expression: &str) -> Result<String, String> {
+        self.expressions.lock().unwrap().push(expression.to_owned());
+        match expression {
+            "wrong" => Err("a wrong expression".into()),
+            other => Ok(format!("value of {other}")),
+        }
+    }
+    fn call(&self, request: Request) -> Answered {
+        let answered = (self.call)(request);
+        Box::pin(async move { answered })
+    }
     fn run(&self, request: RunRequest) -> BoxFuture<'static, Result<RunResult, String>> {
         self.requests.lock().unwrap().push(request.clone());
         (self.step)(request)
@@ -68,6 +84,10 @@ pub fn result(code: i32, stdout: &str, stderr: &str) -> RunResult {
         stdout: stdout.into(),
         stderr: stderr.into(),
         status: "complete",
+        started_at: "2026-01-01T00:00:00Z".into(),
+        ended_at: "2026-01-01T00:00:01Z".into(),
+        duration_ms: 1000,
+        attempts: 1,
     }
 }
 
@@ -100,6 +120,7 @@ impl Case {
                 javascript: javascript.into(),
                 source_map: None,
                 source: javascript.into(),
+                modules: Vec::new(),
             },
             job: JobContext {
                 run_id: "r".into(),

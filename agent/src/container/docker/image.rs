@@ -1,6 +1,8 @@
 //! Pulling an image that the engine does not have.
 
+use crate::container::RegistryLogin;
 use bollard::Docker;
+use bollard::auth::DockerCredentials;
 use bollard::errors::Error;
 use bollard::query_parameters::CreateImageOptions;
 use futures_util::StreamExt;
@@ -10,6 +12,14 @@ pub(super) enum PullError {
     Refused(String),
     /// The engine itself cannot be used.
     Engine(Error),
+}
+
+/// The registry that a reference names, Docker's own if it names none.
+fn registry(image: &str) -> &str {
+    match image.split_once('/') {
+        Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => first,
+        _ => "docker.io",
+    }
 }
 
 /// The reference with `:latest` where it names neither tag nor digest.
@@ -22,13 +32,26 @@ pub(super) fn with_tag(image: &str) -> String {
     }
 }
 
-/// Pulls anonymously; dropping the future ends the pull.
-pub(super) async fn pull(docker: &Docker, image: &str) -> Result<(), PullError> {
+/// Pulls, anonymously without a login; dropping the future ends the pull.
+pub(super) async fn pull(
+    docker: &Docker,
+    image: &str,
+    login: Option<&RegistryLogin>,
+) -> Result<(), PullError> {
+    let credentials = login.map(|login| DockerCredentials {
+        username: Some(login.username.clone()),
+        password: Some(login.password.clone()),
+        serveraddress: Some(match login.registry.as_str() {
+            "" => registry(image).to_owned(),
+            registry => registry.to_owned(),
+        }),
+        ..DockerCredentials::default()
+    });
     let options = CreateImageOptions {
         from_image: Some(with_tag(image)),
         ..CreateImageOptions::default()
     };
-    let mut progress = docker.create_image(Some(options), None, None);
+    let mut progress = docker.create_image(Some(options), None, credentials);
     while let Some(step) = progress.next().await {
         match step {
             Ok(info) => {

@@ -5,13 +5,19 @@
 //! later re-attach reads from it.
 
 mod image;
+mod sandbox;
 mod spec;
+mod volume;
 
-use super::{Driver, DriverError, Output, OutputStream, STOP_GRACE, StepExit, StepSpec};
+use super::{
+    Driver, DriverError, Output, OutputStream, PullPolicy, STOP_GRACE, Sandbox, StepExit, StepSpec,
+    Volume,
+};
 use async_trait::async_trait;
 use bollard::Docker;
 use bollard::container::{AttachContainerResults, LogOutput};
 use bollard::errors::Error;
+use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::{
     AttachContainerOptions, InspectContainerOptions, KillContainerOptions, RemoveContainerOptions,
     StartContainerOptions, WaitContainerOptions,
@@ -19,8 +25,9 @@ use bollard::query_parameters::{
 use bytes::Bytes;
 use futures_util::StreamExt;
 use pocketci_proto::api::Driver as DriverName;
+use std::collections::BTreeMap;
 use std::pin::Pin;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::runtime::Handle;
@@ -31,6 +38,8 @@ use tokio_util::sync::CancellationToken;
 const ANSWER_WITHIN_SECONDS: u64 = 120;
 /// How long output may still come once the container has ended.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
+
+pub(super) use volume::remove as remove_volume;
 
 /// See the module.
 pub struct DockerDriver {
@@ -133,27 +142,66 @@ impl Driver for DockerDriver {
         container.remove().await;
         ended
     }
+
+    async fn create_volume(
+        &self,
+        name: &str,
+        labels: BTreeMap<String, String>,
+    ) -> Result<Volume, DriverError> {
+        volume::create(self, name, labels).await
+    }
+
+    async fn remove_volume(&self, volume: &Volume) {
+        if let Ok(docker) = self.client() {
+            volume::remove(&docker, &volume.id).await;
+        }
+    }
+
+    async fn read_files(
+        &self,
+        volume: &Volume,
+        paths: &[String],
+    ) -> Result<BTreeMap<String, Bytes>, DriverError> {
+        volume::read_files(self, volume, paths).await
+    }
+
+    async fn start_sandbox(&self, spec: StepSpec) -> Result<Arc<dyn Sandbox>, DriverError> {
+        sandbox::start(self, spec).await
+    }
 }
 
 impl DockerDriver {
     async fn create(&self, docker: &Docker, spec: &StepSpec) -> Result<Container, DriverError> {
-        let (options, body) = (spec::options(spec), spec::body(spec));
+        self.create_from(docker, spec, spec::body(spec)).await
+    }
+
+    /// Creates what `body` says, pulling the image as `spec` says.
+    async fn create_from(
+        &self,
+        docker: &Docker,
+        spec: &StepSpec,
+        body: ContainerCreateBody,
+    ) -> Result<Container, DriverError> {
+        let options = spec::options(spec);
+        if spec.pull == PullPolicy::Always {
+            self.pull(docker, spec).await?;
+        }
         let first = docker
             .create_container(Some(options.clone()), body.clone())
             .await;
         let created = match first {
             Err(Error::DockerResponseServerError {
                 status_code: 404, ..
+            }) if spec.pull == PullPolicy::Never => {
+                return Err(DriverError::ImagePull {
+                    image: spec.image.clone(),
+                    detail: "the engine does not have it, and pull is \"never\"".into(),
+                });
+            }
+            Err(Error::DockerResponseServerError {
+                status_code: 404, ..
             }) => {
-                image::pull(docker, &spec.image)
-                    .await
-                    .map_err(|error| match error {
-                        image::PullError::Refused(detail) => DriverError::ImagePull {
-                            image: spec.image.clone(),
-                            detail,
-                        },
-                        image::PullError::Engine(error) => self.unreachable(error),
-                    })?;
+                self.pull(docker, spec).await?;
                 docker.create_container(Some(options), body).await
             }
             other => other,
@@ -164,6 +212,17 @@ impl DockerDriver {
             id: created.id,
             runtime: Handle::current(),
             removed: false,
+        })
+    }
+
+    async fn pull(&self, docker: &Docker, spec: &StepSpec) -> Result<(), DriverError> {
+        let pulled = image::pull(docker, &spec.image, spec.registry.as_ref()).await;
+        pulled.map_err(|error| match error {
+            image::PullError::Refused(detail) => DriverError::ImagePull {
+                image: spec.image.clone(),
+                detail,
+            },
+            image::PullError::Engine(error) => self.unreachable(error),
         })
     }
 

@@ -2,20 +2,26 @@
 
 use super::super::{DriverError, StepSpec};
 use super::image::with_tag;
-use bollard::models::{ContainerCreateBody, HostConfig};
+use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType};
 use bollard::query_parameters::CreateContainerOptions;
 
 /// What the engine would refuse with words that do not help.
 pub(super) fn check(spec: &StepSpec) -> Result<(), DriverError> {
+    check_image(spec)?;
+    if spec.path.is_empty() {
+        return Err(DriverError::Invalid(
+            "command.path is missing: name the program to run".into(),
+        ));
+    }
+    Ok(())
+}
+
+/// The part of [`check`] that holds for what runs no program.
+pub(super) fn check_image(spec: &StepSpec) -> Result<(), DriverError> {
     if spec.image.is_empty() {
         return Err(DriverError::Invalid(
             "image is missing: name a container image, or set the pipeline with --driver native"
                 .into(),
-        ));
-    }
-    if spec.path.is_empty() {
-        return Err(DriverError::Invalid(
-            "command.path is missing: name the program to run".into(),
         ));
     }
     Ok(())
@@ -36,6 +42,35 @@ pub(super) fn options(spec: &StepSpec) -> CreateContainerOptions {
     }
 }
 
+/// Where relative mounts are, unless the step names a working directory.
+const WORKSPACE: &str = "/workspace";
+
+/// The step's working directory; empty is the image's own.
+pub(super) fn work_dir(spec: &StepSpec) -> String {
+    let relative = spec.mounts.iter().any(|mount| !mount.path.starts_with('/'));
+    match (spec.work_dir.as_str(), relative) {
+        ("", true) => WORKSPACE.to_owned(),
+        ("", false) => String::new(),
+        (dir, _) if dir.starts_with('/') => dir.to_owned(),
+        (dir, _) => format!("{WORKSPACE}/{dir}"),
+    }
+}
+
+fn mounts(spec: &StepSpec) -> Vec<Mount> {
+    let work_dir = work_dir(spec);
+    let mounts = spec.mounts.iter().map(|mount| Mount {
+        typ: Some(MountType::VOLUME),
+        source: Some(mount.volume.clone()),
+        target: Some(if mount.path.starts_with('/') {
+            mount.path.clone()
+        } else {
+            format!("{work_dir}/{}", mount.path.trim_start_matches("./"))
+        }),
+        ..Mount::default()
+    });
+    mounts.collect()
+}
+
 /// Exactly the program and arguments given, whatever the image's own entry point.
 pub(super) fn body(spec: &StepSpec) -> ContainerCreateBody {
     let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
@@ -52,7 +87,7 @@ pub(super) fn body(spec: &StepSpec) -> ContainerCreateBody {
                 .collect(),
         ),
         user: some(&spec.user),
-        working_dir: some(&spec.work_dir),
+        working_dir: some(&work_dir(spec)),
         labels: Some(spec.labels.clone().into_iter().collect()),
         attach_stdin: Some(stdin),
         open_stdin: Some(stdin),
@@ -66,6 +101,8 @@ pub(super) fn body(spec: &StepSpec) -> ContainerCreateBody {
             // No swap beyond it: a limit that can be swapped around is none.
             memory_swap: limit(spec.memory_bytes),
             privileged: Some(spec.privileged),
+            mounts: Some(mounts(spec)),
+            network_mode: spec.no_network.then(|| "none".to_owned()),
             ..HostConfig::default()
         }),
         ..ContainerCreateBody::default()

@@ -1,15 +1,21 @@
-//! What a pipeline finds in its world, one global a file.
+//! What a pipeline finds in its world: the globals every job needs at once, one a file, and the `lazy` ones.
 
+mod address;
+mod bytes;
 mod console;
 mod context;
+mod digest;
 mod headers;
 mod http;
+pub(super) mod lazy;
+mod natives;
 mod reply;
 mod run;
 mod run_config;
 mod timers;
 mod trigger;
-mod units;
+pub(super) mod units;
+mod yaml;
 
 use super::shared::Shared;
 use rquickjs::{Ctx, Result};
@@ -21,7 +27,7 @@ pub(super) fn install<'js>(ctx: &Ctx<'js>, shared: &Rc<Shared<'js>>) -> Result<(
     globals.set("http", http::new(ctx, shared)?)?;
     globals.set("console", console::new(ctx, shared)?)?;
     globals.set("pipelineContext", context::new(ctx, &shared.job)?)?;
-    globals.set("webhookTrigger", trigger::new(ctx, shared)?)?;
-    globals.set("runtime", run::new(ctx, shared)?)?;
+    trigger::install(ctx, shared)?;
+    lazy::install(ctx, shared)?;
     timers::install(ctx, shared)
 }

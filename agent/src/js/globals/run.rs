@@ -1,43 +1,46 @@
-//! `runtime.run(config)`: a step, as a promise.
+//! Steps as promises: `runtime.run`, and the commands of sandboxes.
 
 use super::run_config::{self, Wrong};
 use crate::js::calls::Pending;
+use crate::js::host::{Answer, Answered, Failure, Request, RunRequest};
 use crate::js::shared::Shared;
 use crate::js::value::caught;
-use rquickjs::function::Opt;
-use rquickjs::{Ctx, Error, Function, Object, Promise, Result, Value};
-use std::rc::Rc;
+use futures_util::FutureExt;
+use rquickjs::{Ctx, Error, Function, Promise, Result, Value};
 
-/// Steps one pipeline may have under way at a time.
-const MAX_CALLS: usize = 1_000;
+/// Calls one pipeline may have under way at a time.
+pub(super) const MAX_CALLS: usize = 1_000;
 
-/// The object with `run`.
-pub(super) fn new<'js>(ctx: &Ctx<'js>, shared: &Rc<Shared<'js>>) -> Result<Object<'js>> {
-    let runtime = Object::new(ctx.clone())?;
-    let shared = Rc::clone(shared);
-    let run = Function::new(
-        ctx.clone(),
-        move |ctx: Ctx<'js>, config: Opt<Value<'js>>| {
-            run(
-                &ctx,
-                &shared,
-                config
-                    .0
-                    .unwrap_or_else(|| Value::new_undefined(ctx.clone())),
-            )
-        },
-    )?;
-    runtime.set("run", run.with_name("run")?)?;
-    Ok(runtime)
+/// What the config is of.
+pub(super) enum Kind {
+    Run,
+    StartSandbox,
+    Exec(String),
+}
+
+impl Kind {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Run => "runtime.run",
+            Self::StartSandbox => "runtime.startSandbox",
+            Self::Exec(_) => "sandbox.exec",
+        }
+    }
 }
 
 /// Never throws what a promise can carry.
-fn run<'js>(ctx: &Ctx<'js>, shared: &Shared<'js>, config: Value<'js>) -> Result<Promise<'js>> {
+pub(super) fn run<'js>(
+    ctx: &Ctx<'js>,
+    shared: &Shared<'js>,
+    kind: Kind,
+    config: Value<'js>,
+) -> Result<Promise<'js>> {
     let (promise, resolve, reject) = ctx.promise()?;
-    match start(ctx, shared, &config, resolve, reject.clone()) {
+    let name = kind.name();
+    match start(ctx, shared, kind, &config, resolve, reject.clone()) {
         Ok(()) => {}
         Err(Wrong::Value(message)) => {
-            let error = shared.new_error(ctx, &format!("runtime.run: {message}"))?;
+            let error = shared.new_error(ctx, &format!("{name}: {message}"))?;
             error.set("name", "TypeError")?;
             reject.call::<_, ()>((error,))?;
         }
@@ -52,6 +55,7 @@ fn run<'js>(ctx: &Ctx<'js>, shared: &Shared<'js>, config: Value<'js>) -> Result<
 fn start<'js>(
     ctx: &Ctx<'js>,
     shared: &Shared<'js>,
+    kind: Kind,
     config: &Value<'js>,
     resolve: Function<'js>,
     reject: Function<'js>,
@@ -67,7 +71,7 @@ fn start<'js>(
     if parsed.on_output.is_some() {
         request.output = Some(shared.calls.borrow().sink());
     }
-    let Some(future) = shared.ask(|host| host.run(request)) else {
+    let Some(future) = ask(shared, kind, request) else {
         return Err(Wrong::Value("the agent failed".to_owned())); // the watch ends the job
     };
     let pending = Pending {
@@ -76,12 +80,28 @@ fn start<'js>(
         error,
         on_output: parsed.on_output,
         decoders: Default::default(),
+        fail_on_error: parsed.fail_on_error,
     };
     shared
         .calls
         .borrow_mut()
         .start(&shared.runtime, future, pending);
     Ok(())
+}
+
+fn ask(shared: &Shared<'_>, kind: Kind, run: RunRequest) -> Option<Answered> {
+    match kind {
+        Kind::Run => {
+            let running = shared.ask(|host| host.run(run))?;
+            Some(
+                running
+                    .map(|ended| ended.map(Answer::Run).map_err(Failure::from))
+                    .boxed(),
+            )
+        }
+        Kind::StartSandbox => shared.ask(|host| host.call(Request::StartSandbox(run))),
+        Kind::Exec(sandbox) => shared.ask(|host| host.call(Request::Exec { sandbox, run })),
+    }
 }
 
 impl From<Error> for Wrong {

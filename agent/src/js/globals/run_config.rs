@@ -1,7 +1,7 @@
 //! The argument of `runtime.run`, read and checked. Unknown properties are ignored, wrong types are named.
 
 use super::units;
-use crate::js::host::RunRequest;
+use crate::js::host::{Pull, RegistryAuth, RunRequest};
 use crate::js::value::{MAX_TEXT_BYTES, bytes, is_binary, is_given, text, type_name};
 use bytes::Bytes;
 use rquickjs::object::Filter;
@@ -11,8 +11,8 @@ use std::time::Duration;
 
 /// Most arguments of a command, and most environment variables.
 const MAX_ENTRIES: usize = 10_000;
-/// What begins a reference to a secret.
-const SECRET_PREFIX: &str = "secret:";
+/// Most retries of a step.
+const MAX_RETRIES: u64 = 100;
 
 /// Why there is no request.
 pub(super) enum Wrong {
@@ -26,6 +26,7 @@ pub(super) enum Wrong {
 pub(super) struct Parsed<'js> {
     pub request: RunRequest,
     pub on_output: Option<Function<'js>>,
+    pub fail_on_error: bool,
 }
 
 type Read<T> = Result<T, Wrong>;
@@ -41,7 +42,6 @@ pub(super) fn read<'js>(ctx: &Ctx<'js>, config: &Value<'js>) -> Read<Parsed<'js>
             true => format!("an object is expected, got {}", type_name(config)),
         }));
     };
-    refuse_volumes(config)?;
     let mut size = Size(0);
     let command = object(config, "", "command")?;
     let limits = object(config, "", "containerLimits")?;
@@ -68,13 +68,19 @@ pub(super) fn read<'js>(ctx: &Ctx<'js>, config: &Value<'js>) -> Read<Parsed<'js>
         work_dir: string(config, "", "workDir", &mut size)?,
         cpu_shares,
         memory_bytes,
-        privileged: boolean(config, "privileged")?,
+        privileged: boolean(config, "privileged")?.unwrap_or(false),
         timeout: timeout(config)?,
+        mounts: mounts(config, &mut size)?,
+        pull: pull(config)?,
+        registry_auth: registry_auth(config, &mut size)?,
+        no_network: boolean(config, "network")? == Some(false),
+        retries: retries(config)?,
         output: None,
     };
     Ok(Parsed {
         request,
         on_output: on_output(config)?,
+        fail_on_error: boolean(config, "failOnError")?.unwrap_or(false),
     })
 }
 
@@ -133,13 +139,14 @@ fn string(parent: &Object<'_>, prefix: &str, name: &str, size: &mut Size) -> Rea
     }
 }
 
-fn boolean(parent: &Object<'_>, name: &str) -> Read<bool> {
+fn boolean(parent: &Object<'_>, name: &str) -> Read<Option<bool>> {
     let Some(value) = given(parent, name)? else {
-        return Ok(false);
+        return Ok(None);
     };
-    value
-        .as_bool()
-        .ok_or_else(|| wrong(name, "a boolean", &value))
+    match value.as_bool() {
+        Some(read) => Ok(Some(read)),
+        None => Err(wrong(name, "a boolean", &value)),
+    }
 }
 
 fn strings(parent: &Object<'_>, prefix: &str, name: &str, size: &mut Size) -> Read<Vec<String>> {
@@ -191,11 +198,6 @@ fn env(config: &Object<'_>, size: &mut Size) -> Read<BTreeMap<String, String>> {
             return Err(wrong(&format!("env.{name}"), "a string", &value));
         };
         let value = size.add(text(value)?)?;
-        if value.starts_with(SECRET_PREFIX) {
-            return Err(Wrong::Value(format!(
-                "env.{name} refers to a secret, but this version has no secrets yet; the step was not started"
-            )));
-        }
         read.insert(size.add(name)?, value);
     }
     Ok(read)
@@ -309,20 +311,82 @@ fn on_output<'js>(config: &Object<'js>) -> Read<Option<Function<'js>>> {
     }
 }
 
-/// Volumes are not there yet: running a step without its files would be worse than not running it.
-fn refuse_volumes(config: &Object<'_>) -> Read<()> {
-    for name in ["mounts", "caches"] {
-        let Some(value) = given(config, name)? else {
-            continue;
-        };
-        let empty = value
-            .as_object()
-            .is_some_and(|object| object.keys::<String>().next().is_none());
-        if !empty {
+/// Volumes by path; a volume is the object that `volumes.create` gave, or its name.
+fn mounts(config: &Object<'_>, size: &mut Size) -> Read<BTreeMap<String, String>> {
+    let Some(mounts) = object(config, "", "mounts")? else {
+        return Ok(BTreeMap::new());
+    };
+    let mut read = BTreeMap::new();
+    for path in mounts.own_keys::<String>(Filter::new().string().enum_only()) {
+        let path = path?;
+        let what = format!("mounts[{path:?}]");
+        if read.len() == MAX_ENTRIES {
             return Err(Wrong::Value(format!(
-                "{name} need volumes, which come in a later version; the step was not started"
+                "mounts has more than {MAX_ENTRIES} entries"
             )));
         }
+        if path.is_empty() || path.split('/').any(|part| part == "..") {
+            return Err(Wrong::Value(format!(
+                "{what}: a path without \"..\" is expected"
+            )));
+        }
+        let Some(value) = given(&mounts, &path)? else {
+            continue;
+        };
+        let volume = match (value.as_string(), value.as_object()) {
+            (Some(name), _) => size.add(text(name)?)?,
+            (None, Some(volume)) => string(volume, &format!("{what}."), "name", size)?,
+            (None, None) => return Err(wrong(&what, "a volume", &value)),
+        };
+        if volume.is_empty() {
+            return Err(Wrong::Value(format!("{what} names no volume")));
+        }
+        read.insert(size.add(path)?, volume);
     }
-    Ok(())
+    Ok(read)
+}
+
+fn pull(config: &Object<'_>) -> Read<Pull> {
+    const EXPECTED: &str = "\"missing\", \"always\" or \"never\"";
+    let Some(value) = given(config, "pull")? else {
+        return Ok(Pull::Missing);
+    };
+    let Some(word) = value.as_string() else {
+        return Err(wrong("pull", EXPECTED, &value));
+    };
+    match text(word)?.as_str() {
+        "missing" => Ok(Pull::Missing),
+        "always" => Ok(Pull::Always),
+        "never" => Ok(Pull::Never),
+        other => Err(Wrong::Value(format!(
+            "pull must be {EXPECTED}, got {:?}",
+            other.chars().take(50).collect::<String>()
+        ))),
+    }
+}
+
+fn registry_auth(config: &Object<'_>, size: &mut Size) -> Read<Option<RegistryAuth>> {
+    let Some(auth) = object(config, "", "registryAuth")? else {
+        return Ok(None);
+    };
+    Ok(Some(RegistryAuth {
+        username: string(&auth, "registryAuth.", "username", size)?,
+        password: string(&auth, "registryAuth.", "password", size)?,
+        registry: string(&auth, "registryAuth.", "registry", size)?,
+    }))
+}
+
+fn retries(config: &Object<'_>) -> Read<u32> {
+    let Some(value) = given(config, "retries")? else {
+        return Ok(0);
+    };
+    let Some(number) = value.as_number() else {
+        return Err(wrong("retries", "a number", &value));
+    };
+    let read = whole(number).filter(|number| *number <= MAX_RETRIES);
+    read.map(|number| number as u32).ok_or_else(|| {
+        Wrong::Value(format!(
+            "retries must be a whole number up to {MAX_RETRIES}, got {number}"
+        ))
+    })
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 const MAX_DURATION_SECONDS: f64 = 366.0 * 86_400.0;
 
 /// A Go duration: decimal numbers with units `ns us µs ms s m h`, for example `1h30m` or `1.5s`.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+pub(in crate::js) fn duration(text: &str) -> Option<Duration> {
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest == "0" {
         return Some(Duration::ZERO);
@@ -33,7 +33,7 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
 }
 
 /// Milliseconds.
-pub(super) fn duration_ms(ms: f64) -> Option<Duration> {
+pub(in crate::js) fn duration_ms(ms: f64) -> Option<Duration> {
     from_seconds(ms / 1000.0)
 }
 

@@ -1,0 +1,54 @@
+//! What a job needs of the server while it runs.
+
+use crate::js::request::Storage;
+use async_trait::async_trait;
+use bytes::Bytes;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// An approval, as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GateState {
+    /// Its id.
+    pub id: Bytes,
+    /// `pending`, `approved`, `rejected`, `timed_out`.
+    pub status: String,
+    /// Who decided.
+    pub by: String,
+    /// What they said.
+    pub comment: String,
+    /// RFC 3339.
+    pub at: String,
+}
+
+/// The server's side of a job's calls: over gRPC for an agent, in memory for `pocketci run`.
+///
+/// An `Err` is for the author: a sentence without internals. `call` numbers the calls of one kind in the job's own
+/// order, so that the same call of a job that is attempted again changes nothing twice.
+#[async_trait]
+pub trait Backend: Send + Sync {
+    /// The secrets with these names that exist.
+    async fn secrets(&self, names: Vec<String>) -> Result<BTreeMap<String, String>, String>;
+    /// The pipeline's own storage.
+    async fn storage(&self, request: Storage) -> Result<serde_json::Value, String>;
+    /// Whether this key was seen before by another call.
+    async fn dedup(&self, call: u32, key_hash: [u8; 32]) -> Result<bool, String>;
+    /// Opens an approval, or finds the one that this call opened before.
+    async fn open_gate(
+        &self,
+        call: u32,
+        name: &str,
+        message: &str,
+        timeout: Duration,
+    ) -> Result<GateState, String>;
+    /// Waits a while for its decision.
+    async fn await_gate(&self, id: &Bytes) -> Result<GateState, String>;
+    /// Starts a run of another pipeline; answers its id.
+    async fn trigger(
+        &self,
+        call: u32,
+        pipeline: &str,
+        jobs: Vec<String>,
+        args: Vec<String>,
+    ) -> Result<String, String>;
+}

@@ -1,0 +1,106 @@
+//! `secret:NAME` in a request becomes the secret, and the secret becomes `***` in everything the job prints.
+
+use super::backend::Backend;
+use crate::log::redact::Redactor;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What begins a reference to a secret.
+const PREFIX: &str = "secret:";
+/// What may stand before a reference in a header.
+const SCHEMES: [&str; 3] = ["Bearer ", "Basic ", "token "];
+
+/// The secrets that a job has asked for.
+pub(crate) struct Secrets {
+    backend: Arc<dyn Backend>,
+    redactor: Arc<Redactor>,
+    known: Mutex<BTreeMap<String, String>>,
+}
+
+impl Secrets {
+    pub(super) fn new(backend: Arc<dyn Backend>, redactor: Arc<Redactor>) -> Self {
+        Self {
+            backend,
+            redactor,
+            known: Mutex::default(),
+        }
+    }
+
+    /// Replaces references; an `Err` names those that do not exist, and nothing was replaced.
+    pub(crate) async fn fill<'a>(
+        &self,
+        texts: impl IntoIterator<Item = &'a mut String>,
+    ) -> Result<(), String> {
+        let mut wanted: Vec<(&mut String, String)> = texts
+            .into_iter()
+            .filter_map(|text| reference(text).map(str::to_owned).map(|name| (text, name)))
+            .collect();
+        let names: BTreeSet<String> = wanted.iter().map(|(_, name)| name.clone()).collect();
+        let values = self.values(names).await?;
+        for (text, name) in &mut wanted {
+            let Some(value) = values.get(name) else {
+                continue;
+            };
+            let end = text.len() - PREFIX.len() - name.len();
+            text.truncate(end);
+            text.push_str(value);
+        }
+        Ok(())
+    }
+
+    async fn values(&self, names: BTreeSet<String>) -> Result<BTreeMap<String, String>, String> {
+        let mut values = self.lock().clone();
+        let missing: Vec<String> = names
+            .iter()
+            .filter(|name| !values.contains_key(*name))
+            .cloned()
+            .collect();
+        if missing.is_empty() {
+            return Ok(values);
+        }
+        let found = self.backend.secrets(missing.clone()).await?;
+        // Before anything can print them.
+        found.values().for_each(|value| self.redactor.add(value));
+        self.lock().extend(found.clone());
+        values.extend(found);
+        let unknown: Vec<&String> = missing
+            .iter()
+            .filter(|name| !values.contains_key(*name))
+            .collect();
+        if let Some(first) = unknown.first() {
+            let all: Vec<&str> = unknown.iter().map(|name| name.as_str()).collect();
+            return Err(format!(
+                "secret {} is set neither for this pipeline nor for all; set it with: pocketci secrets set {first} --pipeline NAME",
+                all.join(", ")
+            ));
+        }
+        Ok(values)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, String>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The secret's name, if the text refers to one.
+fn reference(text: &str) -> Option<&str> {
+    let text = SCHEMES
+        .iter()
+        .find_map(|scheme| text.strip_prefix(scheme))
+        .unwrap_or(text);
+    text.strip_prefix(PREFIX).filter(|name| !name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_texts_and_tokens_of_headers_are_references() {
+        assert_eq!(reference("secret:A"), Some("A"));
+        assert_eq!(reference("Bearer secret:A"), Some("A"));
+        for none in ["secret:", "x secret:A", "Secret:A", "", "Bearer A"] {
+            assert_eq!(reference(none), None, "{none}");
+        }
+    }
+}

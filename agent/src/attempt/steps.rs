@@ -1,0 +1,308 @@
+//! Steps of a job: a driver runs them, their output goes to the log, the pipeline's callback and the result.
+
+use super::capture::Capture;
+use super::{Attempt, SYSTEM};
+use crate::container::{
+    Driver, DriverError, Mount, Output, OutputStream, PullPolicy, RegistryLogin, Sandbox, StepExit,
+    StepSpec,
+};
+use crate::js::host::{OutputSink, Pull, RunRequest, RunResult};
+use crate::log::Source;
+use crate::log::redact::Stream as Redacted;
+use async_trait::async_trait;
+use bytes::Bytes;
+use pb::log_chunk::Stream;
+use pb::report::Kind;
+use pocketci_proto::agent as pb;
+use pocketci_proto::api::Driver as DriverName;
+use std::sync::Arc;
+use std::time::Duration;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// Pieces of output between a driver and the log; a full channel holds the process back.
+const OUTPUT_PIECES: usize = 16;
+/// Wait before the first retry; doubled for each further one.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+/// Longest wait between two tries.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// What carries a step out.
+#[async_trait]
+pub(super) trait Runner: Send + Sync {
+    async fn run(
+        &self,
+        spec: StepSpec,
+        output: mpsc::Sender<Output>,
+        stop: CancellationToken,
+    ) -> Result<StepExit, DriverError>;
+
+    /// For the report: `run`, `exec`, and whether there is an image.
+    fn kind(&self) -> (&'static str, bool);
+}
+
+/// A container or process of its own.
+pub(super) struct InDriver(pub(super) Arc<dyn Driver>);
+
+#[async_trait]
+impl Runner for InDriver {
+    async fn run(
+        &self,
+        spec: StepSpec,
+        output: mpsc::Sender<Output>,
+        stop: CancellationToken,
+    ) -> Result<StepExit, DriverError> {
+        self.0.run(spec, output, stop).await
+    }
+
+    fn kind(&self) -> (&'static str, bool) {
+        ("run", self.0.name() == DriverName::Docker)
+    }
+}
+
+/// A command in a sandbox.
+pub(super) struct InSandbox(pub(super) Arc<dyn Sandbox>);
+
+#[async_trait]
+impl Runner for InSandbox {
+    async fn run(
+        &self,
+        spec: StepSpec,
+        output: mpsc::Sender<Output>,
+        stop: CancellationToken,
+    ) -> Result<StepExit, DriverError> {
+        self.0.exec(spec, output, stop).await
+    }
+
+    fn kind(&self) -> (&'static str, bool) {
+        ("exec", false)
+    }
+}
+
+/// What a step needs beside its spec.
+pub(super) struct Wanted {
+    pub(super) timeout: Option<Duration>,
+    pub(super) retries: u32,
+    pub(super) sink: Option<OutputSink>,
+}
+
+/// The request as the drivers know it; mounts are names still.
+pub(super) fn spec(request: &RunRequest) -> StepSpec {
+    StepSpec {
+        name: request.name.clone(),
+        image: request.image.clone(),
+        path: request.path.clone(),
+        args: request.args.clone(),
+        user: request.user.clone(),
+        env: request.env.clone(),
+        stdin: request.stdin.clone(),
+        work_dir: request.work_dir.clone(),
+        cpu_shares: request.cpu_shares,
+        memory_bytes: request.memory_bytes,
+        privileged: request.privileged,
+        mounts: request
+            .mounts
+            .iter()
+            .map(|(path, volume)| Mount {
+                path: path.clone(),
+                volume: volume.clone(),
+            })
+            .collect(),
+        pull: match request.pull {
+            Pull::Missing => PullPolicy::Missing,
+            Pull::Always => PullPolicy::Always,
+            Pull::Never => PullPolicy::Never,
+        },
+        registry: request.registry_auth.as_ref().map(|auth| RegistryLogin {
+            username: auth.username.clone(),
+            password: auth.password.clone(),
+            registry: auth.registry.clone(),
+        }),
+        no_network: request.no_network,
+        labels: Default::default(),
+    }
+}
+
+/// Runs a step, and again while it fails and retries are left.
+pub(super) async fn run(
+    attempt: &Attempt,
+    runner: &dyn Runner,
+    mut spec: StepSpec,
+    wanted: Wanted,
+) -> Result<RunResult, String> {
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let step = attempt.next_step();
+        spec.labels
+            .insert("pocketci.step".to_owned(), step.to_string());
+        let ended = run_once(attempt, runner, step, spec.clone(), &wanted).await;
+        let failed = match &ended {
+            Ok(result) => result.code != 0 && result.status == "complete",
+            Err(_) => true,
+        };
+        if !failed || tries > wanted.retries || attempt.is_stopping() {
+            return ended.map(|result| RunResult {
+                attempts: tries,
+                ..result
+            });
+        }
+        let wait = RETRY_AFTER
+            .saturating_mul(1 << (tries - 1).min(8))
+            .min(MAX_RETRY_AFTER);
+        let left = wanted.retries - (tries - 1);
+        let said = format!(
+            "step {step} failed; it is run again in {:.1} s (retries left: {left})\n",
+            wait.as_secs_f64()
+        );
+        attempt.log.append(SYSTEM, Bytes::from(said)).await;
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = attempt.stopping() => return ended,
+        }
+    }
+}
+
+async fn run_once(
+    attempt: &Attempt,
+    runner: &dyn Runner,
+    step: u32,
+    spec: StepSpec,
+    wanted: &Wanted,
+) -> Result<RunResult, String> {
+    let (kind, image) = runner.kind();
+    attempt.reports.add(Kind::StepStarted(pb::StepStarted {
+        step,
+        name: attempt.redactor.text(&spec.name),
+        kind: kind.into(),
+        image: if image {
+            spec.image.clone()
+        } else {
+            String::new()
+        },
+    }));
+    let started = (OffsetDateTime::now_utc(), tokio::time::Instant::now());
+    let (output, pieces) = mpsc::channel(OUTPUT_PIECES);
+    let stop = attempt.stop_token().child_token();
+    let running = runner.run(spec, output, stop.clone());
+    let collecting = collect(attempt, step, pieces, wanted.sink.clone());
+    let timed_out = async {
+        match wanted.timeout {
+            Some(timeout) => tokio::time::sleep(timeout).await,
+            None => std::future::pending().await,
+        }
+        stop.cancel();
+        std::future::pending::<()>().await;
+    };
+    let (exit, (stdout, stderr)) = tokio::select! {
+        ended = async { tokio::join!(running, collecting) } => ended,
+        () = timed_out => unreachable!("it never ends"),
+        () = attempt.lost() => return Err("the agent no longer holds this job".into()),
+    };
+    report_end(attempt, step, &exit).await;
+    let (code, status) = match exit {
+        Ok(StepExit::Exited { code, .. }) => (code, "complete"),
+        Ok(StepExit::Stopped) => (0, "abort"),
+        Err(error) => return Err(attempt.redactor.text(&told(&error))),
+    };
+    Ok(RunResult {
+        code,
+        stdout: stdout.into_text(),
+        stderr: stderr.into_text(),
+        status,
+        started_at: rfc3339(started.0),
+        ended_at: rfc3339(started.0 + started.1.elapsed()),
+        duration_ms: u64::try_from(started.1.elapsed().as_millis()).unwrap_or(u64::MAX),
+        attempts: 1,
+    })
+}
+
+fn rfc3339(at: OffsetDateTime) -> String {
+    // Years beyond 9999 cannot be written; a machine with such a clock has other worries.
+    at.format(&Rfc3339).unwrap_or_default()
+}
+
+/// The error with what lies beneath it.
+pub(super) fn told(error: &DriverError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(source) = cause {
+        text.push_str(&format!(": {source}"));
+        cause = source.source();
+    }
+    text
+}
+
+async fn report_end(attempt: &Attempt, step: u32, exit: &Result<StepExit, DriverError>) {
+    let (status, exit_code, message) = match exit {
+        Ok(StepExit::Exited { code, oom: false }) => ("complete", *code, String::new()),
+        Ok(StepExit::Exited { code, oom: true }) => {
+            let message = "the process was killed because it used more memory than its limit \
+                           (containerLimits.memory)";
+            attempt
+                .log
+                .append(SYSTEM, Bytes::from(format!("step {step}: {message}\n")))
+                .await;
+            ("complete", *code, message.to_owned())
+        }
+        Ok(StepExit::Stopped) => ("abort", 0, String::new()),
+        Err(error) => ("error", 0, attempt.redactor.text(&told(error))),
+    };
+    attempt.reports.add(Kind::StepFinished(pb::StepFinished {
+        step,
+        status: status.into(),
+        exit_code,
+        message,
+    }));
+}
+
+/// Passes output on to the pipeline's callback, the log and the result, without secrets.
+async fn collect(
+    attempt: &Attempt,
+    step: u32,
+    mut pieces: mpsc::Receiver<Output>,
+    sink: Option<OutputSink>,
+) -> (Capture, Capture) {
+    let mut stdout = (Capture::default(), Redacted::default());
+    let mut stderr = (Capture::default(), Redacted::default());
+    while let Some((from, bytes)) = pieces.recv().await {
+        let (capture, redacted) = match from {
+            OutputStream::Stdout => &mut stdout,
+            OutputStream::Stderr => &mut stderr,
+        };
+        let shown = redacted.push(&attempt.redactor, bytes);
+        pass_on(attempt, step, from, shown, capture, sink.as_ref()).await;
+    }
+    for (from, (capture, redacted)) in [
+        (OutputStream::Stdout, &mut stdout),
+        (OutputStream::Stderr, &mut stderr),
+    ] {
+        let shown = redacted.finish();
+        pass_on(attempt, step, from, shown, capture, sink.as_ref()).await;
+    }
+    (stdout.0, stderr.0)
+}
+
+async fn pass_on(
+    attempt: &Attempt,
+    step: u32,
+    from: OutputStream,
+    bytes: Bytes,
+    capture: &mut Capture,
+    sink: Option<&OutputSink>,
+) {
+    if bytes.is_empty() {
+        return;
+    }
+    capture.add(&bytes);
+    if let Some(sink) = sink {
+        sink.send(from, bytes.clone()).await;
+    }
+    let stream = match from {
+        OutputStream::Stdout => Stream::Stdout,
+        OutputStream::Stderr => Stream::Stderr,
+    };
+    attempt.print(Source { step, stream }, bytes).await;
+}

@@ -1,0 +1,63 @@
+//! Hashes, HMAC and randomness, by ring.
+
+use super::bytes::{argument, array};
+use ring::rand::{SecureRandom, SystemRandom};
+use ring::{digest, hmac};
+use rquickjs::{Ctx, Exception, Function, Object, Result, Value};
+
+fn hash(name: &str) -> &'static digest::Algorithm {
+    match name {
+        "SHA-1" => &digest::SHA1_FOR_LEGACY_USE_ONLY,
+        "SHA-384" => &digest::SHA384,
+        "SHA-512" => &digest::SHA512,
+        _ => &digest::SHA256,
+    }
+}
+
+fn mac(name: &str) -> hmac::Algorithm {
+    match name {
+        "SHA-1" => hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY,
+        "SHA-384" => hmac::HMAC_SHA384,
+        "SHA-512" => hmac::HMAC_SHA512,
+        _ => hmac::HMAC_SHA256,
+    }
+}
+
+/// `digest`, `hmac`, `random`, `uuid`; names of hashes were checked by the prelude.
+pub(super) fn install<'js>(ctx: &Ctx<'js>, host: &Object<'js>) -> Result<()> {
+    let digest = |ctx: Ctx<'js>, name: String, data: Value<'js>| {
+        let made = digest::digest(hash(&name), &argument(&ctx, &data)?);
+        array(&ctx, made.as_ref().to_vec())
+    };
+    host.set("digest", Function::new(ctx.clone(), digest)?)?;
+    let hmac = |ctx: Ctx<'js>, name: String, key: Value<'js>, data: Value<'js>| {
+        let key = hmac::Key::new(mac(&name), &argument(&ctx, &key)?);
+        array(
+            &ctx,
+            hmac::sign(&key, &argument(&ctx, &data)?).as_ref().to_vec(),
+        )
+    };
+    host.set("hmac", Function::new(ctx.clone(), hmac)?)?;
+    let random = |ctx: Ctx<'js>, length: f64| {
+        let mut bytes = vec![0; (length as usize).min(65_536)];
+        match SystemRandom::new().fill(&mut bytes) {
+            Ok(()) => array(&ctx, bytes),
+            Err(_) => Err(Exception::throw_message(
+                &ctx,
+                "crypto: the system has no randomness to give",
+            )),
+        }
+    };
+    host.set("random", Function::new(ctx.clone(), random)?)?;
+    let uuid = || uuid::Uuid::new_v4().to_string();
+    host.set("uuid", Function::new(ctx.clone(), uuid)?)
+}
+
+/// The id of a run's `number`th outgoing webhook: the same when the job is attempted again.
+pub(super) fn delivery_id(run_id: &str, number: u64) -> String {
+    let made = digest::digest(
+        &digest::SHA256,
+        format!("webhook.send {run_id} {number}").as_bytes(),
+    );
+    format!("msg_{}", hex::encode(&made.as_ref()[..16]))
+}
