@@ -134,5 +134,6 @@ pub fn app(runs: Runs, settings: HttpSettings) -> Router {
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::wrong_method)
         .layer(from_fn(request_id::finish))
+        .layer(from_fn_with_state(app.clone(), metrics::measure))
         .with_state(app)
 }
