@@ -1,12 +1,12 @@
 //! Agents and their tokens.
 
 use super::error::ApiError;
+use super::extract::{ApiJson, PathId};
 use super::{App, view};
 use crate::model::TokenId;
 use crate::model::agent::token_hash;
 use axum::Json;
-use axum::extract::rejection::JsonRejection;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use pocketci_proto::api::{self, AgentToken, CreateAgentToken};
 use serde::Serialize;
@@ -46,9 +46,8 @@ pub(super) async fn tokens(State(app): State<App>) -> Result<Json<Vec<ListedToke
 #[utoipa::path(post, path = "/api/agent-tokens", tag = "agents", request_body = CreateAgentToken, responses((status = 201, body = AgentToken, description = "the token is shown this once")))]
 pub(super) async fn create_token(
     State(app): State<App>,
-    body: Result<Json<CreateAgentToken>, JsonRejection>,
+    ApiJson(CreateAgentToken { name }): ApiJson<CreateAgentToken>,
 ) -> Result<(StatusCode, Json<AgentToken>), ApiError> {
-    let Json(CreateAgentToken { name }) = body?;
     if name.is_empty() || name.chars().count() > MAX_NAME_CHARS || name.contains(char::is_control) {
         return Err(ApiError::Invalid(format!(
             "name must have 1 to {MAX_NAME_CHARS} printable characters"
@@ -71,7 +70,7 @@ pub(super) async fn create_token(
 #[utoipa::path(delete, path = "/api/agent-tokens/{id}", tag = "agents", params(("id" = String, Path)), responses((status = 204), (status = 404)))]
 pub(super) async fn revoke_token(
     State(app): State<App>,
-    Path(id): Path<String>,
+    PathId(id): PathId,
 ) -> Result<StatusCode, ApiError> {
     let unknown = || ApiError::NotFound {
         what: "agent token",

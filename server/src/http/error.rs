@@ -18,6 +18,7 @@ pub(super) enum ApiError {
     Paused { name: String },
     QueueFull,
     HeadTooLarge { limit: usize },
+    NotJson,
     BodyTooLarge { limit: usize },
     BodyTooSlow,
     BodyBroken,
@@ -40,6 +41,7 @@ impl ApiError {
             Self::Paused { .. } => StatusCode::CONFLICT,
             Self::QueueFull => StatusCode::TOO_MANY_REQUESTS,
             Self::HeadTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Busy | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
@@ -47,7 +49,8 @@ impl ApiError {
         }
     }
 
-    fn code(&self) -> &'static str {
+    /// For programs, and for the log: unlike the message it never repeats what the caller sent.
+    pub(super) fn code(&self) -> &'static str {
         match self {
             Self::NotFound { what: "run", .. } => "run_not_found",
             Self::NotFound {
@@ -63,6 +66,7 @@ impl ApiError {
             Self::Paused { .. } => "pipeline_paused",
             Self::QueueFull => "queue_full",
             Self::HeadTooLarge { .. } => "head_too_large",
+            Self::NotJson => "unsupported_media_type",
             Self::BodyTooLarge { .. } => "body_too_large",
             Self::BodyTooSlow => "body_too_slow",
             Self::BodyBroken => "body_broken",
@@ -89,6 +93,7 @@ impl ApiError {
             Self::Paused { name } => format!("pipeline {name:?} is paused; unpause it first"),
             Self::QueueFull => "too many jobs are queued; try again later".into(),
             Self::HeadTooLarge { limit } => format!("the request's address and headers have more than {limit} bytes"),
+            Self::NotJson => "the body must be JSON: send Content-Type: application/json".into(),
             Self::BodyTooLarge { limit } => format!("the body is larger than {limit} bytes"),
             Self::BodyTooSlow => "the body did not arrive in time".into(),
             Self::BodyBroken => "the body ended before it was complete".into(),
@@ -157,26 +162,6 @@ impl From<StoreError> for ApiError {
                 Self::Internal
             }
         }
-    }
-}
-
-impl From<axum::extract::rejection::JsonRejection> for ApiError {
-    fn from(rejection: axum::extract::rejection::JsonRejection) -> Self {
-        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
-            return Self::BodyTooLarge {
-                limit: super::MAX_API_BODY_BYTES,
-            };
-        }
-        Self::Invalid(format!(
-            "the body is not the JSON expected here: {}",
-            rejection.body_text()
-        ))
-    }
-}
-
-impl From<axum::extract::rejection::QueryRejection> for ApiError {
-    fn from(rejection: axum::extract::rejection::QueryRejection) -> Self {
-        Self::Invalid(rejection.body_text())
     }
 }
 

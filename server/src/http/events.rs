@@ -1,14 +1,15 @@
 //! Watching a run: its ordered events as SSE, its output as bytes. Any point resumes, on any server.
 
 use super::error::ApiError;
+use super::extract::{ApiQuery, PathId};
+use super::listen::Stopping;
 use super::{App, view};
 use crate::model::run::EventBody;
 use crate::model::{JobId, RunId};
 use crate::runs::Follow;
 use axum::Json;
 use axum::body::Body;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -22,26 +23,25 @@ use std::time::Duration;
 /// A comment is sent when nothing else was for so long, for proxies that cut silent streams.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
+/// Where a client was when its stream broke.
+const LAST_EVENT_ID: &str = "last-event-id";
+
 #[derive(Deserialize)]
 pub(super) struct EventsQuery {
     after: Option<i64>,
     follow: Option<u8>,
 }
 
-#[utoipa::path(get, path = "/api/runs/{id}/events", tag = "runs", params(("id" = String, Path), ("after" = Option<i64>, Query, description = "only later ones; as the header Last-Event-ID"), ("follow" = Option<u8>, Query, description = "0: a JSON list of what is there now")), responses((status = 200, description = "SSE; ids are the events' seq, names their kind", body = api::RunEvent), (status = 404)))]
+#[utoipa::path(get, path = "/api/runs/{id}/events", tag = "runs", params(("id" = String, Path), ("after" = Option<i64>, Query, description = "only later ones; as the header Last-Event-ID"), ("follow" = Option<u8>, Query, description = "0: a JSON list of what is there now")), responses((status = 200, description = "SSE; ids are the events' seq, names their kind", body = api::RunEvent), (status = 400, description = "the run has not come to Last-Event-ID or after"), (status = 404)))]
 pub(super) async fn events(
     State(app): State<App>,
-    Path(id): Path<String>,
+    PathId(id): PathId,
+    stopping: Stopping,
     headers: HeaderMap,
-    query: Result<Query<EventsQuery>, QueryRejection>,
+    ApiQuery(query): ApiQuery<EventsQuery>,
 ) -> Result<Response, ApiError> {
-    let Query(query) = query?;
-    let resumed = headers
-        .get("last-event-id")
-        .and_then(|value| value.to_str().ok())
-        .and_then(|text| text.trim().parse().ok());
-    let after = resumed.or(query.after).unwrap_or(0);
     let view = app.find_run(&id).await?;
+    let after = resume_after(&headers, query.after, view.run.event_seq)?;
     let names = view::job_names(&view);
     let mut follow = follow(&app, view.run.id, after).await?;
     if query.follow == Some(0) {
@@ -52,9 +52,25 @@ pub(super) async fn events(
             .collect();
         return Ok(Json(list).into_response());
     }
-    Ok(sse(render(follow, move |event| {
+    Ok(sse(render(follow, stopping, move |event| {
         sse_event(&view::event(event, &names))
     })))
+}
+
+/// The event after which to go on; `newest` is the run's newest. A place that the run has not come to would never be
+/// reached if the run ends before it.
+fn resume_after(headers: &HeaderMap, asked: Option<i64>, newest: i64) -> Result<i64, ApiError> {
+    let resumed = headers.get(LAST_EVENT_ID).map(HeaderValue::as_bytes);
+    let (name, given) = match resumed.map(String::from_utf8_lossy) {
+        Some(text) if !text.trim().is_empty() => (LAST_EVENT_ID, text.trim().to_owned()),
+        _ => ("after", asked.unwrap_or(0).to_string()),
+    };
+    match given.parse() {
+        Ok(after) if (0..=newest).contains(&after) => Ok(after),
+        _ => Err(ApiError::Invalid(format!(
+            "{name} {given:?} is not a place in this run: use 0 for the beginning, or an event's id, which go to {newest} so far"
+        ))),
+    }
 }
 
 async fn follow(app: &App, run_id: RunId, after: i64) -> Result<Follow, ApiError> {
@@ -84,13 +100,19 @@ fn sse_event(event: &api::RunEvent) -> String {
 
 type Chunk = Result<Bytes, Infallible>;
 
-/// Renders every event until the run's last one; a store that fails ends the stream, and the client resumes.
+/// Renders every event until the run's last one; a store that fails or a server that stops ends the stream, and the
+/// client resumes.
 fn render(
     follow: Follow,
+    stopping: Stopping,
     each: impl Fn(crate::model::run::Event) -> String + Send,
 ) -> impl Stream<Item = Chunk> + Send {
-    stream::unfold((follow, each), |(mut follow, each)| async move {
-        let next = tokio::time::timeout(HEARTBEAT, follow.next()).await;
+    let begin = (follow, stopping, each);
+    stream::unfold(begin, |(mut follow, stopping, each)| async move {
+        let next = tokio::select! {
+            next = tokio::time::timeout(HEARTBEAT, follow.next()) => next,
+            () = stopping.begun() => return None,
+        };
         let text = match next {
             Err(_) => ": still there\n\n".to_owned(),
             Ok(Ok(Some(events))) => events.into_iter().map(&each).collect(),
@@ -103,7 +125,7 @@ fn render(
                 return None;
             }
         };
-        Some((Ok(Bytes::from(text)), (follow, each)))
+        Some((Ok(Bytes::from(text)), (follow, stopping, each)))
     })
 }
 
@@ -127,32 +149,38 @@ pub(super) struct LogsQuery {
 #[utoipa::path(get, path = "/api/runs/{id}/logs", tag = "runs", params(("id" = String, Path), ("follow" = Option<u8>, Query, description = "1: until the run ends")), responses((status = 200, description = "the output's bytes", body = Vec<u8>), (status = 404)))]
 pub(super) async fn logs(
     State(app): State<App>,
-    Path(id): Path<String>,
-    query: Result<Query<LogsQuery>, QueryRejection>,
+    PathId(id): PathId,
+    stopping: Stopping,
+    ApiQuery(query): ApiQuery<LogsQuery>,
 ) -> Result<Response, ApiError> {
-    let Query(query) = query?;
     let view = app.find_run(&id).await?;
     let follow = follow(&app, view.run.id, 0).await?;
     let wait = query.follow == Some(1);
-    let body = stream::unfold(follow, move |mut follow| async move {
-        let next = if wait {
-            follow.next().await
-        } else {
-            follow.ready().await
-        };
-        let events = match next {
-            Ok(Some(events)) if !events.is_empty() => events,
-            Ok(_) => return None,
-            Err(error) => return Some((Err(std::io::Error::other(error)), follow)),
-        };
-        let mut bytes = Vec::new();
-        for event in events {
-            if let EventBody::Log(piece) = event.body {
-                bytes.extend_from_slice(&piece.bytes);
+    let body = stream::unfold(
+        (follow, stopping),
+        move |(mut follow, stopping)| async move {
+            let next = tokio::select! {
+                next = async { if wait { follow.next().await } else { follow.ready().await } } => next,
+                () = stopping.begun() => {
+                    // Broken off, so that nobody takes it for all of the output.
+                    let cut = std::io::Error::other("the server stops");
+                    return Some((Err(cut), (follow, stopping)));
+                }
+            };
+            let events = match next {
+                Ok(Some(events)) if !events.is_empty() => events,
+                Ok(_) => return None,
+                Err(error) => return Some((Err(std::io::Error::other(error)), (follow, stopping))),
+            };
+            let mut bytes = Vec::new();
+            for event in events {
+                if let EventBody::Log(piece) = event.body {
+                    bytes.extend_from_slice(&piece.bytes);
+                }
             }
-        }
-        Some((Ok(Bytes::from(bytes)), follow))
-    });
+            Some((Ok(Bytes::from(bytes)), (follow, stopping)))
+        },
+    );
     let mut response = Response::new(Body::from_stream(body));
     response.headers_mut().insert(
         header::CONTENT_TYPE,
@@ -162,11 +190,17 @@ pub(super) async fn logs(
 }
 
 /// PocketCI's form of a followed run: output, then the exit code.
-pub(super) async fn output(app: &App, run_id: RunId) -> Result<Response, ApiError> {
+pub(super) async fn output(
+    app: &App,
+    run_id: RunId,
+    stopping: Stopping,
+) -> Result<Response, ApiError> {
     let follow = follow(app, run_id, 0).await?;
     let no_names: HashMap<JobId, String> = HashMap::new();
-    Ok(sse(render(follow, move |event| {
-        match view::event(event, &no_names).kind {
+    Ok(sse(render(
+        follow,
+        stopping,
+        move |event| match view::event(event, &no_names).kind {
             RunEventKind::Log {
                 stream,
                 text,
@@ -184,6 +218,6 @@ pub(super) async fn output(app: &App, run_id: RunId) -> Result<Response, ApiErro
                 format!("data: {data}\n\n")
             }
             _ => String::new(),
-        }
-    })))
+        },
+    )))
 }

@@ -1,11 +1,14 @@
 //! The listener: HTTP/1.1 and HTTP/2, optionally over TLS, bounded in what a stranger can hold open.
 
+use super::idle::{Activity, AnswerBody, Waiting, Watched};
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{FromRequestParts, Request};
+use axum::http::request::Parts;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,10 +24,28 @@ use tower::ServiceExt;
 #[derive(Clone, Copy)]
 pub(super) struct Peer(pub SocketAddr);
 
+/// Tells answers without an end that the server stops.
+#[derive(Clone, Default)]
+pub(super) struct Stopping(CancellationToken);
+
+impl Stopping {
+    /// Returns when the server begins to stop.
+    pub(super) async fn begun(&self) {
+        self.0.cancelled().await;
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Stopping {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        // Without a listener there is nothing that stops.
+        Ok(parts.extensions.get().cloned().unwrap_or_default())
+    }
+}
+
 /// Connections at once; more wait in the system's queue.
 const MAX_CONNECTIONS: usize = 16 * 1024;
-/// How long the head of a request may take, which is also how long a connection may idle.
-const HEAD_WITHIN: Duration = Duration::from_secs(10);
 /// Header lines of a request; more get 431.
 const MAX_HEADERS: usize = 100;
 /// Buffer for a request's head; a longer one gets 431 (see also `request_id`).
@@ -90,7 +111,8 @@ fn builder() -> Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_WITHIN)
+        // See `idle`, which knows a head from idling.
+        .header_read_timeout(None)
         .max_headers(MAX_HEADERS)
         .max_buf_size(MAX_HEAD_BYTES);
     builder
@@ -111,20 +133,43 @@ async fn connection<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let activity = Activity::begin();
+    let stream = TokioIo::new(Watched::new(stream, activity.clone()));
+    let (counted, stopping) = (activity.clone(), Stopping(shutdown.clone()));
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(Peer(peer));
-        app.clone().oneshot(request)
-    });
-    let serving = builder.serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(serving);
-    let result = tokio::select! {
-        result = serving.as_mut() => result,
-        () = shutdown.cancelled() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
+        let in_flight = counted.request(request.version());
+        let extensions = request.extensions_mut();
+        extensions.insert(Peer(peer));
+        extensions.insert(stopping.clone());
+        let answer = app.clone().oneshot(request);
+        async move {
+            let answer = answer.await?;
+            Ok::<_, Infallible>(answer.map(|body| AnswerBody::new(body, in_flight)))
         }
+    });
+    let serving = builder.serve_connection(stream, service);
+    tokio::pin!(serving);
+    let mut closing = false;
+    let result = loop {
+        tokio::select! {
+            result = serving.as_mut() => break result,
+            () = shutdown.cancelled(), if !closing => {}
+            waited = activity.expired() => {
+                if closing || waited != Waiting::Request {
+                    tracing::debug!(%peer, ?waited, "connection cut: it waited too long");
+                    return;
+                }
+            }
+        }
+        // Answers under way are finished; nothing new begins.
+        closing = true;
+        serving.as_mut().graceful_shutdown();
+        activity.close();
     };
     if let Err(error) = result {
         tracing::debug!(%peer, %error, "connection ended");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,9 +2,12 @@
 
 mod agents;
 mod auth;
+mod body;
 mod error;
 mod events;
+mod extract;
 mod health;
+mod idle;
 mod listen;
 mod metrics;
 mod openapi;
@@ -21,15 +24,11 @@ use crate::intake::Intake;
 use crate::intake::admit::Admission;
 use crate::runs::Runs;
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodRouter, any, delete, get, post, put};
 use metrics::Metrics;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Largest JSON body of the API (not of webhooks): a pipeline of the largest size, escaped.
-const MAX_API_BODY_BYTES: usize = 8 * 1024 * 1024;
 
 /// What the HTTP side is told at start.
 #[derive(Clone)]
@@ -128,7 +127,6 @@ pub fn app(runs: Runs, settings: HttpSettings) -> Router {
     };
     let guarded = guarded()
         .router
-        .layer(DefaultBodyLimit::max(MAX_API_BODY_BYTES))
         .layer(from_fn_with_state(app.clone(), auth::require_token));
     public()
         .router
@@ -136,5 +134,6 @@ pub fn app(runs: Runs, settings: HttpSettings) -> Router {
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::wrong_method)
         .layer(from_fn(request_id::finish))
+        .layer(from_fn_with_state(app.clone(), metrics::measure))
         .with_state(app)
 }

@@ -1,14 +1,14 @@
 //! Pipelines: list, show, set, pause, remove.
 
 use super::error::ApiError;
+use super::extract::{ApiJson, ApiQuery, PathId, without_nul};
 use super::{App, view};
 use crate::model::PipelineId;
 use crate::model::pipeline::{
     self as model, ContentType, MAX_WEBHOOK_SECRETS, Pipeline, WebhookSecret,
 };
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use pocketci_pipeline::program;
 use pocketci_proto::api::{self, PutPipeline, PutPipelineResult};
@@ -49,9 +49,8 @@ impl App {
 #[utoipa::path(get, path = "/api/pipelines", tag = "pipelines", responses((status = 200, body = api::Page<api::Pipeline>)))]
 pub(super) async fn list(
     State(app): State<App>,
-    query: Result<Query<ListQuery>, QueryRejection>,
+    ApiQuery(query): ApiQuery<ListQuery>,
 ) -> Result<Json<api::Page<api::Pipeline>>, ApiError> {
-    let Query(query) = query?;
     let limit = query.limit.unwrap_or(PAGE).clamp(1, PAGE);
     let found = app
         .runs
@@ -71,7 +70,7 @@ pub(super) async fn list(
 #[utoipa::path(get, path = "/api/pipelines/{id}", tag = "pipelines", params(("id" = String, Path, description = "id or name")), responses((status = 200, body = api::Pipeline), (status = 404)))]
 pub(super) async fn show(
     State(app): State<App>,
-    Path(id): Path<String>,
+    PathId(id): PathId,
 ) -> Result<Json<api::Pipeline>, ApiError> {
     let pipeline = app.find_pipeline(&id).await?;
     let revision = app.runs.revision(pipeline.revision_id).await?;
@@ -82,10 +81,9 @@ pub(super) async fn show(
 #[utoipa::path(put, path = "/api/pipelines/{id}", tag = "pipelines", params(("id" = String, Path, description = "name")), request_body = PutPipeline, responses((status = 200, body = PutPipelineResult), (status = 422, description = "the content has faults; all are told")))]
 pub(super) async fn put(
     State(app): State<App>,
-    Path(name): Path<String>,
-    body: Result<Json<PutPipeline>, JsonRejection>,
+    PathId(name): PathId,
+    ApiJson(body): ApiJson<PutPipeline>,
 ) -> Result<Json<PutPipelineResult>, ApiError> {
-    let Json(body) = body?;
     let put = checked(name, body).await?;
     let outcome = app.runs.store().put_pipeline(put).await?;
     Ok(Json(PutPipelineResult {
@@ -102,6 +100,7 @@ pub(super) async fn put(
 /// Everything about the request that can be wrong is found here, before anything is stored.
 async fn checked(name: String, body: PutPipeline) -> Result<model::PutPipeline, ApiError> {
     check_name(&name)?;
+    check_texts(&body)?;
     let content_type = match body.content_type.as_deref() {
         None | Some("ts") => ContentType::Ts,
         Some("js") => ContentType::Js,
@@ -159,6 +158,16 @@ fn check_name(name: &str) -> Result<(), ApiError> {
     Ok(())
 }
 
+fn check_texts(body: &PutPipeline) -> Result<(), ApiError> {
+    without_nul("content", &body.content)?;
+    without_nul("file_name", body.file_name.as_deref().unwrap_or_default())?;
+    for (label, value) in body.labels.iter().flatten() {
+        without_nul("a label", label)?;
+        without_nul(&format!("label {label:?}"), value)?;
+    }
+    Ok(())
+}
+
 fn secrets(
     one: Option<String>,
     several: Option<Vec<String>>,
@@ -191,7 +200,7 @@ fn secrets(
 #[utoipa::path(delete, path = "/api/pipelines/{id}", tag = "pipelines", params(("id" = String, Path, description = "id or name")), responses((status = 204), (status = 404)))]
 pub(super) async fn remove(
     State(app): State<App>,
-    Path(id): Path<String>,
+    PathId(id): PathId,
 ) -> Result<StatusCode, ApiError> {
     let pipeline = app.find_pipeline(&id).await?;
     app.runs.store().delete_pipeline(pipeline.id).await?;
@@ -202,7 +211,7 @@ pub(super) async fn remove(
 #[utoipa::path(post, path = "/api/pipelines/{id}/pause", tag = "pipelines", params(("id" = String, Path, description = "id or name")), responses((status = 200, body = api::Pipeline), (status = 404)))]
 pub(super) async fn pause(
     State(app): State<App>,
-    Path(id): Path<String>,
+    PathId(id): PathId,
 ) -> Result<Json<api::Pipeline>, ApiError> {
     set_paused(&app, &id, true).await
 }
@@ -210,7 +219,7 @@ pub(super) async fn pause(
 #[utoipa::path(post, path = "/api/pipelines/{id}/unpause", tag = "pipelines", params(("id" = String, Path, description = "id or name")), responses((status = 200, body = api::Pipeline), (status = 404)))]
 pub(super) async fn unpause(
     State(app): State<App>,
-    Path(id): Path<String>,
+    PathId(id): PathId,
 ) -> Result<Json<api::Pipeline>, ApiError> {
     set_paused(&app, &id, false).await
 }

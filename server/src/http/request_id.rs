@@ -50,7 +50,7 @@ pub(super) async fn finish(request: Request, next: Next) -> Response {
         next.run(request).await
     };
     if let Some(error) = response.extensions_mut().remove::<ApiError>() {
-        tracing::info!(request_id = %id, %method, %path, status = response.status().as_u16(), ?error, "request refused");
+        tracing::info!(request_id = %id, %method, %path, status = response.status().as_u16(), code = error.code(), "request refused");
         response = error.render(&id);
     } else {
         tracing::debug!(request_id = %id, %method, %path, status = response.status().as_u16(), "request answered");

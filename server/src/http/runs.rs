@@ -1,13 +1,13 @@
 //! Runs: list, show, stop, the steps inside.
 
 use super::error::ApiError;
+use super::extract::{ApiQuery, PathId};
 use super::{App, view};
 use crate::model::RunId;
 use crate::model::run::EventBody;
 use crate::store::{RunFilter, RunView};
 use axum::Json;
-use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use pocketci_proto::api::{self, RunEventKind, RunStatus};
 use serde::Deserialize;
 
@@ -42,9 +42,8 @@ impl App {
 #[utoipa::path(get, path = "/api/runs", tag = "runs", params(("pipeline" = Option<String>, Query), ("status" = Option<String>, Query), ("after" = Option<String>, Query), ("limit" = Option<i64>, Query)), responses((status = 200, body = api::Page<api::Run>)))]
 pub(super) async fn list(
     State(app): State<App>,
-    query: Result<Query<ListQuery>, QueryRejection>,
+    ApiQuery(query): ApiQuery<ListQuery>,
 ) -> Result<Json<api::Page<api::Run>>, ApiError> {
-    let Query(query) = query?;
     let limit = query.limit.unwrap_or(PAGE).clamp(1, MAX_PAGE);
     let status = match &query.status {
         None => None,
@@ -75,7 +74,7 @@ pub(super) async fn list(
 #[utoipa::path(get, path = "/api/runs/{id}", tag = "runs", params(("id" = String, Path)), responses((status = 200, body = api::Run), (status = 404)))]
 pub(super) async fn show(
     State(app): State<App>,
-    Path(id): Path<String>,
+    PathId(id): PathId,
 ) -> Result<Json<api::Run>, ApiError> {
     Ok(Json(view::run(&app.find_run(&id).await?)))
 }
@@ -83,7 +82,7 @@ pub(super) async fn show(
 #[utoipa::path(post, path = "/api/runs/{id}/stop", tag = "runs", params(("id" = String, Path)), responses((status = 200, body = api::Run), (status = 404)))]
 pub(super) async fn stop(
     State(app): State<App>,
-    Path(id): Path<String>,
+    PathId(id): PathId,
 ) -> Result<Json<api::Run>, ApiError> {
     let view = app.find_run(&id).await?;
     app.runs.stop(view.run.id, "api".into()).await?;
@@ -93,7 +92,7 @@ pub(super) async fn stop(
 #[utoipa::path(get, path = "/api/runs/{id}/tasks", tag = "runs", params(("id" = String, Path)), responses((status = 200, body = Vec<api::Step>), (status = 404)))]
 pub(super) async fn steps(
     State(app): State<App>,
-    Path(id): Path<String>,
+    PathId(id): PathId,
 ) -> Result<Json<Vec<api::Step>>, ApiError> {
     let view = app.find_run(&id).await?;
     let names = view::job_names(&view);

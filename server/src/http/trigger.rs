@@ -1,6 +1,8 @@
 //! Starting runs by hand: trigger, trigger and follow, run again.
 
 use super::error::ApiError;
+use super::extract::{PathId, RawBody, parse, without_nul};
+use super::listen::Stopping;
 use super::{App, events};
 use crate::intake::{IncomingRequest, simulated};
 use crate::model::pipeline::Pipeline;
@@ -9,10 +11,9 @@ use crate::model::run::{Trigger, TriggerKind};
 use crate::model::{ReceiptId, RunId};
 use crate::runs::{StartRun, Started};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::Response;
-use bytes::Bytes;
 use pocketci_proto::api::{SimulatedWebhook, TriggerRequest, Triggered};
 use std::sync::Arc;
 
@@ -20,33 +21,38 @@ use std::sync::Arc;
 const MAX_TRIES: usize = 5;
 
 /// An absent body is an empty request.
-fn parse(body: &Bytes) -> Result<TriggerRequest, ApiError> {
+fn asked(body: &[u8]) -> Result<TriggerRequest, ApiError> {
     if body.is_empty() {
         return Ok(TriggerRequest::default());
     }
-    serde_json::from_slice(body).map_err(|error| {
-        ApiError::Invalid(format!("the body is not the JSON expected here: {error}"))
-    })
+    let request: TriggerRequest = parse(body)?;
+    for (what, texts) in [("args", &request.args), ("jobs", &request.jobs)] {
+        for text in texts {
+            without_nul(what, text)?;
+        }
+    }
+    Ok(request)
 }
 
 #[utoipa::path(post, path = "/api/pipelines/{id}/trigger", tag = "runs", params(("id" = String, Path, description = "id or name")), request_body = TriggerRequest, responses((status = 202, body = Triggered), (status = 404), (status = 409), (status = 429)))]
 pub(super) async fn trigger(
     State(app): State<App>,
-    Path(id): Path<String>,
-    body: Bytes,
+    PathId(id): PathId,
+    RawBody(body): RawBody,
 ) -> Result<(StatusCode, Json<Triggered>), ApiError> {
-    let run_id = start(&app, &id, parse(&body)?).await?;
+    let run_id = start(&app, &id, asked(&body)?).await?;
     Ok((StatusCode::ACCEPTED, Json(Triggered { run_id })))
 }
 
 #[utoipa::path(post, path = "/api/pipelines/{id}/run", tag = "runs", params(("id" = String, Path, description = "id or name")), request_body = TriggerRequest, responses((status = 200, description = "SSE: {stream, data} for output, at last {event: exit, code, run_id}"), (status = 404), (status = 409), (status = 429)))]
 pub(super) async fn trigger_and_follow(
     State(app): State<App>,
-    Path(id): Path<String>,
-    body: Bytes,
+    stopping: Stopping,
+    PathId(id): PathId,
+    RawBody(body): RawBody,
 ) -> Result<Response, ApiError> {
-    let run_id = start(&app, &id, parse(&body)?).await?;
-    events::output(&app, run_id).await
+    let run_id = start(&app, &id, asked(&body)?).await?;
+    events::output(&app, run_id, stopping).await
 }
 
 async fn start(app: &App, name_or_id: &str, request: TriggerRequest) -> Result<RunId, ApiError> {
@@ -130,7 +136,7 @@ fn incoming(webhook: SimulatedWebhook) -> Result<IncomingRequest, ApiError> {
 #[utoipa::path(post, path = "/api/runs/{id}/rerun", tag = "runs", params(("id" = String, Path, description = "the run's id")), responses((status = 202, body = Triggered, description = "a new run with the same input, of the pipeline as it is now"), (status = 404), (status = 409)))]
 pub(super) async fn rerun(
     State(app): State<App>,
-    Path(id): Path<String>,
+    PathId(id): PathId,
 ) -> Result<(StatusCode, Json<Triggered>), ApiError> {
     let view = app.find_run(&id).await?;
     let earlier = match view.run.receipt_id {

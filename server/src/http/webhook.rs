@@ -1,24 +1,18 @@
 //! `ANY /api/webhooks/{id}`: the webhook, answered by the pipeline (seed 000).
 
 use super::App;
+use super::body;
 use super::error::ApiError;
+use super::extract::PathId;
 use super::listen::Peer;
-use crate::intake::admit::Admitted;
 use crate::intake::{IncomingRequest, Received};
 use crate::model::PipelineId;
 use crate::model::run::{Reply, header_value};
 use axum::body::Body;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::Response;
-use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt;
-use std::time::{Duration, Instant};
-
-/// How long a whole body may take.
-const BODY_WITHIN: Duration = Duration::from_secs(60);
-/// How long nothing of it may come.
-const STALL_LIMIT: Duration = Duration::from_secs(10);
+use std::time::Instant;
 
 #[utoipa::path(
     post, path = "/api/webhooks/{id}", tag = "webhooks",
@@ -29,7 +23,7 @@ const STALL_LIMIT: Duration = Duration::from_secs(10);
 )]
 pub(super) async fn receive(
     State(app): State<App>,
-    Path(id): Path<String>,
+    PathId(id): PathId,
     request: Request,
 ) -> Result<Response, ApiError> {
     let started = Instant::now();
@@ -54,13 +48,8 @@ async fn answer(
     let pipeline_id: PipelineId = id.parse().map_err(|_| unknown())?;
     let mut place = app.admission.admit().ok_or(ApiError::Busy)?;
     let (parts, body) = request.into_parts();
-    let body = read(
-        body,
-        &parts.headers,
-        app.settings.max_body_bytes,
-        &mut place,
-    )
-    .await?;
+    let limit = app.settings.max_body_bytes;
+    let body = body::read(body, &parts.headers, limit, |bytes| place.grow(bytes)).await?;
     let incoming = IncomingRequest {
         url: parts
             .uri
@@ -98,52 +87,6 @@ async fn answer(
         }),
         Received::QueueFull => Err(ApiError::QueueFull),
     }
-}
-
-/// Reads with the limit, not past it.
-async fn read(
-    mut body: Body,
-    headers: &axum::http::HeaderMap,
-    limit: usize,
-    place: &mut Admitted,
-) -> Result<Bytes, ApiError> {
-    let announced = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|text| text.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > limit) {
-        return Err(ApiError::BodyTooLarge { limit });
-    }
-    let deadline = tokio::time::Instant::now() + BODY_WITHIN;
-    let mut first: Option<Bytes> = None;
-    let mut joined = BytesMut::new();
-    loop {
-        let stall = (tokio::time::Instant::now() + STALL_LIMIT).min(deadline);
-        let frame = tokio::time::timeout_at(stall, body.frame())
-            .await
-            .map_err(|_| ApiError::BodyTooSlow)?;
-        let Some(frame) = frame else { break };
-        let Ok(data) = frame.map_err(|_| ApiError::BodyBroken)?.into_data() else {
-            continue;
-        };
-        let so_far = first.as_ref().map_or(joined.len(), Bytes::len);
-        if so_far + data.len() > limit {
-            return Err(ApiError::BodyTooLarge { limit });
-        }
-        if !place.grow(data.len()) {
-            return Err(ApiError::Busy);
-        }
-        // Most bodies come in one piece, which needs no copy.
-        match first.take() {
-            None if joined.is_empty() => first = Some(data),
-            None => joined.extend_from_slice(&data),
-            Some(earlier) => {
-                joined.extend_from_slice(&earlier);
-                joined.extend_from_slice(&data);
-            }
-        }
-    }
-    Ok(first.unwrap_or_else(|| joined.freeze()))
 }
 
 /// Headers that the connection decides, not the pipeline.

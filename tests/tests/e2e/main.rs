@@ -5,6 +5,7 @@ mod cli;
 mod docker;
 mod docs;
 mod faults;
+mod http;
 mod security;
 mod watching;
 mod webhook;

@@ -7,14 +7,24 @@ use crate::model::pipeline::WebhookSecret;
 /// How far the timestamp may be from now, in seconds, either way (Slack's own advice).
 const TOLERANCE_SECONDS: u64 = 300;
 
-/// The body's `type`; a body that is no JSON object has none.
+/// Longest `type` that counts. It is kept with refused webhooks too, of which the body is not.
+const MAX_TYPE_CHARS: usize = 128;
+
+/// The body's `type`; a body that is no JSON object has none, and neither has one with a strange `type`: too long, or
+/// with control characters, which not every store can hold.
 pub(super) fn event_type(request: &IncomingRequest) -> String {
     #[derive(serde::Deserialize)]
     struct Typed {
         r#type: String,
     }
+    // An array would be read too: serde takes its first item for the first field.
+    if !request.body.trim_ascii_start().starts_with(b"{") {
+        return String::new();
+    }
     serde_json::from_slice::<Typed>(&request.body)
         .map(|typed| typed.r#type)
+        .ok()
+        .filter(|kind| !kind.contains(char::is_control) && kind.chars().count() <= MAX_TYPE_CHARS)
         .unwrap_or_default()
 }
 
@@ -53,4 +63,45 @@ fn seconds(text: &[u8]) -> Option<i64> {
         return None;
     }
     std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{HeaderMap, Method};
+
+    fn type_of(body: &str) -> String {
+        event_type(&IncomingRequest {
+            method: Method::POST,
+            url: "/".into(),
+            headers: HeaderMap::new(),
+            body: bytes::Bytes::copy_from_slice(body.as_bytes()),
+            remote_addr: String::new(),
+        })
+    }
+
+    #[test]
+    fn only_an_objects_type_is_the_event() {
+        let longest = "x".repeat(MAX_TYPE_CHARS);
+        for (body, kind) in [
+            (r#"{"type":"event_callback"}"#, "event_callback"),
+            (
+                " \r\n\t{\"challenge\":[{}], \"type\":\"block_actions\"}",
+                "block_actions",
+            ),
+            (&format!(r#"{{"type":"{longest}"}}"#), longest.as_str()),
+            (&format!(r#"{{"type":"{longest}x"}}"#), ""),
+            (r#"["event_callback"]"#, ""),
+            (r#" ["event_callback"]"#, ""),
+            (r#""event_callback""#, ""),
+            (r#"{"type":["event_callback"]}"#, ""),
+            (r#"{"type":null}"#, ""),
+            (r#"{"type":"a\u0000b"}"#, ""),
+            (r#"{"other":"x"}"#, ""),
+            ("{", ""),
+            ("", ""),
+        ] {
+            assert_eq!(type_of(body), kind, "{body}");
+        }
+    }
 }
