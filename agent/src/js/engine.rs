@@ -69,8 +69,9 @@ fn run_in<'js>(ctx: &Ctx<'js>, job: &Job, watch: &Rc<Watch>, rejections: &Reject
         shared: Rc::clone(&shared),
         rejections,
     };
-    if let Err(error) = globals::install(ctx, &shared) {
-        return ended_by(ctx, job, error);
+    if globals::install(ctx, &shared).is_err() {
+        // None of the author's code has run: there is no other reason.
+        return memory_limit(job.limits.memory_bytes);
     }
     let mut event_loop =
         EventLoop::new(ctx.clone(), Rc::clone(&shared), events, job.cancel.clone());

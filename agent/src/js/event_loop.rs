@@ -74,7 +74,7 @@ impl<'js> EventLoop<'js> {
                 self.handle(event);
                 continue;
             }
-            if self.shared.calls.borrow().is_empty() && self.shared.timers.borrow().is_empty() {
+            if self.shared.calls.borrow().is_empty() && !self.shared.timers.borrow().hold(settled) {
                 return;
             }
             if let Some(event) = self.wait() {

@@ -19,6 +19,8 @@ struct Timer<'js> {
     callback: Function<'js>,
     arguments: Vec<Value<'js>>,
     interval: Option<Duration>,
+    /// Does not keep the job alive.
+    idle: bool,
 }
 
 /// All timers of a job, by id; a cleared one leaves its heap entry behind.
@@ -39,6 +41,7 @@ impl<'js> Timers<'js> {
         arguments: Vec<Value<'js>>,
         delay: Duration,
         repeat: bool,
+        idle: bool,
     ) -> Option<u32> {
         if self.timers.len() >= MAX_TIMERS {
             return None;
@@ -51,6 +54,7 @@ impl<'js> Timers<'js> {
                 callback,
                 arguments,
                 interval: repeat.then_some(delay),
+                idle,
             },
         );
         self.enqueue(id, delay);
@@ -102,9 +106,9 @@ impl<'js> Timers<'js> {
         None
     }
 
-    /// None is set.
-    pub fn is_empty(&self) -> bool {
-        self.timers.is_empty()
+    /// Whether one is worth waiting for: any while the job's promise is open, later only those that keep it alive.
+    pub fn hold(&self, settled: bool) -> bool {
+        self.timers.values().any(|timer| !(settled && timer.idle))
     }
 
     /// Forgets all of them.

@@ -4,7 +4,10 @@
 mod errors;
 mod globals;
 mod http;
+mod hostile;
 mod limits;
+mod modules;
+mod prelude;
 mod run;
 mod seed;
 mod support;

@@ -26,6 +26,8 @@ pub struct Recorder {
     pub trigger_panics: bool,
     pub step: Box<Step>,
     pub call: Box<Call>,
+    /// Calls are never answered.
+    pub slow: bool,
     /// Told of every line of the console.
     pub spoke: Option<std::sync::mpsc::Sender<()>>,
 }
@@ -40,6 +42,7 @@ impl Default for Recorder {
             expressions: Mutex::default(),
             trigger: Ok(true),
             trigger_panics: false,
+            slow: false,
             call: Box::new(|_| Ok(Answer::Nothing)),
             step: Box::new(|_| Box::pin(async { Ok(result(0, "out", "")) })),
         }
@@ -70,7 +73,13 @@ impl Host for Recorder {
     }
     fn call(&self, request: Request) -> Answered {
         let answered = (self.call)(request);
-        Box::pin(async move { answered })
+        let slow = self.slow;
+        Box::pin(async move {
+            if slow {
+                std::future::pending::<()>().await;
+            }
+            answered
+        })
     }
     fn run(&self, request: RunRequest) -> BoxFuture<'static, Result<RunResult, String>> {
         self.requests.lock().unwrap().push(request.clone());

@@ -12,6 +12,10 @@ use ::bytes::Bytes;
 use rquickjs::function::Opt;
 use rquickjs::{Array, Ctx, Exception, Function, Object, Promise, Result, String as JsString, Value};
 use std::rc::Rc;
+use std::time::Duration;
+
+/// Longest wait of an alarm: beyond it the job is over.
+const MAX_ALARM_SECONDS: f64 = 366.0 * 86_400.0;
 
 /// The object, made for each group of globals that needs one.
 pub(super) fn object<'js>(ctx: &Ctx<'js>, shared: &Rc<Shared<'js>>) -> Result<Object<'js>> {
@@ -210,6 +214,14 @@ fn words<'js>(ctx: &Ctx<'js>, shared: &Rc<Shared<'js>>, host: &Object<'js>) -> R
     let this = Rc::clone(shared);
     let note = Function::new(ctx.clone(), move |text: String| this.note(&text))?;
     host.set("note", note)?;
+    let this = Rc::clone(shared);
+    // Rings without keeping the job alive.
+    let alarm = move |callback: Function<'js>, ms: f64| {
+        let delay = Duration::from_secs_f64((ms / 1000.0).clamp(0.0, MAX_ALARM_SECONDS));
+        let mut timers = this.timers.borrow_mut();
+        timers.start(callback, Vec::new(), delay, false, true);
+    };
+    host.set("alarm", Function::new(ctx.clone(), alarm)?)?;
     let this = Rc::clone(shared);
     let show = move |ctx: Ctx<'js>, value: Value<'js>| inspect(&ctx, &this.program, &value);
     host.set("show", Function::new(ctx.clone(), show)?)?;

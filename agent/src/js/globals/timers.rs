@@ -88,7 +88,7 @@ fn start<'js>(
     let id = shared
         .timers
         .borrow_mut()
-        .start(function.clone(), arguments.collect(), delay, repeat);
+        .start(function.clone(), arguments.collect(), delay, repeat, false);
     id.ok_or_else(|| {
         Exception::throw_range(
             ctx,

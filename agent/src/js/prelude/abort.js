@@ -1,4 +1,4 @@
-() => {
+(host) => {
   const named = (name, message) => Object.assign(new Error(message), { name });
   const secret = Symbol("abort");
   class AbortSignal {
@@ -47,7 +47,7 @@
     }
     static timeout(ms) {
       const signal = new AbortSignal(secret);
-      setTimeout(() => signal[secret](named("TimeoutError", `the operation took longer than ${ms} ms`)), ms);
+      host.alarm(() => signal[secret](named("TimeoutError", `the operation took longer than ${ms} ms`)), Number(ms));
       return signal;
     }
     static any(signals) {
