@@ -153,6 +153,29 @@ impl Client {
         Ok(())
     }
 
+    /// [`Self::act`] with a query.
+    pub async fn act_with(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, String)],
+    ) -> anyhow::Result<()> {
+        let mut url = self.url(path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let request = self.request(method, url).timeout(ANSWER_WITHIN);
+        self.checked(request).await?;
+        Ok(())
+    }
+
+    /// A PUT whose answer has no content of interest.
+    pub async fn put<B: Serialize>(&self, path: &[&str], body: &B) -> anyhow::Result<()> {
+        let request = self.request(Method::PUT, self.url(path)).json(body);
+        self.checked(request.timeout(ANSWER_WITHIN)).await?;
+        Ok(())
+    }
+
     fn request(&self, method: Method, url: Url) -> RequestBuilder {
         let mut request = self
             .http

@@ -84,4 +84,6 @@ id! {
     ReceiptId
     /// A credential of agents.
     TokenId
+    /// One approval that a run waits for.
+    GateId
 }

@@ -279,7 +279,7 @@ async fn collect(
         (OutputStream::Stdout, &mut stdout),
         (OutputStream::Stderr, &mut stderr),
     ] {
-        let shown = redacted.finish();
+        let shown = redacted.finish(&attempt.redactor);
         pass_on(attempt, step, from, shown, capture, sink.as_ref()).await;
     }
     (stdout.0, stderr.0)

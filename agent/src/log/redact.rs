@@ -78,7 +78,7 @@ impl Redactor {
         }
         let mut stream = Stream::default();
         let mut shown = stream.push(self, Bytes::copy_from_slice(text.as_bytes())).to_vec();
-        shown.extend_from_slice(&stream.finish());
+        shown.extend_from_slice(&stream.finish(self));
         String::from_utf8_lossy(&shown).into_owned()
     }
 }
@@ -98,13 +98,24 @@ impl Stream {
             return bytes;
         };
         self.held.extend_from_slice(&bytes);
-        let kept = patterns.unfinished(&self.held);
-        let border = self.held.len() - kept;
-        let spans = patterns.spans(&self.held, self.masked);
+        let border = self.held.len() - patterns.unfinished(&self.held);
+        self.show(&patterns, border)
+    }
+
+    /// What was held back, now that nothing follows: a beginning of a secret may contain another, whole one.
+    pub fn finish(&mut self, redactor: &Redactor) -> Bytes {
+        match redactor.patterns() {
+            Some(patterns) => self.show(&patterns, self.held.len()),
+            None => Bytes::from(std::mem::take(&mut self.held)),
+        }
+    }
+
+    /// The bytes before `border`, masked; the rest stays.
+    fn show(&mut self, patterns: &Patterns, border: usize) -> Bytes {
         let mut shown = Vec::with_capacity(border);
         let mut at = 0;
         let mut masked = 0;
-        for (start, end) in spans {
+        for (start, end) in patterns.spans(&self.held, self.masked) {
             if start >= border {
                 break;
             }
@@ -119,14 +130,6 @@ impl Stream {
         self.held.drain(..border);
         self.masked = masked;
         Bytes::from(shown)
-    }
-
-    /// What was held back, now that nothing follows.
-    pub fn finish(&mut self) -> Bytes {
-        let held = std::mem::take(&mut self.held);
-        let masked = std::mem::take(&mut self.masked).min(held.len());
-        // Not a whole secret, or the part of one that overlaps what was masked.
-        Bytes::from(held).slice(masked..)
     }
 }
 
@@ -275,7 +278,7 @@ mod tests {
         for piece in bytes.chunks(size) {
             shown.extend_from_slice(&stream.push(redactor, Bytes::copy_from_slice(piece)));
         }
-        shown.extend_from_slice(&stream.finish());
+        shown.extend_from_slice(&stream.finish(redactor));
         shown
     }
 

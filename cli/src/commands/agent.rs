@@ -1,12 +1,11 @@
 //! `pocketci agent`: executes jobs on this machine for a server.
 
-use crate::args::{AgentArgs, DriverArg, WorkArgs};
+use crate::args::{AgentArgs, DriverArg, LimitArgs, WorkArgs};
 use crate::output::exit;
 use pocketci_agent::container::Driver;
 use pocketci_agent::container::docker::DockerDriver;
 use pocketci_agent::container::leftovers;
 use pocketci_agent::container::native::NativeDriver;
-use pocketci_agent::js::Limits;
 use pocketci_agent::{AgentConfig, Shutdown, Token};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,11 +21,11 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<u8> {
         None => nix::unistd::gethostname()?.to_string_lossy().into_owned(),
     };
     if args.work.drivers.contains(&DriverArg::Docker) {
-        let docker = DockerDriver::new(args.work.docker_host.clone());
+        let docker = DockerDriver::new(args.work.limits.docker_host.clone());
         match leftovers::remove_of_agent(&docker, &name).await {
             Some(0) => {}
             Some(count) => {
-                eprintln!("removed {count} containers that an earlier start left behind")
+                eprintln!("removed {count} containers and volumes that an earlier start left behind")
             }
             None => eprintln!(
                 "note: no Docker engine answers; pipelines that need containers will say so"
@@ -54,13 +53,17 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<u8> {
 pub fn drivers(work: &WorkArgs) -> Vec<Arc<dyn Driver>> {
     work.drivers
         .iter()
-        .map(|driver| -> Arc<dyn Driver> {
-            match driver {
-                DriverArg::Docker => Arc::new(DockerDriver::new(work.docker_host.clone())),
-                DriverArg::Native => Arc::new(NativeDriver::default()),
-            }
-        })
+        .map(|name| driver(*name, &work.limits))
         .collect()
+}
+
+/// One driver.
+pub fn driver(name: DriverArg, limits: &LimitArgs) -> Arc<dyn Driver> {
+    let grace = limits.stop_grace;
+    match name {
+        DriverArg::Docker => Arc::new(DockerDriver::with_grace(limits.docker_host.clone(), grace)),
+        DriverArg::Native => Arc::new(NativeDriver::with_grace(grace)),
+    }
 }
 
 pub fn agent_config(
@@ -86,12 +89,9 @@ pub fn agent_config(
             .unwrap_or(DriverArg::Docker)
             .into(),
         tls_ca,
-        allow_privileged: work.allow_privileged,
-        limits: Limits {
-            memory_bytes: work.js_memory_mib.saturating_mul(1024 * 1024),
-            cpu_time: work.js_cpu_time,
-            ..Limits::default()
-        },
+        allow_privileged: work.limits.allow_privileged,
+        limits: work.limits.limits(),
+        outside: work.limits.outside(),
         drain_timeout: work.drain_timeout,
     }
 }

@@ -149,6 +149,13 @@ fn narrate(kind: &RunEventKind) -> Option<String> {
             let colon = if why.is_empty() { "" } else { ": " };
             Some(format!("-- run {}{colon}{why}", status.as_str()))
         }
+        RunEventKind::Emitted { name, payload } => Some(format!("-- event {name}: {payload}")),
+        RunEventKind::GateOpened { gate_id, name, .. } => {
+            Some(format!("-- waits at gate {name:?} ({gate_id})"))
+        }
+        RunEventKind::GateDecided {
+            name, status, by, ..
+        } => Some(format!("-- gate {name:?} {status} by {by}")),
         RunEventKind::JobFinished { .. } | RunEventKind::Log { .. } => None,
     }
 }

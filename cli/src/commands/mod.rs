@@ -2,9 +2,14 @@
 
 mod agent;
 mod agents;
+mod gates;
+mod init;
 mod logs;
+mod modules;
 mod pipelines;
+mod run_file;
 mod runs;
+mod secrets;
 mod server;
 mod set_pipeline;
 mod validate;
@@ -16,6 +21,10 @@ pub async fn run(command: Command) -> anyhow::Result<u8> {
     match command {
         Command::Server(args) => server::run(*args).await,
         Command::Agent(args) => agent::run(args).await,
+        Command::Run(args) => run_file::run(*args).await,
+        Command::Init(args) => init::run(&args),
+        Command::Secrets(command) => secrets::run(command).await,
+        Command::Gates(command) => gates::run(command).await,
         Command::SetPipeline(args) => set_pipeline::run(args).await,
         Command::ValidatePipeline(args) => validate::run(&args),
         Command::Pipeline(command) => pipelines::run(command).await,

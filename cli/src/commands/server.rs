@@ -5,10 +5,13 @@ use crate::args::{ServerArgs, WorkArgs};
 use crate::output::exit;
 use anyhow::Context;
 use pocketci_agent::{Shutdown, Token};
-use pocketci_server::app::{self, Config, LocalAgent, TlsFiles};
+use pocketci_server::app::{self, Config, LocalAgent, SecretKey, StorageUrl, TlsFiles};
 use pocketci_server::runs::RunSettings;
+use ring::rand::{SecureRandom, SystemRandom};
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
@@ -16,6 +19,8 @@ use tokio::task::JoinHandle;
 const MIN_LEASE: Duration = Duration::from_secs(1);
 /// Bytes of webhook bodies in memory at once.
 const MAX_BODY_BYTES_IN_FLIGHT: usize = 256 * 1024 * 1024;
+/// Where the secret key is kept for PostgreSQL unless said otherwise.
+const DEFAULT_KEY_FILE: &str = "pocketci.key";
 /// The in-process agent's name, followed by the process id, so that several servers may share a database.
 const LOCAL_NAME: &str = "local";
 
@@ -102,7 +107,15 @@ fn config(args: ServerArgs) -> anyhow::Result<Config> {
     if !faults.is_empty() {
         anyhow::bail!(faults.join("\n       "));
     }
+    let secret_key = secret_key(&args)?;
+    let old_secret_keys = args
+        .old_secret_key_files
+        .iter()
+        .map(|file| read_key(file))
+        .collect::<anyhow::Result<_>>()?;
     Ok(Config {
+        secret_key,
+        old_secret_keys,
         http: SocketAddr::new(args.host, args.port),
         grpc: SocketAddr::new(args.host, args.grpc_port),
         storage: args.storage,
@@ -123,4 +136,57 @@ fn config(args: ServerArgs) -> anyhow::Result<Config> {
         max_body_bytes_in_flight: MAX_BODY_BYTES_IN_FLIGHT.max(args.max_body_bytes),
         max_body_bytes: args.max_body_bytes,
     })
+}
+
+/// The key that seals secrets: given, in a file, or made and kept in one.
+fn secret_key(args: &ServerArgs) -> anyhow::Result<SecretKey> {
+    if let Some(key) = &args.secret_key {
+        return key
+            .parse()
+            .map_err(|wrong: String| anyhow::anyhow!("--secret-key: {wrong}"));
+    }
+    let file = match (&args.secret_key_file, &args.storage) {
+        (Some(file), _) => file.clone(),
+        (None, StorageUrl::Sqlite(database)) => {
+            let mut name = database.clone().into_os_string();
+            name.push(".key");
+            name.into()
+        }
+        (None, StorageUrl::Postgres(_)) => PathBuf::from(DEFAULT_KEY_FILE),
+    };
+    if !file.exists() {
+        make_key(&file)?;
+    }
+    read_key(&file)
+}
+
+fn read_key(file: &Path) -> anyhow::Result<SecretKey> {
+    let text = std::fs::read_to_string(file)
+        .with_context(|| format!("cannot read the secret key in {}", file.display()))?;
+    text.parse()
+        .map_err(|wrong: String| anyhow::anyhow!("{}: {wrong}", file.display()))
+}
+
+/// Whole or not at all: two servers that start at once agree on the one that was first.
+fn make_key(file: &Path) -> anyhow::Result<()> {
+    let failed = || format!("cannot make the secret key in {}", file.display());
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let mut made = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))
+        .with_context(failed)?;
+    let mut bytes = [0; 32];
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .map_err(|_| anyhow::anyhow!("the system has no randomness to give"))?;
+    writeln!(made, "{}", SecretKey::new(bytes).to_hex()).with_context(failed)?;
+    match made.persist_noclobber(file) {
+        Ok(_) => {
+            eprintln!(
+                "note: made a new secret key in {}; keep a copy, secrets cannot be read without it",
+                file.display()
+            );
+            Ok(())
+        }
+        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error.error).with_context(failed),
+    }
 }

@@ -36,6 +36,7 @@ pub async fn run(args: SetPipelineArgs) -> anyhow::Result<u8> {
         content: file.content,
         content_type: Some(file.content_type.as_str().to_owned()),
         file_name: Some(file.name),
+        modules: file.modules,
         driver: args.driver.map(Into::into),
         webhook_secret,
         webhook_secrets,

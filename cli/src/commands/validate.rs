@@ -1,9 +1,11 @@
 //! `pocketci validate-pipeline`: every fault of a file at once, without a server.
 
+use super::modules;
 use crate::args::ValidateArgs;
 use crate::output::exit;
 use anyhow::Context;
-use pocketci_pipeline::program::{ContentType, compile};
+use pocketci_pipeline::program::{ContentType, Program, compile};
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
@@ -15,6 +17,8 @@ pub struct PipelineFile {
     pub content_type: ContentType,
     /// Its text.
     pub content: String,
+    /// The files it imports, by their paths relative to its folder.
+    pub modules: BTreeMap<String, String>,
 }
 
 /// Reads a pipeline's file, `-` being stdin.
@@ -28,6 +32,7 @@ pub fn read(path: &Path) -> anyhow::Result<PipelineFile> {
             name: "stdin.ts".into(),
             content_type: ContentType::Ts,
             content,
+            modules: BTreeMap::new(),
         });
     }
     let content_type = match path.extension().and_then(|ending| ending.to_str()) {
@@ -42,17 +47,23 @@ pub fn read(path: &Path) -> anyhow::Result<PipelineFile> {
     let content = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read the pipeline's file {}", path.display()))?;
     let name = path.file_name().unwrap_or(path.as_os_str());
+    let name = name.to_string_lossy().into_owned();
+    let modules = match content_type {
+        ContentType::Ts | ContentType::Js => modules::collect(path, &name, &content)?,
+        ContentType::Yaml => BTreeMap::new(),
+    };
     Ok(PipelineFile {
-        name: name.to_string_lossy().into_owned(),
+        name,
         content_type,
         content,
+        modules,
     })
 }
 
-/// Prints every fault to stderr; `false` if there is any.
-pub fn check(file: &PipelineFile) -> bool {
-    match compile(&file.name, file.content_type, &file.content) {
-        Ok(_) => true,
+/// The compiled file; every fault is printed to stderr.
+pub fn compiled(file: &PipelineFile) -> Option<Program> {
+    match compile(&file.name, file.content_type, &file.content, &file.modules) {
+        Ok(program) => Some(program),
         Err(faults) => {
             for fault in &faults {
                 eprintln!("{fault}");
@@ -63,9 +74,14 @@ pub fn check(file: &PipelineFile) -> bool {
                 file.name,
                 if count == 1 { "fault" } else { "faults" }
             );
-            false
+            None
         }
     }
+}
+
+/// Prints every fault to stderr; `false` if there is any.
+pub fn check(file: &PipelineFile) -> bool {
+    compiled(file).is_some()
 }
 
 pub fn run(args: &ValidateArgs) -> anyhow::Result<u8> {

@@ -1,6 +1,7 @@
 //! What happens in a run, as watchers see it.
 
 use super::RunStatus;
+use crate::ids::GateId;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -72,6 +73,34 @@ pub enum RunEventKind {
         exit_code: i32,
         /// For people.
         message: String,
+    },
+    /// `event.emit`.
+    Emitted {
+        /// The author's name for it.
+        name: String,
+        /// Any JSON value.
+        #[schema(value_type = Object)]
+        payload: serde_json::Value,
+    },
+    /// The run waits for an approval.
+    GateOpened {
+        /// The gate's id.
+        gate_id: GateId,
+        /// The author's name for it.
+        name: String,
+        /// For those who decide.
+        message: String,
+    },
+    /// The run waits no longer.
+    GateDecided {
+        /// The gate's id.
+        gate_id: GateId,
+        /// The author's name for it.
+        name: String,
+        /// `approved`, `rejected` or `timed_out`.
+        status: String,
+        /// Who decided.
+        by: String,
     },
     /// Output. Bytes that are not UTF-8 come as `base64` instead of `text`.
     Log {

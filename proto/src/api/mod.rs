@@ -6,7 +6,7 @@ mod event;
 
 pub use event::{RunEvent, RunEventKind};
 
-use crate::ids::{AgentId, PipelineId, ReceiptId, RevisionId, RunId, TokenId};
+use crate::ids::{AgentId, GateId, PipelineId, ReceiptId, RevisionId, RunId, TokenId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use time::OffsetDateTime;
@@ -74,6 +74,9 @@ pub struct PutPipeline {
     /// The author's file name, for messages and stack traces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file_name: Option<String>,
+    /// The files it imports, directly or not: texts by paths relative to its folder.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub modules: BTreeMap<String, String>,
     /// Container driver; absent leaves the choice to the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub driver: Option<Driver>,
@@ -133,6 +136,85 @@ pub struct PutPipelineResult {
     pub created: bool,
     /// What this request changed: `content`, `driver`, `labels`, `webhook_secrets`; empty if nothing.
     pub changed: Vec<String>,
+}
+
+/// `PUT /api/secrets/:name`.
+#[derive(Clone, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PutSecret {
+    /// The secret; it can never be read back.
+    pub value: String,
+    /// Name or id of the pipeline whose secret it is; absent for all pipelines'.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pipeline: Option<String>,
+}
+
+/// A secret as it is listed: without its value.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Secret {
+    /// Its name.
+    pub name: String,
+    /// The pipeline whose secret it is; absent for all pipelines'.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pipeline: Option<String>,
+    /// When it was last set.
+    #[serde(with = "time::serde::rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
+    pub updated_at: OffsetDateTime,
+}
+
+/// Answer of `POST /api/secrets/rotate`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct RotatedSecrets {
+    /// How many were encrypted anew.
+    pub rotated: u64,
+}
+
+/// An approval that a run waits, or waited, for.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct Gate {
+    /// Its id.
+    pub id: GateId,
+    /// Of which run.
+    pub run_id: RunId,
+    /// Of which pipeline.
+    pub pipeline: String,
+    /// The author's name for it.
+    pub name: String,
+    /// For those who decide.
+    pub message: String,
+    /// `pending`, `approved`, `rejected` or `timed_out`.
+    pub status: String,
+    /// Who decided.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub decided_by: String,
+    /// What they said.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub comment: String,
+    /// Since when it waits.
+    #[serde(with = "time::serde::rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
+    pub opened_at: OffsetDateTime,
+    /// Until when it can be decided.
+    #[serde(with = "time::serde::rfc3339")]
+    #[schema(value_type = String, format = DateTime)]
+    pub expires_at: OffsetDateTime,
+    /// When it was decided.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "time::serde::rfc3339::option")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub decided_at: Option<OffsetDateTime>,
+}
+
+/// `POST /api/gates/:id/approve` and `…/reject`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DecideGate {
+    /// Who decides, as they call themselves; `api` if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
 }
 
 /// A page of a listing, newest first.

@@ -1,6 +1,7 @@
 //! What a server is told at start.
 
 use super::StartError;
+use crate::model::vault::SecretKey;
 use crate::runs::RunSettings;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -25,6 +26,10 @@ pub struct Config {
     pub runs: RunSettings,
     /// Clients of the API must present it.
     pub auth_token: Option<String>,
+    /// Encrypts secrets at rest.
+    pub secret_key: SecretKey,
+    /// Earlier keys, for what was encrypted with them.
+    pub old_secret_keys: Vec<SecretKey>,
     /// Agent tokens that are valid from the start.
     pub agent_tokens: Vec<String>,
     /// Whether an in-process agent will connect.

@@ -3,13 +3,15 @@
 mod config;
 mod grpc_listener;
 
+pub use crate::model::vault::SecretKey;
 pub use config::{Config, StorageUrl, TlsFiles};
 
 use crate::background::Background;
 use crate::grpc::Link;
 use crate::http::{self, HttpSettings};
 use crate::model::agent::{random_token, token_hash};
-use crate::runs::Runs;
+use crate::model::vault::Vault;
+use crate::runs::{KeyError, Runs};
 use crate::store::postgres::PostgresStore;
 use crate::store::sqlite::SqliteStore;
 use crate::store::{Store, StoreError};
@@ -48,6 +50,9 @@ pub enum StartError {
         #[source]
         source: std::io::Error,
     },
+    /// The secret keys do not fit the storage.
+    #[error("cannot use the secret key")]
+    Key(#[from] KeyError),
     /// A certificate or key.
     #[error("cannot use the TLS files: {0}")]
     Tls(String),
@@ -88,7 +93,9 @@ pub async fn start(config: Config) -> Result<Server, StartError> {
             .await
             .map_err(storage_error)?;
     }
-    let runs = Runs::new(store.clone(), config.runs.clone());
+    let vault = Vault::new(&config.secret_key, &config.old_secret_keys);
+    let runs = Runs::new(store.clone(), config.runs.clone(), vault);
+    runs.check_keys().await?;
     let shutdown = CancellationToken::new();
     let link = Link::new(runs.clone(), config.webhook_timeout, shutdown.clone());
     let tls = config.tls.as_ref().map(TlsFiles::load).transpose()?;

@@ -3,7 +3,7 @@
 use crate::model::receipt::Receipt;
 use crate::model::run::{End, LogPiece, LogStream, Outcome, Reply, ReplyBy, TriggerKind};
 use crate::model::transition::{Holder, Report};
-use crate::model::{JobId, RunId, SessionId};
+use crate::model::{GateId, JobId, RunId, SessionId};
 use crate::store::Claimed;
 use bytes::Bytes;
 use pocketci_proto::agent as pb;
@@ -15,6 +15,9 @@ use tonic::Status;
 
 /// Longest text that an agent may store in one field (names, messages), in bytes; more is cut.
 const MAX_TEXT_BYTES: usize = 64 * 1024;
+
+/// Largest payload of an event, in bytes of JSON.
+const MAX_PAYLOAD_BYTES: usize = 256 * 1024;
 
 /// An attempt named by an agent.
 #[derive(Debug, Clone, Copy)]
@@ -95,6 +98,36 @@ pub(super) fn reply(status: u32, headers: Vec<pb::Field>, body: Bytes) -> Result
     })
 }
 
+/// A fact about the run that the agent knows first.
+fn noted_fact(noted: pb::Noted) -> Result<RunEventKind, Status> {
+    use pb::noted::Kind;
+    let gate = |id: &[u8]| GateId::from_wire(id).map_err(|_| broken("gate id"));
+    Ok(match noted.kind.ok_or_else(|| broken("note without kind"))? {
+        Kind::Emitted(emitted) => {
+            if emitted.payload_json.len() > MAX_PAYLOAD_BYTES {
+                return Err(broken("payload of an event is too large"));
+            }
+            RunEventKind::Emitted {
+                name: text(emitted.name),
+                // The agent wrote it from a value; masking may have touched it.
+                payload: serde_json::from_str(&emitted.payload_json)
+                    .unwrap_or_else(|_| text(emitted.payload_json).into()),
+            }
+        }
+        Kind::GateOpened(opened) => RunEventKind::GateOpened {
+            gate_id: gate(&opened.gate_id)?,
+            name: text(opened.name),
+            message: text(opened.message),
+        },
+        Kind::GateDecided(decided) => RunEventKind::GateDecided {
+            gate_id: gate(&decided.gate_id)?,
+            name: text(decided.name),
+            status: text(decided.status),
+            by: text(decided.by),
+        },
+    })
+}
+
 pub(super) fn report(
     kind: Option<pb::report::Kind>,
     agent_name: &str,
@@ -127,6 +160,7 @@ pub(super) fn report(
             exit_code: step.exit_code,
             message: text(step.message),
         }),
+        Kind::Noted(noted) => Report::Step(noted_fact(noted)?),
         Kind::Finished(finished) => Report::Finished {
             end: End {
                 outcome: Outcome::parse(&finished.outcome).ok_or_else(|| broken("outcome"))?,
@@ -203,7 +237,7 @@ pub(super) fn assign(
             jobs: run.trigger.jobs,
             webhook: match run.trigger.kind {
                 TriggerKind::Webhook => receipt.map(webhook),
-                TriggerKind::Manual => None,
+                TriggerKind::Manual | TriggerKind::Pipeline => None,
             },
         }),
         traceparent: String::new(),

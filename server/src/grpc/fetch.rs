@@ -38,6 +38,16 @@ pub(super) async fn revision(
         source: revision.source.clone(),
         javascript: revision.javascript.clone(),
         source_map: revision.source_map.clone(),
+        modules: revision
+            .modules
+            .iter()
+            .map(|module| pb::Module {
+                name: module.name.clone(),
+                source: module.source.clone(),
+                javascript: module.javascript.clone(),
+                source_map: module.source_map.clone(),
+            })
+            .collect(),
     }
     .encode_to_vec();
     Ok(pages(encoded.into()))

@@ -1,6 +1,7 @@
 //! The agents' side of the server: two streams for each agent, and the pages they fetch.
 
 mod auth;
+mod calls;
 mod convert;
 mod fetch;
 mod logs;
@@ -90,6 +91,16 @@ impl AgentLink for Link {
         let entry = self.bound_session(request.metadata()).await?;
         let stream = logs::open(self.clone(), entry, request.into_inner());
         Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn call(
+        &self,
+        request: Request<pb::CallRequest>,
+    ) -> Result<Response<pb::CallReply>, Status> {
+        let entry = self.bound_session(request.metadata()).await?;
+        calls::answer(self, &entry, request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn fetch_revision(

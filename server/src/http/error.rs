@@ -16,6 +16,7 @@ pub(super) enum ApiError {
     Invalid(String),
     InvalidPipeline { name: String, faults: Vec<String> },
     Paused { name: String },
+    GateClosed(String),
     QueueFull,
     HeadTooLarge { limit: usize },
     NotJson,
@@ -38,7 +39,7 @@ impl ApiError {
             Self::Unauthorized | Self::BadSignature => StatusCode::UNAUTHORIZED,
             Self::Invalid(_) | Self::BodyBroken => StatusCode::BAD_REQUEST,
             Self::InvalidPipeline { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Paused { .. } => StatusCode::CONFLICT,
+            Self::Paused { .. } | Self::GateClosed(_) => StatusCode::CONFLICT,
             Self::QueueFull => StatusCode::TOO_MANY_REQUESTS,
             Self::HeadTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -64,6 +65,7 @@ impl ApiError {
             Self::Invalid(_) => "invalid_request",
             Self::InvalidPipeline { .. } => "invalid_pipeline",
             Self::Paused { .. } => "pipeline_paused",
+            Self::GateClosed(_) => "gate_closed",
             Self::QueueFull => "queue_full",
             Self::HeadTooLarge { .. } => "head_too_large",
             Self::NotJson => "unsupported_media_type",
@@ -91,6 +93,7 @@ impl ApiError {
                 format!("{name} has {} {plural}", faults.len())
             }
             Self::Paused { name } => format!("pipeline {name:?} is paused; unpause it first"),
+            Self::GateClosed(why) => format!("the gate cannot be decided any more: {why}"),
             Self::QueueFull => "too many jobs are queued; try again later".into(),
             Self::HeadTooLarge { limit } => format!("the request's address and headers have more than {limit} bytes"),
             Self::NotJson => "the body must be JSON: send Content-Type: application/json".into(),

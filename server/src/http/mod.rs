@@ -6,6 +6,7 @@ mod body;
 mod error;
 mod events;
 mod extract;
+mod gates;
 mod health;
 mod idle;
 mod listen;
@@ -14,6 +15,7 @@ mod openapi;
 mod pipelines;
 mod request_id;
 mod runs;
+mod secrets;
 mod trigger;
 mod view;
 mod webhook;
@@ -108,6 +110,15 @@ fn guarded() -> Routes {
         .at("/api/runs/{id}/logs", get(events::logs))
         .at("/api/runs/{id}/stop", post(runs::stop))
         .at("/api/runs/{id}/rerun", post(trigger::rerun))
+        .at("/api/secrets", get(secrets::list))
+        .at("/api/secrets/rotate", post(secrets::rotate))
+        .at(
+            "/api/secrets/{id}",
+            put(secrets::put).delete(secrets::remove),
+        )
+        .at("/api/gates", get(gates::list))
+        .at("/api/gates/{id}/approve", post(gates::approve))
+        .at("/api/gates/{id}/reject", post(gates::reject))
         .at("/api/agents", get(agents::list))
         .at(
             "/api/agent-tokens",

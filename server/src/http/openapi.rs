@@ -1,6 +1,8 @@
 //! `/api/openapi.json`: the API as a document, generated from the handlers.
 
-use super::{agents, events, health, metrics, pipelines, runs, trigger, webhook};
+use super::{
+    agents, events, gates, health, metrics, pipelines, runs, secrets, trigger, webhook,
+};
 use axum::Json;
 use utoipa::OpenApi;
 
@@ -32,6 +34,13 @@ use utoipa::OpenApi;
         runs::stop,
         events::events,
         events::logs,
+        secrets::list,
+        secrets::put,
+        secrets::remove,
+        secrets::rotate,
+        gates::list,
+        gates::approve,
+        gates::reject,
         agents::list,
         agents::tokens,
         agents::create_token,

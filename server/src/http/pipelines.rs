@@ -84,7 +84,10 @@ pub(super) async fn put(
     PathId(name): PathId,
     ApiJson(body): ApiJson<PutPipeline>,
 ) -> Result<Json<PutPipelineResult>, ApiError> {
-    let put = checked(name, body).await?;
+    let mut put = checked(name, body).await?;
+    put.webhook_secrets = put
+        .webhook_secrets
+        .map(|secrets| app.runs.seal_webhook_secrets(&put.name, &secrets));
     let outcome = app.runs.store().put_pipeline(put).await?;
     Ok(Json(PutPipelineResult {
         pipeline: view::pipeline(&outcome.pipeline, None),
@@ -116,7 +119,7 @@ async fn checked(name: String, body: PutPipeline) -> Result<model::PutPipeline, 
         .file_name
         .filter(|file| !file.is_empty())
         .unwrap_or_else(|| format!("{name}.{}", content_type.as_str()));
-    let (file, source) = (file_name.clone(), body.content);
+    let (file, source, modules) = (file_name.clone(), body.content, body.modules);
     let kind = match content_type {
         ContentType::Ts => program::ContentType::Ts,
         ContentType::Js => program::ContentType::Js,
@@ -124,7 +127,9 @@ async fn checked(name: String, body: PutPipeline) -> Result<model::PutPipeline, 
     };
     // A compiler is no work for the threads that serve webhooks.
     let (compiled, source) =
-        tokio::task::spawn_blocking(move || (program::compile(&file, kind, &source), source))
+        tokio::task::spawn_blocking(move || {
+            (program::compile(&file, kind, &source, &modules), source)
+        })
             .await
             .map_err(|panic| {
                 tracing::error!(%panic, "the compiler panicked");
@@ -141,6 +146,16 @@ async fn checked(name: String, body: PutPipeline) -> Result<model::PutPipeline, 
         source,
         javascript: compiled.javascript,
         source_map: compiled.source_map,
+        modules: compiled
+            .modules
+            .into_iter()
+            .map(|module| model::Module {
+                name: module.name,
+                source: module.source,
+                javascript: module.javascript,
+                source_map: module.source_map,
+            })
+            .collect(),
         driver: body.driver.map(Some),
         labels: body.labels,
         webhook_secrets,
@@ -160,6 +175,10 @@ fn check_name(name: &str) -> Result<(), ApiError> {
 
 fn check_texts(body: &PutPipeline) -> Result<(), ApiError> {
     without_nul("content", &body.content)?;
+    for (name, text) in &body.modules {
+        without_nul("the name of a module", name)?;
+        without_nul(name, text)?;
+    }
     without_nul("file_name", body.file_name.as_deref().unwrap_or_default())?;
     for (label, value) in body.labels.iter().flatten() {
         without_nul("a label", label)?;

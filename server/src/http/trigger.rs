@@ -95,6 +95,7 @@ async fn store(
                 pipeline,
                 trigger: trigger.clone(),
                 reply_within: None,
+                id: None,
             })
             .await?;
         match started {

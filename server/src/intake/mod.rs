@@ -112,6 +112,7 @@ impl Intake {
                 },
                 receipt: Some(request.receipt(pipeline.id, Verdict::Accepted, "")),
                 reply_within: Some(self.reply_within),
+                id: None,
             })
             .await
     }

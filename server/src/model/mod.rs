@@ -1,11 +1,14 @@
 //! The domain's nouns and the rules of how a run may change; no I/O.
 
 pub mod agent;
+pub mod gate;
 pub mod pipeline;
 pub mod receipt;
 pub mod run;
+pub mod secret;
 pub mod transition;
+pub mod vault;
 
 pub use pocketci_proto::ids::{
-    AgentId, BootId, JobId, PipelineId, ReceiptId, RevisionId, RunId, SessionId, TokenId,
+    AgentId, BootId, GateId, JobId, PipelineId, ReceiptId, RevisionId, RunId, SessionId, TokenId,
 };

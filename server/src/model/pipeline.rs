@@ -93,6 +93,19 @@ pub struct Pipeline {
     pub updated_at: OffsetDateTime,
 }
 
+/// A file that a program imports.
+#[derive(Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Module {
+    /// Path relative to the program's folder.
+    pub name: String,
+    /// The author's text.
+    pub source: String,
+    /// What runs.
+    pub javascript: String,
+    /// `javascript` → `source`.
+    pub source_map: String,
+}
+
 /// One version of a pipeline's program; never changes once stored.
 #[derive(Clone)]
 pub struct Revision {
@@ -112,6 +125,8 @@ pub struct Revision {
     pub javascript: String,
     /// JSON, `javascript` → `source`; empty for YAML.
     pub source_map: String,
+    /// What it imports.
+    pub modules: Vec<Module>,
 }
 
 /// A wanted state of a pipeline, already checked. `None` keeps what is stored.
@@ -129,6 +144,8 @@ pub struct PutPipeline {
     pub javascript: String,
     /// `javascript` → `source`.
     pub source_map: String,
+    /// What it imports.
+    pub modules: Vec<Module>,
     /// Driver; `Some(None)` leaves the choice to the agent.
     pub driver: Option<Option<Driver>>,
     /// Labels that an agent must have.
@@ -237,5 +254,6 @@ impl Revision {
             && self.file_name == put.file_name
             && self.source == put.source
             && self.javascript == put.javascript
+            && self.modules == put.modules
     }
 }

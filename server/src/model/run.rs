@@ -120,6 +120,8 @@ pub enum TriggerKind {
     Webhook,
     /// A user.
     Manual,
+    /// Another pipeline's `triggerPipeline`.
+    Pipeline,
 }
 
 impl TriggerKind {
@@ -128,6 +130,7 @@ impl TriggerKind {
         match self {
             Self::Webhook => "webhook",
             Self::Manual => "manual",
+            Self::Pipeline => "pipeline",
         }
     }
 }

@@ -5,16 +5,20 @@ pub mod dispatch;
 pub mod expire;
 mod follow;
 mod reply;
+mod secrets;
 mod start;
 
 pub use follow::Follow;
 pub use reply::ReplyWait;
+pub use secrets::KeyError;
 pub use start::{StartRun, Started};
 
-use crate::model::pipeline::{Pipeline, Revision};
+use crate::model::pipeline::{Pipeline, Revision, WebhookSecret};
+use crate::model::secret;
 use crate::model::transition::{Applied, Change};
+use crate::model::vault::Vault;
 use crate::model::{PipelineId, RevisionId, RunId};
-use crate::store::{Result, Store};
+use crate::store::{Result, Store, StoreError};
 use cache::Cache;
 use dispatch::Dispatch;
 use std::sync::Arc;
@@ -49,6 +53,7 @@ pub struct Runs {
 
 struct Inner {
     store: Arc<dyn Store>,
+    vault: Vault,
     settings: RunSettings,
     cache: Cache,
     dispatch: Dispatch,
@@ -56,10 +61,11 @@ struct Inner {
 
 impl Runs {
     /// Runs over this store.
-    pub fn new(store: Arc<dyn Store>, settings: RunSettings) -> Self {
+    pub fn new(store: Arc<dyn Store>, settings: RunSettings, vault: Vault) -> Self {
         Self {
             inner: Arc::new(Inner {
                 store,
+                vault,
                 settings,
                 cache: Cache::default(),
                 dispatch: Dispatch::default(),
@@ -90,11 +96,30 @@ impl Runs {
         }
     }
 
-    /// A pipeline as it is stored now.
+    /// What seals secrets.
+    pub fn vault(&self) -> &Vault {
+        &self.inner.vault
+    }
+
+    /// A pipeline as it is stored now, its webhook secrets opened. One that cannot be opened is an error: without its
+    /// secrets a pipeline would take anybody's webhooks.
     pub async fn reload_pipeline(&self, id: PipelineId) -> Result<Option<Arc<Pipeline>>> {
-        let found = self.inner.store.pipeline(id).await?.map(Arc::new);
+        let found = self.inner.store.pipeline(id).await?;
+        let found = found.map(|found| self.opened(found)).transpose()?;
+        let found = found.map(Arc::new);
         self.inner.cache.keep_pipeline(id, found.clone());
         Ok(found)
+    }
+
+    fn opened(&self, mut pipeline: Pipeline) -> Result<Pipeline> {
+        let place = secret::webhook_place(&pipeline.name);
+        for sealed in &mut pipeline.webhook_secrets {
+            let opened = self.inner.vault.open(&place, sealed.expose());
+            let opened = opened.map_err(|error| StoreError::Internal(error.into()))?;
+            *sealed = WebhookSecret::new(opened)
+                .ok_or_else(|| StoreError::Internal("a stored webhook secret is empty".into()))?;
+        }
+        Ok(pipeline)
     }
 
     /// A program, which never changes once stored.

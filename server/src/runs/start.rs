@@ -25,6 +25,8 @@ pub struct StartRun {
     pub receipt: Option<Receipt>,
     /// How long the caller waits for `http.respond`; `None` if nobody waits.
     pub reply_within: Option<Duration>,
+    /// The run's id, where a repeated call must not start a second one.
+    pub id: Option<RunId>,
 }
 
 /// What became of a [`StartRun`].
@@ -50,8 +52,9 @@ impl Runs {
             trigger,
             mut receipt,
             reply_within,
+            id,
         } = start;
-        let run_id = RunId::new();
+        let run_id = id.unwrap_or_else(RunId::new);
         if let Some(receipt) = &mut receipt {
             receipt.run_id = Some(run_id);
         }

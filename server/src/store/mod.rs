@@ -11,14 +11,20 @@ pub mod sqlite;
 pub mod wake;
 
 use crate::model::agent::{Agent, AgentToken, Registration};
-use crate::model::pipeline::{Labels, Pipeline, PutOutcome, PutPipeline, Revision};
+use crate::model::gate::{Decision, Gate, NewGate};
+use crate::model::pipeline::{Labels, Pipeline, PutOutcome, PutPipeline, Revision, WebhookSecret};
 use crate::model::receipt::Receipt;
 use crate::model::run::{Event, Job, Reply, Run, Trigger};
+use crate::model::secret::{Scope, SealedSecret, SecretInfo};
 use crate::model::transition::{Applied, Change};
-use crate::model::{AgentId, JobId, PipelineId, ReceiptId, RevisionId, RunId, SessionId, TokenId};
+use crate::model::vault::KeyId;
+use crate::model::{
+    AgentId, GateId, JobId, PipelineId, ReceiptId, RevisionId, RunId, SessionId, TokenId,
+};
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use pocketci_proto::api::{Driver, RunStatus};
+use serde_json::Value;
 use std::time::Duration;
 use wake::WakeBus;
 
@@ -245,6 +251,13 @@ pub trait AttemptStore: Send + Sync {
         attempt: i32,
         agent_id: AgentId,
     ) -> Result<Option<Receipt>>;
+    /// The run and pipeline of the job that this session holds as this attempt; `None` if it does not hold it.
+    async fn held_run(
+        &self,
+        job_id: JobId,
+        attempt: i32,
+        session_id: SessionId,
+    ) -> Result<Option<(RunId, PipelineId)>>;
     /// Queued jobs in the store, for metrics.
     async fn queued_jobs(&self) -> Result<i64>;
 }
@@ -289,9 +302,142 @@ pub trait AgentStore: Send + Sync {
     async fn agents(&self) -> Result<Vec<Agent>>;
 }
 
+/// Secrets, sealed before they come here.
+#[async_trait]
+pub trait SecretStore: Send + Sync {
+    /// Sets a secret; `true` if it is new, `None` if its pipeline is unknown.
+    async fn put_secret(&self, secret: SealedSecret) -> Result<Option<bool>>;
+    /// Removes one; `false` if unknown.
+    async fn delete_secret(&self, scope: Scope, name: &str) -> Result<bool>;
+    /// The secrets of one scope by name.
+    async fn secrets(&self, scope: Scope) -> Result<Vec<SecretInfo>>;
+    /// Those of these names that a pipeline sees: its own before everybody's.
+    async fn sealed_secrets(
+        &self,
+        pipeline_id: PipelineId,
+        names: &[String],
+    ) -> Result<Vec<SealedSecret>>;
+    /// All of them, for a change of the key.
+    async fn all_sealed_secrets(&self) -> Result<Vec<SealedSecret>>;
+    /// Replaces the bytes of a secret if they are still `old`; `false` if they are not.
+    async fn reseal_secret(&self, old: SealedSecret, sealed: Vec<u8>) -> Result<bool>;
+    /// Replaces a pipeline's webhook secrets if its version is still this one (it stays); `false` if it is not.
+    async fn reseal_webhook_secrets(
+        &self,
+        id: PipelineId,
+        version: i64,
+        secrets: Vec<WebhookSecret>,
+    ) -> Result<bool>;
+    /// The keys that something stored may be sealed with.
+    async fn secret_keys(&self) -> Result<Vec<KeyId>>;
+    /// From now on something may be sealed with this key.
+    async fn add_secret_key(&self, id: KeyId) -> Result<()>;
+    /// Nothing is sealed with any other key any more.
+    async fn keep_only_secret_key(&self, id: KeyId) -> Result<()>;
+}
+
+/// How a value is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Write {
+    /// JSON merge patch (RFC 7396).
+    Patch,
+    /// Whole.
+    Replace,
+}
+
+/// What became of a write of a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Written {
+    /// Stored.
+    Done,
+    /// The pipeline has as many keys as it may have; nothing was stored.
+    Full,
+    /// The patched value is larger than a value may be; nothing was stored.
+    TooLarge,
+}
+
+/// Most keys of one pipeline.
+pub const MAX_VALUES: i64 = 10_000;
+/// Largest value, in bytes of JSON.
+pub const MAX_VALUE_BYTES: usize = 1 << 20;
+
+/// A key that was seen, and by whom.
+#[derive(Debug, Clone, Copy)]
+pub struct Sighting {
+    /// Of which pipeline.
+    pub pipeline_id: PipelineId,
+    /// SHA-256 of the key.
+    pub hash: [u8; 32],
+    /// Who asks.
+    pub run_id: RunId,
+    /// The run's how-manieth question: asked again, it is answered the same.
+    pub call: i32,
+}
+
+/// What pipelines keep between runs.
+#[async_trait]
+pub trait ValueStore: Send + Sync {
+    /// One value (JSON).
+    async fn value(&self, pipeline_id: PipelineId, key: &str) -> Result<Option<Value>>;
+    /// Writes one value.
+    async fn put_value(
+        &self,
+        pipeline_id: PipelineId,
+        key: &str,
+        write: Write,
+        value: Value,
+    ) -> Result<Written>;
+    /// Removes one; `false` if unknown.
+    async fn delete_value(&self, pipeline_id: PipelineId, key: &str) -> Result<bool>;
+    /// Keys with a prefix, in the order of their bytes, at most `limit`.
+    async fn value_keys(&self, pipeline_id: PipelineId, prefix: &str, limit: i64)
+    -> Result<Vec<String>>;
+    /// Values of keys with a prefix, in the order of keys, at most `limit`.
+    async fn values(
+        &self,
+        pipeline_id: PipelineId,
+        prefix: &str,
+        limit: i64,
+    ) -> Result<Vec<(String, Value)>>;
+    /// Whether somebody else has seen the key within `ttl`; if not, this one has now.
+    async fn seen_before(&self, sighting: Sighting, ttl: Duration) -> Result<bool>;
+}
+
+/// Which gates to list.
+#[derive(Debug, Clone, Default)]
+pub struct GateFilter {
+    /// Only of this run.
+    pub run_id: Option<RunId>,
+    /// Only those that can still be decided: pending, not expired, of a run that is not over.
+    pub open: bool,
+}
+
+/// Approvals.
+#[async_trait]
+pub trait GateStore: Send + Sync {
+    /// Opens a gate, or returns the one that the same call of the job opened before.
+    async fn open_gate(&self, gate: NewGate) -> Result<Gate>;
+    /// One gate.
+    async fn gate(&self, id: GateId) -> Result<Option<Gate>>;
+    /// Gates with their pipelines' names, oldest first, at most `limit`.
+    async fn gates(&self, filter: GateFilter, limit: i64) -> Result<Vec<(Gate, String)>>;
+    /// Decides if nobody has, the time fits the decision (see [`Decision::status`]) and the run is not over; returns the
+    /// gate as it is now and whether this was it. `None` if unknown.
+    async fn decide_gate(&self, id: GateId, decision: Decision) -> Result<Option<(Gate, bool)>>;
+}
+
 /// Everything the server stores.
 #[async_trait]
-pub trait Store: PipelineStore + RunStore + AttemptStore + ReceiptStore + AgentStore {
+pub trait Store:
+    PipelineStore
+    + RunStore
+    + AttemptStore
+    + ReceiptStore
+    + AgentStore
+    + SecretStore
+    + ValueStore
+    + GateStore
+{
     /// Hints that something changed, published after commits, of all servers where there are several.
     fn wakes(&self) -> &WakeBus;
     /// Whether the database answers.

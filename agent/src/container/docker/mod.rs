@@ -36,6 +36,8 @@ use tokio_util::sync::CancellationToken;
 
 /// How long the engine may take for one answer; removing a container with many files is the slowest.
 const ANSWER_WITHIN_SECONDS: u64 = 120;
+/// How long an engine may take to say that it is there.
+const PING_WITHIN: Duration = Duration::from_secs(3);
 /// How long output may still come once the container has ended.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
 
@@ -66,6 +68,15 @@ impl DockerDriver {
             grace,
             client: OnceLock::new(),
         }
+    }
+
+    /// Whether there is an engine.
+    pub async fn answers(&self) -> bool {
+        let Ok(docker) = self.client() else {
+            return false;
+        };
+        let asked = tokio::time::timeout(PING_WITHIN, docker.ping()).await;
+        matches!(asked, Ok(Ok(_)))
     }
 
     fn shown_address(&self) -> String {

@@ -5,7 +5,7 @@ use super::{Failure, PostgresStore, rows, sql_error};
 use crate::model::receipt::Receipt;
 use crate::model::run::Job;
 use crate::model::transition::{Applied, Change};
-use crate::model::{AgentId, JobId, RunId, SessionId};
+use crate::model::{AgentId, JobId, PipelineId, RunId, SessionId};
 use async_trait::async_trait;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -147,6 +147,23 @@ impl AttemptStore for PostgresStore {
             .await
             .map_err(sql_error)?;
         Ok(row.as_ref().map(rows::receipt).transpose()?)
+    }
+
+    async fn held_run(
+        &self,
+        job: JobId,
+        attempt: i32,
+        session: SessionId,
+    ) -> Result<Option<(RunId, PipelineId)>> {
+        let client = self.client().await?;
+        let sql = "SELECT r.id, r.pipeline_id FROM jobs j JOIN runs r ON r.id = j.run_id
+            WHERE j.id = $1 AND j.attempt = $2 AND j.session_id = $3 AND j.lease_until IS NOT NULL";
+        let statement = client.prepare_cached(sql).await.map_err(sql_error)?;
+        let row = client
+            .query_opt(&statement, &[&job.0, &attempt, &session.0])
+            .await
+            .map_err(sql_error)?;
+        Ok(row.map(|row| (RunId(row.get(0)), PipelineId(row.get(1)))))
     }
 
     async fn queued_jobs(&self) -> Result<i64> {

@@ -5,11 +5,18 @@ use super::sql_error;
 use deadpool_postgres::Object;
 
 /// `(version, name, SQL)` in order.
-const MIGRATIONS: &[(i64, &str, &str)] = &[(
-    1,
-    "initial",
-    include_str!("../../../../migrations/postgres/0001_initial.sql"),
-)];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (
+        1,
+        "initial",
+        include_str!("../../../../migrations/postgres/0001_initial.sql"),
+    ),
+    (
+        2,
+        "pipeline_api",
+        include_str!("../../../../migrations/postgres/0002_pipeline_api.sql"),
+    ),
+];
 
 /// Any number that nobody else uses for an advisory lock in this database.
 const LOCK: i64 = 0x706f_636b_6574_6369;

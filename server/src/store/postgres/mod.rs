@@ -4,6 +4,7 @@ mod agents;
 mod claims;
 mod connect;
 mod enqueue;
+mod gates;
 mod ledger;
 mod migrate;
 mod notify;
@@ -11,6 +12,8 @@ mod pipelines;
 mod receipts;
 mod rows;
 mod runs;
+mod secrets;
+mod values;
 
 pub use connect::Options;
 

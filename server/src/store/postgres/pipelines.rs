@@ -1,6 +1,6 @@
 //! Pipelines and their revisions.
 
-use super::super::{PipelineStore, Result};
+use super::super::{PipelineStore, Result, codec};
 use super::{Failable, PostgresStore, rows, sql_error};
 use crate::model::pipeline::{Pipeline, PutOutcome, PutPipeline, Revision};
 use crate::model::{PipelineId, RevisionId};
@@ -61,6 +61,7 @@ impl PipelineStore for PostgresStore {
             "DELETE FROM lost_attempts l USING jobs j, runs r
              WHERE l.job_id = j.id AND j.run_id = r.id AND r.pipeline_id = $1",
             "DELETE FROM run_events e USING runs r WHERE e.run_id = r.id AND r.pipeline_id = $1",
+            "DELETE FROM gates g USING runs r WHERE g.run_id = r.id AND r.pipeline_id = $1",
             "DELETE FROM replies p USING runs r WHERE p.run_id = r.id AND r.pipeline_id = $1",
             "DELETE FROM jobs j USING runs r WHERE j.run_id = r.id AND r.pipeline_id = $1",
             "DELETE FROM runs WHERE pipeline_id = $1",
@@ -163,8 +164,10 @@ async fn write(
         transaction.execute(sql, &params).await?;
     }
     if outcome.changed.contains(&"content") {
-        let sql = "INSERT INTO revisions VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)";
-        let params: [&(dyn ToSql + Sync); 9] = [
+        let modules = codec::json(&put.modules);
+        let sql = "INSERT INTO revisions (id, pipeline_id, number, content_type, file_name, source, javascript, source_map,
+            created_at, modules) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
+        let params: [&(dyn ToSql + Sync); 10] = [
             &pipeline.revision_id.0,
             &pipeline.id.0,
             &pipeline.revision,
@@ -174,6 +177,7 @@ async fn write(
             &put.javascript,
             &put.source_map,
             &pipeline.updated_at,
+            &modules,
         ];
         transaction.execute(sql, &params).await?;
     }

@@ -68,6 +68,7 @@ pub(super) fn revision(row: &Row) -> Failable<Revision> {
         source: get(row, "source")?,
         javascript: get(row, "javascript")?,
         source_map: get(row, "source_map")?,
+        modules: codec::from_json("revisions.modules", get::<&str>(row, "modules")?)?,
     })
 }
 
@@ -102,6 +103,7 @@ pub(super) const RUN_TO_CHANGE: &str =
 pub(super) fn run_to_change(row: &Row) -> Failable<Run> {
     let kind = match get::<&str>(row, "trigger_kind")? {
         "webhook" => TriggerKind::Webhook,
+        "pipeline" => TriggerKind::Pipeline,
         _ => TriggerKind::Manual,
     };
     Ok(Run {

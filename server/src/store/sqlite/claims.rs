@@ -7,7 +7,7 @@ use crate::model::pipeline::Labels;
 use crate::model::receipt::Receipt;
 use crate::model::run::{Job, JobState, Lease};
 use crate::model::transition::{Applied, Change};
-use crate::model::{AgentId, JobId, RunId, SessionId};
+use crate::model::{AgentId, JobId, PipelineId, RunId, SessionId};
 use crate::store::{AttemptStore, ClaimRequest, Claimed, PREFER_OTHER_AGENT, Result};
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
@@ -207,6 +207,26 @@ impl AttemptStore for SqliteStore {
     ) -> Result<Option<Receipt>> {
         self.readers
             .read(move |connection| receipts::held(connection, job_id, attempt, agent_id))
+            .await
+    }
+
+    async fn held_run(
+        &self,
+        job_id: JobId,
+        attempt: i32,
+        session_id: SessionId,
+    ) -> Result<Option<(RunId, PipelineId)>> {
+        self.readers
+            .read(move |connection| {
+                let sql = "SELECT r.id, r.pipeline_id FROM jobs j JOIN runs r ON r.id = j.run_id \
+                     WHERE j.id = ?1 AND j.attempt = ?2 AND j.session_id = ?3 AND j.lease_until IS NOT NULL";
+                let given = params![job_id.0.as_bytes(), attempt, session_id.0.as_bytes()];
+                let found = connection.prepare_cached(sql)?.query_row(given, |row| {
+                    let mut columns = Columns::of(row);
+                    Ok((columns.id(RunId)?, columns.id(PipelineId)?))
+                });
+                Ok(found.optional()?)
+            })
             .await
     }
 

@@ -6,7 +6,10 @@ use crate::store::{Result, StoreError};
 use rusqlite::{Connection, TransactionBehavior};
 
 /// All migrations; the version is the position, from 1. A published one never changes.
-const MIGRATIONS: [&str; 1] = [include_str!("../../../../migrations/sqlite/0001_begin.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../../../../migrations/sqlite/0001_begin.sql"),
+    include_str!("../../../../migrations/sqlite/0002_pipeline_api.sql"),
+];
 
 /// Brings the schema up to this program's version.
 pub(super) fn migrate(connection: &mut Connection) -> Result<()> {

@@ -7,6 +7,7 @@
 mod agents;
 mod claims;
 mod error;
+mod gates;
 mod ledger;
 mod lock;
 mod migrate;
@@ -15,6 +16,8 @@ mod readers;
 mod receipts;
 mod rows;
 mod runs;
+mod secrets;
+mod values;
 mod writer;
 
 use crate::store::wake::WakeBus;

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension as _, Params, params};
 
 const REVISION: &str =
-    "id, pipeline_id, number, content_type, file_name, source, javascript, source_map";
+    "id, pipeline_id, number, content_type, file_name, source, javascript, source_map, modules";
 
 /// Pipelines that satisfy `rest`.
 fn select(connection: &Connection, rest: &str, given: impl Params) -> Result<Vec<Pipeline>> {
@@ -45,13 +45,14 @@ fn revision(connection: &Connection, id: RevisionId) -> Result<Option<Revision>>
             source: columns.take()?,
             javascript: columns.take()?,
             source_map: columns.take()?,
+            modules: columns.json()?,
         })
     });
     Ok(found.optional()?)
 }
 
 fn insert_revision(connection: &Connection, of: &Pipeline, put: &PutPipeline) -> Result<()> {
-    let sql = format!("INSERT INTO revisions ({REVISION}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)");
+    let sql = format!("INSERT INTO revisions ({REVISION}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)");
     connection.prepare_cached(&sql)?.execute(params![
         of.revision_id.0.as_bytes(),
         of.id.0.as_bytes(),
@@ -61,6 +62,7 @@ fn insert_revision(connection: &Connection, of: &Pipeline, put: &PutPipeline) ->
         put.source,
         put.javascript,
         put.source_map,
+        json(&put.modules)?,
     ])?;
     Ok(())
 }
@@ -113,7 +115,8 @@ fn same_content(connection: &Connection, stored: &Pipeline, put: &PutPipeline) -
         && newest.file_name == put.file_name
         && newest.source == put.source
         && newest.javascript == put.javascript
-        && newest.source_map == put.source_map)
+        && newest.source_map == put.source_map
+        && newest.modules == put.modules)
 }
 
 fn put_pipeline(connection: &Connection, put: PutPipeline) -> Result<PutOutcome> {

@@ -1,11 +1,16 @@
 //! The command line: one struct per concern, every flag with its environment variable.
 
-use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+mod decide;
+mod host;
+mod local;
+
+pub use decide::{GateDecideArgs, GatesCommand, GatesLsArgs, SecretArg, SecretsCommand, SecretsLsArgs, SetSecretArgs};
+pub use host::{AgentArgs, DriverArg, LimitArgs, ServerArgs, WorkArgs};
+pub use local::{InitArgs, RunFileArgs, ValidateArgs};
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
 use pocketci_proto::ids::RunId;
-use pocketci_server::app::StorageUrl;
-use std::net::IpAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// Webhook-driven CI: pipelines are programs that may answer the caller and keep working.
 #[derive(Parser)]
@@ -21,6 +26,10 @@ pub enum Command {
     Server(Box<ServerArgs>),
     /// Execute jobs on this machine for a server
     Agent(AgentArgs),
+    /// Run a pipeline's file here and now, without a server
+    Run(Box<RunFileArgs>),
+    /// Write a first pipeline, with types for the editor
+    Init(InitArgs),
     /// Create or update a pipeline from a file
     SetPipeline(SetPipelineArgs),
     /// Check a pipeline file without a server
@@ -37,6 +46,12 @@ pub enum Command {
     Abort(RunArg),
     /// Run again with the same input
     Rerun(RunArg),
+    /// Set, list and remove secrets; encrypt them with a new key
+    #[command(subcommand)]
+    Secrets(SecretsCommand),
+    /// List gates, approve and reject
+    #[command(subcommand)]
+    Gates(GatesCommand),
     /// List agents, make and revoke their tokens
     #[command(subcommand)]
     Agents(AgentsCommand),
@@ -74,162 +89,6 @@ pub struct Connection {
 }
 
 #[derive(ClapArgs)]
-pub struct ServerArgs {
-    /// Address to listen on; without --auth-token keep it on loopback, as anyone who reaches it may set pipelines
-    #[arg(long, env = "CI_HOST", default_value = "127.0.0.1")]
-    pub host: IpAddr,
-    /// Port for HTTP; 0 picks a free one
-    #[arg(long, env = "CI_PORT", default_value_t = 8080)]
-    pub port: u16,
-    /// Port for agents (gRPC); 0 picks a free one
-    #[arg(long, env = "CI_GRPC_PORT", default_value_t = 9090)]
-    pub grpc_port: u16,
-    /// sqlite://FILE, or postgres://USER@HOST/DATABASE for any number of servers
-    #[arg(
-        long,
-        env = "CI_STORAGE",
-        default_value = "sqlite://pocketci.db",
-        value_name = "URL"
-    )]
-    pub storage: StorageUrl,
-    /// How long a webhook's caller waits for http.respond()
-    #[arg(long, env = "CI_WEBHOOK_TIMEOUT", default_value = "5s", value_parser = humantime::parse_duration, value_name = "DURATION")]
-    pub webhook_timeout: Duration,
-    /// Clients of the API must present this token; webhooks need none
-    #[arg(
-        long,
-        env = "CI_AUTH_TOKEN",
-        hide_env_values = true,
-        value_name = "TOKEN"
-    )]
-    pub auth_token: Option<String>,
-    /// A token that agents may use, besides those made with `agents token create`; may be repeated
-    #[arg(
-        long = "agent-token",
-        env = "CI_AGENT_TOKEN",
-        hide_env_values = true,
-        value_name = "TOKEN"
-    )]
-    pub agent_tokens: Vec<String>,
-    /// Do not run jobs in this process
-    #[arg(long, env = "CI_NO_LOCAL_AGENT")]
-    pub no_local_agent: bool,
-    /// PEM certificate chain; with --tls-key both listeners speak TLS
-    #[arg(long, env = "CI_TLS_CERT", requires = "tls_key", value_name = "FILE")]
-    pub tls_cert: Option<PathBuf>,
-    /// PEM private key
-    #[arg(long, env = "CI_TLS_KEY", requires = "tls_cert", value_name = "FILE")]
-    pub tls_key: Option<PathBuf>,
-    /// How long an agent holds a job without renewing; at least 1s
-    #[arg(long, env = "CI_LEASE", default_value = "30s", value_parser = humantime::parse_duration, value_name = "DURATION")]
-    pub lease: Duration,
-    /// How long an agent may take to accept a job before it goes to another
-    #[arg(long, env = "CI_ACCEPT_TIMEOUT", default_value = "5s", value_parser = humantime::parse_duration, value_name = "DURATION")]
-    pub accept_timeout: Duration,
-    /// Most queued jobs; further triggers get 429
-    #[arg(
-        long,
-        env = "CI_MAX_QUEUE_SIZE",
-        default_value_t = 10_000,
-        value_name = "JOBS"
-    )]
-    pub max_queue_size: u32,
-    /// Most webhook requests at once; more get 503
-    #[arg(
-        long,
-        env = "CI_MAX_WEBHOOKS",
-        default_value_t = 2048,
-        value_name = "REQUESTS"
-    )]
-    pub max_webhooks: usize,
-    /// Largest webhook body in bytes; larger get 413
-    #[arg(long, env = "CI_MAX_BODY_BYTES", default_value_t = 25 * 1024 * 1024, value_name = "BYTES")]
-    pub max_body_bytes: usize,
-    #[command(flatten)]
-    pub work: WorkArgs,
-}
-
-/// What an agent, in-process or not, does on its machine.
-#[derive(ClapArgs, Clone)]
-pub struct WorkArgs {
-    /// Jobs at once [default: twice the CPUs, at least 4]
-    #[arg(long, env = "CI_SLOTS", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1024))]
-    pub slots: Option<u32>,
-    /// Drivers that pipelines may use here; the first is used where a pipeline names none
-    #[arg(
-        long = "driver",
-        env = "CI_DRIVER",
-        value_delimiter = ',',
-        default_value = "docker,native",
-        value_name = "DRIVERS"
-    )]
-    pub drivers: Vec<DriverArg>,
-    /// Address of the Docker engine [default: DOCKER_HOST, then the local socket]
-    #[arg(long, env = "CI_DOCKER_HOST", value_name = "ADDRESS")]
-    pub docker_host: Option<String>,
-    /// Let pipelines run privileged containers
-    #[arg(long, env = "CI_ALLOW_PRIVILEGED")]
-    pub allow_privileged: bool,
-    /// Memory of one job's JavaScript, in MiB
-    #[arg(
-        long,
-        env = "CI_JS_MEMORY_MIB",
-        default_value_t = 256,
-        value_name = "MIB"
-    )]
-    pub js_memory_mib: usize,
-    /// CPU time of one job's JavaScript; waiting does not count
-    #[arg(long, env = "CI_JS_CPU_TIME", default_value = "60s", value_parser = humantime::parse_duration, value_name = "DURATION")]
-    pub js_cpu_time: Duration,
-    /// How long held jobs may go on after the first SIGTERM
-    #[arg(long, env = "CI_DRAIN_TIMEOUT", default_value = "30m", value_parser = humantime::parse_duration, value_name = "DURATION")]
-    pub drain_timeout: Duration,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum DriverArg {
-    /// Containers
-    Docker,
-    /// Processes on this very machine, without isolation
-    Native,
-}
-
-impl From<DriverArg> for pocketci_proto::api::Driver {
-    fn from(arg: DriverArg) -> Self {
-        match arg {
-            DriverArg::Docker => Self::Docker,
-            DriverArg::Native => Self::Native,
-        }
-    }
-}
-
-#[derive(ClapArgs)]
-pub struct AgentArgs {
-    /// The server's address for agents
-    #[arg(long, env = "CI_AGENT_SERVER", value_name = "URL")]
-    pub server: String,
-    /// From `pocketci agents token create`, or the server's --agent-token
-    #[arg(
-        long,
-        env = "CI_AGENT_TOKEN",
-        hide_env_values = true,
-        value_name = "TOKEN"
-    )]
-    pub token: String,
-    /// Unique among connected agents [default: the host's name]
-    #[arg(long, env = "CI_AGENT_NAME")]
-    pub name: Option<String>,
-    /// A label that pipelines may ask for; may be repeated
-    #[arg(long = "label", env = "CI_AGENT_LABELS", value_delimiter = ',', value_parser = key_value, value_name = "KEY=VALUE")]
-    pub labels: Vec<(String, String)>,
-    /// PEM certificates to trust for https:// [default: the well-known ones]
-    #[arg(long, env = "CI_TLS_CA", value_name = "FILE")]
-    pub tls_ca: Option<PathBuf>,
-    #[command(flatten)]
-    pub work: WorkArgs,
-}
-
-#[derive(ClapArgs)]
 pub struct SetPipelineArgs {
     /// The pipeline's file; - reads stdin
     pub file: PathBuf,
@@ -255,13 +114,6 @@ pub struct SetPipelineArgs {
     /// Print the answer as JSON
     #[arg(long)]
     pub json: bool,
-}
-
-#[derive(ClapArgs)]
-pub struct ValidateArgs {
-    /// The pipeline's file
-    #[arg(long = "config", short = 'c', value_name = "FILE")]
-    pub file: PathBuf,
 }
 
 #[derive(Subcommand)]

@@ -1,0 +1,216 @@
+//! `pocketci run FILE`: the agent's own engine and drivers, on this machine, without a server.
+
+mod display;
+mod webhook;
+
+use super::agent::{agent_config, driver};
+use super::gates::user;
+use super::validate::{compiled, read};
+use crate::args::{DriverArg, RunFileArgs, WorkArgs};
+use crate::output::exit;
+use anyhow::Context;
+use display::Display;
+use pocketci_agent::Token;
+use pocketci_agent::attempt::Workshop;
+use pocketci_agent::container::docker::DockerDriver;
+use pocketci_agent::js::{Module, Program};
+use pocketci_agent::local::{self, GateVerdict, Happening, LocalBackend, LocalJob};
+use pocketci_proto::agent as pb;
+use pocketci_proto::api::Driver as DriverName;
+use pocketci_proto::ids::{JobId, RunId};
+use std::collections::BTreeMap;
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio_util::sync::CancellationToken;
+
+/// What a shell says of a program that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+
+pub async fn run(args: RunFileArgs) -> anyhow::Result<u8> {
+    let file = read(&args.file)?;
+    let Some(compiled) = compiled(&file) else {
+        return Ok(exit::FAILED);
+    };
+    let secrets = secrets(&args)?;
+    let request = webhook::simulated(&args)?;
+    let chosen = match args.driver {
+        Some(chosen) => chosen,
+        None => usual_driver(&args).await,
+    };
+    let name = file_stem(&file.name);
+    let (webhook, body) = match request {
+        Some(request) => {
+            let (webhook, body) = webhook::to_wire(request);
+            (Some(webhook), body)
+        }
+        None => (None, bytes::Bytes::new()),
+    };
+    let job = LocalJob {
+        assign: assign(&name, chosen, &args, webhook),
+        body,
+        program: Arc::new(Program {
+            file_name: file.name,
+            javascript: compiled.javascript,
+            source_map: Some(compiled.source_map).filter(|map| !map.is_empty()),
+            source: file.content,
+            modules: compiled
+                .modules
+                .into_iter()
+                .map(|module| Module {
+                    name: module.name,
+                    javascript: module.javascript,
+                    source_map: Some(module.source_map).filter(|map| !map.is_empty()),
+                    source: module.source,
+                })
+                .collect(),
+        }),
+    };
+    execute(args, chosen, job, secrets).await
+}
+
+async fn execute(
+    args: RunFileArgs,
+    chosen: DriverArg,
+    job: LocalJob,
+    secrets: BTreeMap<String, String>,
+) -> anyhow::Result<u8> {
+    let work = WorkArgs {
+        slots: Some(1),
+        drivers: vec![chosen],
+        limits: args.limits.clone(),
+        drain_timeout: std::time::Duration::ZERO,
+    };
+    let config = agent_config(
+        String::new(),
+        Token::new(""),
+        format!("run-{}", std::process::id()),
+        BTreeMap::new(),
+        None,
+        &work,
+    );
+    let workshop = Arc::new(Workshop::new(config, vec![driver(chosen, &args.limits)]));
+    let display = Arc::new(Mutex::new(Display::new(args.plain)));
+    let approve = args.approve;
+    let shown = display.clone();
+    let decide = move |name: &str, message: &str| ask(&shown, approve, name, message);
+    let backend = Arc::new(LocalBackend::new(secrets, user(), Arc::new(decide)));
+    let stop = CancellationToken::new();
+    let interrupts = tokio::spawn(interrupts(stop.clone()));
+    local::run(workshop, job, backend, stop.clone(), |happening| {
+        let mut display = display.lock().unwrap_or_else(PoisonError::into_inner);
+        match happening {
+            Happening::Report(report) => display.report(report),
+            Happening::Output(chunk) => display.output(&chunk),
+        }
+    })
+    .await;
+    interrupts.abort();
+    let mut display = display.lock().unwrap_or_else(PoisonError::into_inner);
+    let outcome = display.finish();
+    Ok(match outcome.as_str() {
+        "succeeded" | "skipped" => exit::OK,
+        "aborted" if stop.is_cancelled() => INTERRUPTED,
+        "failed" | "aborted" => exit::FAILED,
+        _ => exit::SYSTEM,
+    })
+}
+
+fn file_stem(name: &str) -> String {
+    Path::new(name)
+        .file_stem()
+        .map_or_else(|| name.to_owned(), |stem| stem.to_string_lossy().into_owned())
+}
+
+/// Docker where an engine answers.
+async fn usual_driver(args: &RunFileArgs) -> DriverArg {
+    if DockerDriver::new(args.limits.docker_host.clone()).answers().await {
+        return DriverArg::Docker;
+    }
+    eprintln!("note: no Docker engine answers; steps run as processes on this machine (--driver native)");
+    DriverArg::Native
+}
+
+fn assign(
+    name: &str,
+    driver: DriverArg,
+    args: &RunFileArgs,
+    webhook: Option<pb::WebhookRequest>,
+) -> pb::Assign {
+    let kind = if webhook.is_some() { "webhook" } else { "manual" };
+    pb::Assign {
+        r#ref: Some(pb::AttemptRef {
+            run_id: RunId::new().to_vec().into(),
+            job_id: JobId::new().to_vec().into(),
+            attempt: 1,
+        }),
+        pipeline_id: name.to_owned(),
+        pipeline_name: name.to_owned(),
+        job_name: "pipeline".to_owned(),
+        driver: DriverName::from(driver).as_str().to_owned(),
+        trigger: Some(pb::Trigger {
+            kind: kind.to_owned(),
+            args: args.args.clone(),
+            jobs: Vec::new(),
+            webhook,
+        }),
+        ..pb::Assign::default()
+    }
+}
+
+/// Flags before the file, so that one can be overridden.
+fn secrets(args: &RunFileArgs) -> anyhow::Result<BTreeMap<String, String>> {
+    let mut secrets = BTreeMap::new();
+    if let Some(file) = &args.secret_file {
+        let text = std::fs::read_to_string(file)
+            .with_context(|| format!("cannot read the secrets in {}", file.display()))?;
+        for (number, line) in (1..).zip(text.lines()) {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let (name, value) = line.split_once('=').with_context(|| {
+                format!("{}:{number}: NAME=VALUE is expected", file.display())
+            })?;
+            secrets.insert(name.trim().to_owned(), value.trim().to_owned());
+        }
+    }
+    secrets.extend(args.secrets.iter().cloned());
+    Ok(secrets)
+}
+
+/// First Ctrl-C: stop the pipeline and clean up. Second: leave now.
+async fn interrupts(stop: CancellationToken) {
+    if tokio::signal::ctrl_c().await.is_err() {
+        return;
+    }
+    eprintln!("\nstopping: steps are ended and removed; a second Ctrl-C leaves at once");
+    stop.cancel();
+    if tokio::signal::ctrl_c().await.is_ok() {
+        std::process::exit(i32::from(INTERRUPTED));
+    }
+}
+
+/// Asks whoever sits at the terminal.
+fn ask(display: &Mutex<Display>, approve: bool, name: &str, message: &str) -> GateVerdict {
+    if approve {
+        return GateVerdict::Approve;
+    }
+    if !std::io::stdin().is_terminal() {
+        eprintln!("gate {name:?}: there is no terminal to ask at; --approve approves every gate");
+        return GateVerdict::Reject;
+    }
+    display
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .pause();
+    let colon = if message.is_empty() { "" } else { ": " };
+    eprint!("approve gate {name:?}{colon}{message}? [y/N] ");
+    // A terminal that cannot be written to cannot answer either.
+    let _ = std::io::stderr().flush();
+    let mut answer = String::new();
+    match std::io::stdin().read_line(&mut answer) {
+        Ok(_) if matches!(answer.trim(), "y" | "Y" | "yes") => GateVerdict::Approve,
+        Ok(_) | Err(_) => GateVerdict::Reject,
+    }
+}

@@ -1,0 +1,124 @@
+//! Secrets of pipelines: sealed before they are stored, opened for the attempt that asks.
+
+use super::Runs;
+use crate::model::PipelineId;
+use crate::model::pipeline::WebhookSecret;
+use crate::model::secret::{Scope, SealedSecret, place, webhook_place};
+use crate::store::{Result, StoreError};
+use std::collections::BTreeMap;
+
+/// Pipelines looked at in one go while rotating.
+const PAGE: i64 = 100;
+
+/// The server's keys do not fit what is stored.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// Something may be sealed with keys that this server does not have.
+    #[error(
+        "the database has secrets encrypted with key {0}, which this server was not given: start it with the same --secret-key-file \
+         as the others, or name the earlier key with --old-secret-key-file"
+    )]
+    Unknown(String),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Runs {
+    /// Makes sure that this server can open everything, and tells the store which key it seals with.
+    pub async fn check_keys(&self) -> std::result::Result<(), KeyError> {
+        let known = self.vault().key_ids();
+        let stored = self.store().secret_keys().await?;
+        if let Some(unknown) = stored.iter().find(|id| !known.contains(id)) {
+            return Err(KeyError::Unknown(hex::encode(unknown)));
+        }
+        if let Some(primary) = known.first().filter(|primary| !stored.contains(primary)) {
+            self.store().add_secret_key(*primary).await?;
+        }
+        Ok(())
+    }
+
+    /// Sets a secret; `true` if it is new, `None` if its pipeline is unknown.
+    pub async fn put_secret(&self, scope: Scope, name: &str, value: &str) -> Result<Option<bool>> {
+        let sealed = self.vault().seal(&place(scope, name), value.as_bytes());
+        let secret = SealedSecret {
+            scope,
+            name: name.to_owned(),
+            sealed,
+        };
+        self.store().put_secret(secret).await
+    }
+
+    /// Webhook secrets as they are stored.
+    pub fn seal_webhook_secrets(
+        &self,
+        pipeline_name: &str,
+        secrets: &[WebhookSecret],
+    ) -> Vec<WebhookSecret> {
+        let place = webhook_place(pipeline_name);
+        let seal = |secret: &WebhookSecret| {
+            WebhookSecret::new(self.vault().seal(&place, secret.expose()))
+        };
+        secrets.iter().filter_map(seal).collect()
+    }
+
+    /// Those of these secrets that a pipeline sees, open.
+    pub async fn open_secrets(
+        &self,
+        pipeline_id: PipelineId,
+        names: &[String],
+    ) -> Result<BTreeMap<String, String>> {
+        let mut opened = BTreeMap::new();
+        for secret in self.store().sealed_secrets(pipeline_id, names).await? {
+            let value = self
+                .vault()
+                .open(&place(secret.scope, &secret.name), &secret.sealed);
+            let value = value.map_err(|error| StoreError::Internal(error.into()))?;
+            let value = String::from_utf8(value).map_err(|error| StoreError::Internal(error.into()))?;
+            opened.insert(secret.name, value);
+        }
+        Ok(opened)
+    }
+
+    /// Encrypts everything anew that is not sealed with the primary key; returns how many there were. May be repeated
+    /// and interrupted; what is set meanwhile is sealed with the primary key anyway.
+    pub async fn rotate_secrets(&self) -> Result<u64> {
+        let mut rotated = 0;
+        let mut missed = false;
+        for secret in self.store().all_sealed_secrets().await? {
+            if !self.vault().is_old(&secret.sealed) {
+                continue;
+            }
+            let at = place(secret.scope, &secret.name);
+            let open = self.vault().open(&at, &secret.sealed);
+            let open = open.map_err(|error| StoreError::Internal(error.into()))?;
+            let sealed = self.vault().seal(&at, &open);
+            rotated += u64::from(self.store().reseal_secret(secret, sealed).await?);
+        }
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.store().pipelines(after.as_deref(), PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = Some(last.name.clone());
+            for pipeline in page {
+                let old = |secret: &&WebhookSecret| self.vault().is_old(secret.expose());
+                let count = pipeline.webhook_secrets.iter().filter(old).count() as u64;
+                if count == 0 {
+                    continue;
+                }
+                let (id, version, name) = (pipeline.id, pipeline.version, pipeline.name.clone());
+                let open = self.opened(pipeline)?;
+                let sealed = self.seal_webhook_secrets(&name, &open.webhook_secrets);
+                if self.store().reseal_webhook_secrets(id, version, sealed).await? {
+                    rotated += count;
+                } else {
+                    missed = true;
+                }
+            }
+        }
+        if let (Some(primary), false) = (self.vault().key_ids().first(), missed) {
+            self.store().keep_only_secret_key(*primary).await?;
+        }
+        Ok(rotated)
+    }
+}
