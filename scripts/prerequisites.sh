@@ -19,6 +19,7 @@ for purpose in "${@:-test}"; do
       compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || need+=(postgresql)
       if [ "$purpose" = test ]; then
         want dockerd docker.io
+        want tsc node-typescript
         [ -x /bin/busybox ] || [ -x /usr/bin/busybox ] || need+=(busybox-static)
         for component in rustfmt cargo-clippy; do
           command -v "$component" >/dev/null 2>&1 ||

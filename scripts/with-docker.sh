@@ -51,5 +51,7 @@ if [ -n "$busybox" ]; then
   rm -f "$root/bin/busybox"; cp "$busybox" "$root/bin/busybox"
   printf 'root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\n' >"$root/etc/passwd"
   tar -C "$root" -c . | docker -H "$POCKETCI_TEST_DOCKER_HOST" import - "$POCKETCI_TEST_IMAGE" >/dev/null
+  # The name that the examples use.
+  docker -H "$POCKETCI_TEST_DOCKER_HOST" tag "$POCKETCI_TEST_IMAGE" busybox:latest
 fi
 "$@"

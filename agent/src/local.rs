@@ -3,7 +3,9 @@
 //! The engine, the drivers and the life of an attempt are the agent's own; only the other side of the wire is here:
 //! it takes reports and log chunks at once, and answers calls from memory.
 
-use crate::attempt::{Attempt, Backend, GateState, Outlet, Reports, StopReason, Work, Workshop, carry_out};
+use crate::attempt::{
+    Attempt, Backend, GateState, Outlet, Reports, StopReason, Work, Workshop, carry_out,
+};
 use crate::js::Program;
 use crate::js::request::Storage;
 use crate::log::{AGENT_BUFFER_BYTES, AttemptLog};

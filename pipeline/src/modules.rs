@@ -52,7 +52,9 @@ pub fn resolve(
     let candidates = std::iter::once(plain.clone())
         .chain(as_typescript)
         .chain(with_endings);
-    let found = candidates.filter(|name| kind(name).is_some()).find(|name| exists(name));
+    let found = candidates
+        .filter(|name| kind(name).is_some())
+        .find(|name| exists(name));
     found.ok_or_else(|| match kind(&plain) {
         None if plain.rsplit('/').next().is_some_and(|file| file.contains('.')) => format!(
             "'{specifier}' cannot be imported: .ts, .js, .mts, .mjs, .json, .yaml and .yml files can be"
@@ -100,7 +102,14 @@ mod tests {
 
     #[test]
     fn an_import_means_a_file_relative_to_its_own() {
-        let files = ["lib/a.ts", "lib/b/index.ts", "c.js", "../up.ts", "d.json", "lib/d.mts"];
+        let files = [
+            "lib/a.ts",
+            "lib/b/index.ts",
+            "c.js",
+            "../up.ts",
+            "d.json",
+            "lib/d.mts",
+        ];
         let resolve = |base: &str, specifier: &str| {
             resolve(base, specifier, |name| files.contains(&name)).unwrap_or_default()
         };
@@ -127,7 +136,10 @@ mod tests {
     #[test]
     fn data_is_data_whatever_its_names() {
         let module = data_module("a.json", r#"{"__proto__": {"x": 1}, "t": "\u2028"}"#).unwrap();
-        assert!(module.starts_with("export default JSON.parse(\"{"), "{module}");
+        assert!(
+            module.starts_with("export default JSON.parse(\"{"),
+            "{module}"
+        );
         assert!(data_module("a.yaml", "a: [1").is_err());
         assert!(data_module("a.json", "{").unwrap_err().contains("line 1"));
     }

@@ -211,7 +211,8 @@ fn compile_import(
 /// # Errors
 /// Syntax errors, and imports that can never be resolved.
 pub fn imports(file_name: &str, source: &str) -> Result<Vec<String>, Vec<Diagnostic>> {
-    let any = |specifier: &str| modules::resolve("", specifier, |_| true).map(|_| specifier.to_owned());
+    let any =
+        |specifier: &str| modules::resolve("", specifier, |_| true).map(|_| specifier.to_owned());
     compile_one(file_name, source, Role::Import, &any).map(|(_, imports)| imports)
 }
 

@@ -5,11 +5,13 @@
 pub mod client;
 pub mod database;
 pub mod process;
+pub mod sink;
 pub mod wait;
 
 pub use client::Client;
 pub use database::TestDatabase;
 pub use process::{Agent, Server, ServerOptions, pocketci};
+pub use sink::Sink;
 pub use wait::until;
 
 /// A variable that `make test` sets; a test that needs it fails with the way out.

@@ -56,14 +56,21 @@ async fn conclude(parts: &Parts, name: &str, gate: GateState) -> Result<Answer, 
         format!(": {}", gate.comment)
     };
     if gate.status == "approved" {
-        say(parts, format!("gate {name:?} approved by {}{said}\n", gate.by)).await;
+        say(
+            parts,
+            format!("gate {name:?} approved by {}{said}\n", gate.by),
+        )
+        .await;
         return Ok(Answer::Json(
             json!({ "by": gate.by, "at": gate.at, "comment": gate.comment }),
         ));
     }
     let (told, reason) = match gate.status.as_str() {
         "rejected" => (format!("rejected by {}{said}", gate.by), "rejected"),
-        _ => ("timed out: nobody approved it in time".to_owned(), "timeout"),
+        _ => (
+            "timed out: nobody approved it in time".to_owned(),
+            "timeout",
+        ),
     };
     say(parts, format!("gate {name:?} {told}\n")).await;
     Err(Failure {

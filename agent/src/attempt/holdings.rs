@@ -17,11 +17,18 @@ pub(super) struct Holdings {
 #[derive(Default)]
 struct Held {
     volumes: BTreeMap<String, Volume>,
-    sandboxes: BTreeMap<String, Arc<dyn Sandbox>>,
+    sandboxes: BTreeMap<String, Kept>,
     /// Sandboxes being started.
     starting: usize,
     next: u32,
     released: bool,
+}
+
+/// A sandbox with the author's name for it.
+#[derive(Clone)]
+pub(super) struct Kept {
+    pub(super) name: String,
+    pub(super) sandbox: Arc<dyn Sandbox>,
 }
 
 /// A place for a sandbox; given back unless it is used.
@@ -49,7 +56,10 @@ impl Holdings {
     }
 
     /// The volume of this name, created if it is not there.
-    pub(super) async fn create_volume(&self, name: Option<String>) -> Result<(String, Volume), String> {
+    pub(super) async fn create_volume(
+        &self,
+        name: Option<String>,
+    ) -> Result<(String, Volume), String> {
         let driver = self.driver.clone().ok_or("this agent lacks the driver")?;
         let _one_at_a_time = self.creating.lock().await;
         let name = {
@@ -96,7 +106,7 @@ impl Holdings {
         Ok(Place { holdings: self })
     }
 
-    pub(super) fn sandbox(&self, id: &str) -> Result<Arc<dyn Sandbox>, String> {
+    pub(super) fn sandbox(&self, id: &str) -> Result<Kept, String> {
         self.lock()
             .sandboxes
             .get(id)
@@ -105,9 +115,9 @@ impl Holdings {
     }
 
     pub(super) async fn close_sandbox(&self, id: &str) {
-        let sandbox = self.lock().sandboxes.remove(id);
-        if let Some(sandbox) = sandbox {
-            sandbox.close().await;
+        let kept = self.lock().sandboxes.remove(id);
+        if let Some(kept) = kept {
+            kept.sandbox.close().await;
         }
     }
 
@@ -121,7 +131,7 @@ impl Holdings {
                 std::mem::take(&mut held.sandboxes),
             )
         };
-        let closing = sandboxes.values().map(|sandbox| sandbox.close());
+        let closing = sandboxes.values().map(|kept| kept.sandbox.close());
         futures_util::future::join_all(closing).await;
         if let Some(driver) = &self.driver {
             let removing = volumes.values().map(|volume| driver.remove_volume(volume));
@@ -132,13 +142,19 @@ impl Holdings {
 
 impl Place<'_> {
     /// Keeps the sandbox; answers its id.
-    pub(super) async fn keep(self, sandbox: Arc<dyn Sandbox>) -> Result<String, String> {
+    pub(super) async fn keep(
+        self,
+        name: String,
+        sandbox: Arc<dyn Sandbox>,
+    ) -> Result<String, String> {
         let (id, released) = {
             let mut held = self.holdings.lock();
             held.next += 1;
             let id = format!("sandbox-{}", held.next);
             if !held.released {
-                held.sandboxes.insert(id.clone(), sandbox.clone());
+                let name = if name.is_empty() { id.clone() } else { name };
+                let sandbox = sandbox.clone();
+                held.sandboxes.insert(id.clone(), Kept { name, sandbox });
             }
             (id, held.released)
         };

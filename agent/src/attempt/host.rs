@@ -185,7 +185,9 @@ impl Host for JobHost {
             .expressions
             .get(expression)
             .map_err(|error| error.to_string())?;
-        let value = compiled.evaluate(&vars).map_err(|error| error.to_string())?;
+        let value = compiled
+            .evaluate(&vars)
+            .map_err(|error| error.to_string())?;
         Ok(match value {
             serde_json::Value::String(text) => text,
             serde_json::Value::Null => String::new(),
@@ -205,7 +207,9 @@ impl Host for JobHost {
             Request::StartSandbox(request) => {
                 async move { parts.start_sandbox(request).await }.boxed()
             }
-            Request::Exec { sandbox, run } => async move { parts.exec(&sandbox, run).await }.boxed(),
+            Request::Exec { sandbox, run } => {
+                async move { parts.exec(&sandbox, run).await }.boxed()
+            }
             Request::CloseSandbox { sandbox } => async move {
                 parts.holdings.close_sandbox(&sandbox).await;
                 Ok(Answer::Nothing)
@@ -334,6 +338,7 @@ impl Parts {
     async fn start_sandbox(&self, request: RunRequest) -> Result<Answer, Failure> {
         let driver = self.driver()?;
         let place = self.holdings.place()?;
+        let name = request.name.clone();
         let mut spec = self.stoppable(self.spec(request)).await??;
         spec.labels
             .insert("pocketci.step".to_owned(), "sandbox".to_owned());
@@ -342,13 +347,18 @@ impl Parts {
             let told = self.attempt.redactor.text(&steps::told(&error));
             Failure::from(format!("failed to start the sandbox: {told}"))
         })?;
-        Ok(Answer::Json(json!(place.keep(sandbox).await?)))
+        Ok(Answer::Json(json!(place.keep(name, sandbox).await?)))
     }
 
     async fn exec(&self, sandbox: &str, request: RunRequest) -> Result<Answer, Failure> {
         let wanted = wanted(&request);
-        let runner = InSandbox(self.holdings.sandbox(sandbox)?);
+        let kept = self.holdings.sandbox(sandbox)?;
+        let runner = InSandbox(kept.sandbox);
         let spec = self.stoppable(self.spec(request)).await??;
+        let spec = StepSpec {
+            name: kept.name,
+            ..spec
+        };
         let ended = steps::run(&self.attempt, &runner, spec, wanted).await;
         Ok(Answer::Run(ended?))
     }
@@ -358,7 +368,9 @@ impl Parts {
         let read = self.driver()?.read_files(&found, paths).await;
         let read = read.map_err(|error| {
             let told = steps::told(&error);
-            Failure::from(format!("could not read files from volume {volume:?}: {told}"))
+            Failure::from(format!(
+                "could not read files from volume {volume:?}: {told}"
+            ))
         })?;
         let files: serde_json::Map<String, serde_json::Value> = read
             .into_iter()

@@ -154,7 +154,8 @@ impl Attempt {
 
     /// Tells a fact about the run.
     fn note(&self, kind: pb::noted::Kind) {
-        self.reports.add(Kind::Noted(pb::Noted { kind: Some(kind) }));
+        self.reports
+            .add(Kind::Noted(pb::Noted { kind: Some(kind) }));
     }
 
     /// Prints output, up to the limit of the job; what is beyond it is read and not kept.
@@ -174,7 +175,9 @@ impl Attempt {
             self.log.append(source, bytes).await;
             let said = "\nthe job printed more than its log may hold; what follows is not kept. The agent's operator may \
                         raise --max-output\n";
-            self.log.append(SYSTEM, Bytes::from_static(said.as_bytes())).await;
+            self.log
+                .append(SYSTEM, Bytes::from_static(said.as_bytes()))
+                .await;
         }
     }
 

@@ -7,10 +7,7 @@ use std::collections::HashMap;
 /// Removes the containers and volumes labelled as this agent's; returns how many there were, `None` if the engine cannot be asked.
 pub async fn remove_of_agent(driver: &DockerDriver, agent: &str) -> Option<usize> {
     let docker = driver.client().ok()?;
-    let mine = HashMap::from([(
-        "label".to_owned(),
-        vec![format!("pocketci.agent={agent}")],
-    )]);
+    let mine = HashMap::from([("label".to_owned(), vec![format!("pocketci.agent={agent}")])]);
     let options = ListContainersOptions {
         all: true,
         filters: Some(mine.clone()),

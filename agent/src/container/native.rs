@@ -11,7 +11,7 @@ use super::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use nix::sys::signal::{Signal, killpg};
-use nix::unistd::{Pid, Uid, User};
+use nix::unistd::{Gid, Pid, Uid, User};
 use pocketci_proto::api::Driver as DriverName;
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
@@ -324,18 +324,8 @@ fn become_user(
     home: &Path,
     mounts: &[Mount],
 ) -> Result<(), DriverError> {
-    let found = match name.parse::<u32>() {
-        Ok(uid) => User::from_uid(Uid::from_raw(uid)),
-        Err(_) => User::from_name(name),
-    };
-    let user = found
-        .map_err(|error| engine("look up the user", &error))?
-        .ok_or_else(|| {
-            DriverError::Invalid(format!(
-                "command.user {name:?} does not exist on the agent's machine"
-            ))
-        })?;
-    if user.uid == Uid::effective() {
+    let (uid, gid) = user_and_group(name)?;
+    if uid == Uid::effective() {
         return Ok(());
     }
     if !Uid::effective().is_root() {
@@ -345,11 +335,37 @@ fn become_user(
     }
     let volumes = mounts.iter().map(|mount| Path::new(&mount.volume));
     for directory in std::iter::once(home).chain(volumes) {
-        std::os::unix::fs::chown(directory, Some(user.uid.as_raw()), Some(user.gid.as_raw()))
+        std::os::unix::fs::chown(directory, Some(uid.as_raw()), Some(gid.as_raw()))
             .map_err(|error| engine("hand the step's directory to the user", &error))?;
     }
-    command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+    command.uid(uid.as_raw()).gid(gid.as_raw());
     Ok(())
+}
+
+/// `name`, `uid` or `uid:gid`; a number needs no entry in the machine's user list.
+fn user_and_group(name: &str) -> Result<(Uid, Gid), DriverError> {
+    let (user, group) = name.split_once(':').unwrap_or((name, ""));
+    let unknown = || {
+        DriverError::Invalid(format!(
+            "command.user {name:?} does not exist on the agent's machine"
+        ))
+    };
+    let found = match user.parse::<u32>() {
+        Ok(uid) => User::from_uid(Uid::from_raw(uid)),
+        Err(_) => User::from_name(user),
+    };
+    let found = found.map_err(|error| engine("look up the user", &error))?;
+    let uid = match (&found, user.parse()) {
+        (Some(found), _) => found.uid,
+        (None, Ok(uid)) => Uid::from_raw(uid),
+        (None, Err(_)) => return Err(unknown()),
+    };
+    let gid = match (group, &found) {
+        ("", Some(found)) => found.gid,
+        ("", None) => Gid::from_raw(uid.as_raw()),
+        (group, _) => Gid::from_raw(group.parse().map_err(|_| unknown())?),
+    };
+    Ok((uid, gid))
 }
 
 async fn feed(stdin: Option<ChildStdin>, data: Option<Bytes>) {

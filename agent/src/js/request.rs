@@ -171,7 +171,11 @@ pub struct Notify {
 
 /// A way to tell people; texts may be `secret:NAME`.
 #[derive(Deserialize)]
-#[serde(tag = "type", rename_all = "lowercase", rename_all_fields = "camelCase")]
+#[serde(
+    tag = "type",
+    rename_all = "lowercase",
+    rename_all_fields = "camelCase"
+)]
 pub enum Backend {
     /// Slack's `chat.postMessage`.
     Slack {

@@ -33,6 +33,8 @@ pub(super) struct Shared<'js> {
     pub responded: Cell<bool>,
     /// How long calls may take to end when the run is cancelled.
     pub calls_grace: Duration,
+    /// When the job began: monotonic, and nanoseconds since 1970.
+    pub started: (std::time::Instant, i128),
     /// Outgoing webhooks so far.
     pub deliveries: Cell<u64>,
     error: RefCell<Option<Constructor<'js>>>,
@@ -55,6 +57,10 @@ impl<'js> Shared<'js> {
             timers: RefCell::default(),
             responded: Cell::new(false),
             calls_grace: calls_grace(&job.limits),
+            started: (
+                std::time::Instant::now(),
+                time::OffsetDateTime::now_utc().unix_timestamp_nanos(),
+            ),
             deliveries: Cell::new(0),
             error: RefCell::new(Some(ctx.globals().get("Error")?)),
         })

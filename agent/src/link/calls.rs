@@ -95,12 +95,10 @@ impl Remote {
             r#ref: Some(self.attempt.clone()),
             kind: Some(ask),
         });
-        let answer = tokio::time::timeout(
-            ANSWER_WITHIN + GATE_WAIT,
-            connection.client.call(request),
-        )
-        .await
-        .map_err(|_| Status::unavailable("the server did not answer in time"))??;
+        let answer =
+            tokio::time::timeout(ANSWER_WITHIN + GATE_WAIT, connection.client.call(request))
+                .await
+                .map_err(|_| Status::unavailable("the server did not answer in time"))??;
         answer
             .into_inner()
             .kind
@@ -137,7 +135,11 @@ impl Remote {
 fn may_pass(code: Code) -> bool {
     matches!(
         code,
-        Code::Unavailable | Code::Cancelled | Code::Unknown | Code::DeadlineExceeded | Code::Aborted
+        Code::Unavailable
+            | Code::Cancelled
+            | Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::Aborted
     )
 }
 
@@ -169,7 +171,10 @@ impl Backend for Remote {
 
     async fn dedup(&self, call: u32, key_hash: [u8; 32]) -> Result<bool, String> {
         let key_hash = Bytes::copy_from_slice(&key_hash);
-        match self.ask(Ask::Dedup(pb::DedupCall { call, key_hash })).await? {
+        match self
+            .ask(Ask::Dedup(pb::DedupCall { call, key_hash }))
+            .await?
+        {
             Reply::Seen(seen) => Ok(seen),
             _ => Err(unexpected()),
         }

@@ -77,7 +77,9 @@ impl Redactor {
             return text.to_owned();
         }
         let mut stream = Stream::default();
-        let mut shown = stream.push(self, Bytes::copy_from_slice(text.as_bytes())).to_vec();
+        let mut shown = stream
+            .push(self, Bytes::copy_from_slice(text.as_bytes()))
+            .to_vec();
         shown.extend_from_slice(&stream.finish(self));
         String::from_utf8_lossy(&shown).into_owned()
     }
@@ -322,7 +324,11 @@ mod tests {
     fn overlapping_secrets_leave_nothing_between_them() {
         let redactor = redactor(&["abcdef", "defghi", "abcdefgh"]);
         for size in 1..=9 {
-            assert_eq!(in_pieces(&redactor, b"xabcdefghix", size), b"x***x", "{size}");
+            assert_eq!(
+                in_pieces(&redactor, b"xabcdefghix", size),
+                b"x***x",
+                "{size}"
+            );
             assert_eq!(in_pieces(&redactor, b"abcdefg", size), b"***g", "{size}");
         }
     }
@@ -338,7 +344,11 @@ mod tests {
     fn long_runs_of_a_repeating_secret_are_bounded() {
         let redactor = redactor(&["aaaa"]);
         let shown = in_pieces(&redactor, &vec![b'a'; 100_000], 1000);
-        assert!(shown.iter().all(|byte| *byte != b'a' || shown.len() < 200_000));
+        assert!(
+            shown
+                .iter()
+                .all(|byte| *byte != b'a' || shown.len() < 200_000)
+        );
         assert!(!String::from_utf8_lossy(&shown).contains("aaaa"));
     }
 }

@@ -49,7 +49,10 @@ pub(crate) async fn fetch(
         Ok(answered) => answered.map_err(failed),
         Err(_) => Err(Failure {
             name: "TimeoutError",
-            ..Failure::from(format!("fetch: no answer within {} ms", timeout.as_millis()))
+            ..Failure::from(format!(
+                "fetch: no answer within {} ms",
+                timeout.as_millis()
+            ))
         }),
     }
 }
@@ -66,7 +69,9 @@ fn shorten(url: &str) -> String {
 
 pub(super) fn method(name: &str) -> Result<Method, String> {
     match Method::from_bytes(name.as_bytes()) {
-        Ok(Method::CONNECT | Method::TRACE) | Err(_) => Err(format!("method {name:?} is not possible")),
+        Ok(Method::CONNECT | Method::TRACE) | Err(_) => {
+            Err(format!("method {name:?} is not possible"))
+        }
         Ok(method) => Ok(method),
     }
 }
@@ -82,7 +87,10 @@ pub(super) fn headers<'a>(
         if name == HOST || name == CONTENT_LENGTH || name.as_str() == "transfer-encoding" {
             continue;
         }
-        headers.append(name.clone(), HeaderValue::from_str(value).map_err(|_| wrong())?);
+        headers.append(
+            name.clone(),
+            HeaderValue::from_str(value).map_err(|_| wrong())?,
+        );
     }
     Ok(headers)
 }
@@ -129,10 +137,7 @@ async fn follow(
     }
 }
 
-fn location(
-    exchange: &Exchange,
-    response: &reqwest::Response,
-) -> Option<Result<Url, String>> {
+fn location(exchange: &Exchange, response: &reqwest::Response) -> Option<Result<Url, String>> {
     if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
         return None;
     }

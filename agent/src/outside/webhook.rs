@@ -58,7 +58,8 @@ pub(crate) async fn send(
                 // The rest of a long answer says nothing about the delivery.
                 let body = read_limited(response, MAX_ANSWER_BYTES).await;
                 let body = String::from_utf8_lossy(&body.unwrap_or_default()).into_owned();
-                let answer = json!({ "id": request.id, "status": status, "attempts": tries, "body": body });
+                let answer =
+                    json!({ "id": request.id, "status": status, "attempts": tries, "body": body });
                 if (200..300).contains(&status) {
                     return Ok(Answer::Json(answer));
                 }
@@ -121,7 +122,11 @@ fn sign(headers: &mut HeaderMap, request: &SendWebhook) {
     };
     set("webhook-id", request.id.clone());
     set("webhook-timestamp", timestamp.clone());
-    if let Some(secret) = request.secret.as_deref().filter(|secret| !secret.is_empty()) {
+    if let Some(secret) = request
+        .secret
+        .as_deref()
+        .filter(|secret| !secret.is_empty())
+    {
         let (plain, standard) = signatures(secret, &request.id, &timestamp, &request.body);
         set("x-webhook-signature", plain);
         set("webhook-signature", standard);
@@ -130,10 +135,7 @@ fn sign(headers: &mut HeaderMap, request: &SendWebhook) {
 
 /// Both signatures of a body.
 fn signatures(secret: &str, id: &str, timestamp: &str, body: &Bytes) -> (String, String) {
-    let plain = hmac::sign(
-        &hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()),
-        body,
-    );
+    let plain = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()), body);
     let key = secret
         .strip_prefix(STANDARD_PREFIX)
         .and_then(|encoded| BASE64.decode(encoded).ok())

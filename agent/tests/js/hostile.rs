@@ -7,7 +7,16 @@ use pocketci_agent::js::JobEnd;
 use pocketci_agent::js::request::Request;
 
 const OPS: [&str; 10] = [
-    "createVolume", "readFiles", "closeSandbox", "fetch", "sendWebhook", "emitEvent", "notify", "storage", "gate", "trigger",
+    "createVolume",
+    "readFiles",
+    "closeSandbox",
+    "fetch",
+    "sendWebhook",
+    "emitEvent",
+    "notify",
+    "storage",
+    "gate",
+    "trigger",
 ];
 
 fn setting(name: &str, default: u64) -> u64 {
@@ -30,11 +39,23 @@ impl Dice {
 
     fn json(&mut self, depth: usize) -> String {
         const TEXTS: [&str; 12] = [
-            "", "a", "secret:A", "\\u0000", "..", "http", "http://[::1", "1h30m", "-5s", "\\ud800", "x:y", "9999999999999999h",
+            "",
+            "a",
+            "secret:A",
+            "\\u0000",
+            "..",
+            "http",
+            "http://[::1",
+            "1h30m",
+            "-5s",
+            "\\ud800",
+            "x:y",
+            "9999999999999999h",
         ];
         const NAMES: [&str; 24] = [
-            "name", "url", "headers", "timeout", "type", "backend", "message", "verb", "key", "value", "prefix", "fields",
-            "jobs", "args", "paths", "volume", "payload", "retries", "secret", "redirect", "method", "sandbox", "context", "id",
+            "name", "url", "headers", "timeout", "type", "backend", "message", "verb", "key",
+            "value", "prefix", "fields", "jobs", "args", "paths", "volume", "payload", "retries",
+            "secret", "redirect", "method", "sandbox", "context", "id",
         ];
         match self.roll(if depth == 0 { 8 } else { 11 }) {
             0 => "null".into(),
@@ -43,14 +64,23 @@ impl Dice {
             3 => "1e308".into(),
             4 => "18446744073709551616".into(),
             5 | 6 => format!("\"{}\"", TEXTS[self.roll(TEXTS.len())]),
-            7 => format!("\"{}\"", ["get", "set", "slack", "smtp", "http", "follow", "POST"][self.roll(7)]),
+            7 => format!(
+                "\"{}\"",
+                ["get", "set", "slack", "smtp", "http", "follow", "POST"][self.roll(7)]
+            ),
             8 => {
                 let items: Vec<String> = (0..self.roll(4)).map(|_| self.json(depth - 1)).collect();
                 format!("[{}]", items.join(","))
             }
             _ => {
                 let members: Vec<String> = (0..self.roll(7))
-                    .map(|_| format!("\"{}\":{}", NAMES[self.roll(NAMES.len())], self.json(depth - 1)))
+                    .map(|_| {
+                        format!(
+                            "\"{}\":{}",
+                            NAMES[self.roll(NAMES.len())],
+                            self.json(depth - 1)
+                        )
+                    })
                     .collect();
                 format!("{{{}}}", members.join(","))
             }
@@ -95,7 +125,10 @@ fn no_text_makes_the_argument_reader_panic() {
             Err(_) => panic!("round {round} of seed {seed}: {op} {json}"),
         }
     }
-    assert!(accepted > 10 && refused > 1_000, "{accepted} accepted, {refused} refused");
+    assert!(
+        accepted > 10 && refused > 1_000,
+        "{accepted} accepted, {refused} refused"
+    );
 }
 
 #[test]
@@ -127,6 +160,10 @@ fn hostile_values_only_hurt_their_author() {
     )
     .webhook(&[], b"{}")
     .run();
-    assert!(matches!(ran.end, JobEnd::Succeeded | JobEnd::Failed { .. }), "{:?}", ran.end);
+    assert!(
+        matches!(ran.end, JobEnd::Succeeded | JobEnd::Failed { .. }),
+        "{:?}",
+        ran.end
+    );
     assert!(ran.stdout().contains("settled true"), "{:?}", ran.end);
 }

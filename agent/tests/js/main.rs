@@ -3,8 +3,8 @@
 
 mod errors;
 mod globals;
-mod http;
 mod hostile;
+mod http;
 mod limits;
 mod modules;
 mod prelude;

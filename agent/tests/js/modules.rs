@@ -58,7 +58,10 @@ fn an_error_in_an_imported_file_names_that_file_and_line() {
     let message = ran.failed();
     assert!(message.contains("lib/fail.ts:4:"), "{message}");
     assert!(message.contains("main.ts:3:"), "{message}");
-    assert!(message.contains("> 4 |   throw new Error('broken');"), "{message}");
+    assert!(
+        message.contains("> 4 |   throw new Error('broken');"),
+        "{message}"
+    );
 }
 
 #[test]

@@ -61,7 +61,11 @@ fn assertions_throw_what_can_be_caught() {
          await assert.eventuallyContainsString(() => 'no', 'yes', { timeoutMs: 5, intervalMs: 1 }).then(() => { throw 1; }, (e) => fails(() => { throw e; }, 'in the end'));",
     );
     let ran = Case::body("assert.equal(1, 2);").run();
-    assert!(ran.failed().starts_with("AssertionError: not equal"), "{}", ran.failed());
+    assert!(
+        ran.failed().starts_with("AssertionError: not equal"),
+        "{}",
+        ran.failed()
+    );
     assert!(!ran.failed().contains("pocketci:"), "{}", ran.failed());
 }
 
@@ -172,7 +176,10 @@ fn stages_run_side_by_side_and_tell_all_that_failed() {
 }
 
 /// Answers each request by its kind and keeps what was asked.
-fn answering(body: &str, answer: impl Fn(&Request) -> Result<Answer, Failure> + Send + Sync + 'static) -> Case {
+fn answering(
+    body: &str,
+    answer: impl Fn(&Request) -> Result<Answer, Failure> + Send + Sync + 'static,
+) -> Case {
     let mut case = Case::body(body);
     case.host.call = Box::new(move |request| answer(&request));
     case
@@ -217,7 +224,18 @@ fn fetch_sends_what_was_asked_and_gives_a_response() {
     let seen = seen.lock().unwrap();
     assert_eq!(
         seen[0],
-        json!(["https://x.test/a", "POST", [["b", "1"], ["content-type", "application/x-www-form-urlencoded;charset=UTF-8"]], b"q=1+2"])
+        json!([
+            "https://x.test/a",
+            "POST",
+            [
+                ["b", "1"],
+                [
+                    "content-type",
+                    "application/x-www-form-urlencoded;charset=UTF-8"
+                ]
+            ],
+            b"q=1+2"
+        ])
     );
     assert_eq!(seen[2], json!(["https://x.test/", "PUT", [], [1, 2]]));
 }
@@ -244,15 +262,21 @@ fn a_failure_rejects_with_name_members_and_the_authors_line() {
     })
     .run();
     let message = ran.failed();
-    assert!(message.starts_with("GateError: pipeline.gate \"go\": rejected by eve"), "{message}");
+    assert!(
+        message.starts_with("GateError: pipeline.gate \"go\": rejected by eve"),
+        "{message}"
+    );
     assert!(message.contains("main.js:3:"), "{message}");
-    let ran = answering("await gate('go').catch((e) => console.log(e.reason, e.by, e instanceof Error))", |_| {
-        Err(Failure {
-            name: "GateError",
-            message: String::new(),
-            detail: json!({ "reason": "rejected", "by": "eve" }),
-        })
-    })
+    let ran = answering(
+        "await gate('go').catch((e) => console.log(e.reason, e.by, e instanceof Error))",
+        |_| {
+            Err(Failure {
+                name: "GateError",
+                message: String::new(),
+                detail: json!({ "reason": "rejected", "by": "eve" }),
+            })
+        },
+    )
     .run()
     .succeeded();
     assert_eq!(ran.stdout(), "rejected eve true\n");
@@ -314,7 +338,10 @@ fn failing_on_errors_rejects_with_the_result() {
     .step(|_| Box::pin(async { Ok(crate::support::result(5, "", "oh\n")) }))
     .run()
     .succeeded();
-    assert_eq!(ran.stdout(), "StepError the step ended with exit code 5; its stderr ends with: 5\n");
+    assert_eq!(
+        ran.stdout(),
+        "StepError the step ended with exit code 5; its stderr ends with: 5\n"
+    );
 }
 
 #[test]
@@ -347,7 +374,9 @@ fn outgoing_webhooks_have_an_id_that_a_new_attempt_repeats() {
         answering(send, move |request| match request {
             Request::SendWebhook(send) => {
                 let body = String::from_utf8_lossy(&send.body).into_owned();
-                sent.lock().unwrap().push((send.id.clone(), send.content_type.clone(), body));
+                sent.lock()
+                    .unwrap()
+                    .push((send.id.clone(), send.content_type.clone(), body));
                 Ok(Answer::Json(json!({ "id": send.id })))
             }
             _ => Ok(Answer::Nothing),
@@ -359,8 +388,14 @@ fn outgoing_webhooks_have_an_id_that_a_new_attempt_repeats() {
     assert_eq!(first.stdout(), again.stdout());
     let sent = sent.lock().unwrap();
     assert_eq!(first.stdout().trim(), sent[0].0);
-    assert_eq!((sent[0].1.as_str(), sent[0].2.as_str()), ("application/json", "{\"a\":1}"));
-    assert_eq!((sent[1].1.as_str(), sent[1].2.as_str()), ("text/plain; charset=utf-8", "text"));
+    assert_eq!(
+        (sent[0].1.as_str(), sent[0].2.as_str()),
+        ("application/json", "{\"a\":1}")
+    );
+    assert_eq!(
+        (sent[1].1.as_str(), sent[1].2.as_str()),
+        ("text/plain; charset=utf-8", "text")
+    );
     assert_ne!(sent[0].0, sent[1].0);
 }
 

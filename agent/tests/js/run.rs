@@ -178,13 +178,19 @@ fn wrong_arguments_reject_and_say_what_was_expected() {
             "containerLimits.memory must be",
         ),
         ("{ onOutput: 5 }", "onOutput must be a function, got number"),
-        ("{ mounts: { a: 1 } }", "mounts[\"a\"] must be a volume, got number"),
+        (
+            "{ mounts: { a: 1 } }",
+            "mounts[\"a\"] must be a volume, got number",
+        ),
         ("{ mounts: { a: {} } }", "mounts[\"a\"] names no volume"),
         ("{ mounts: { '../a': 'v' } }", "a path without \"..\""),
         ("{ pull: 'sometimes' }", "pull must be \"missing\""),
         ("{ network: 'no' }", "network must be a boolean"),
         ("{ retries: -1 }", "retries must be a whole number"),
-        ("{ retries: 101 }", "retries must be a whole number up to 100"),
+        (
+            "{ retries: 101 }",
+            "retries must be a whole number up to 100",
+        ),
         ("{ registryAuth: 'me' }", "registryAuth must be an object"),
         ("{ failOnError: 1 }", "failOnError must be a boolean"),
     ] {

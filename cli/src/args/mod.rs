@@ -4,7 +4,10 @@ mod decide;
 mod host;
 mod local;
 
-pub use decide::{GateDecideArgs, GatesCommand, GatesLsArgs, SecretArg, SecretsCommand, SecretsLsArgs, SetSecretArgs};
+pub use decide::{
+    GateDecideArgs, GatesCommand, GatesLsArgs, SecretArg, SecretsCommand, SecretsLsArgs,
+    SetSecretArgs,
+};
 pub use host::{AgentArgs, DriverArg, LimitArgs, ServerArgs, WorkArgs};
 pub use local::{InitArgs, RunFileArgs, ValidateArgs};
 

@@ -25,7 +25,9 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<u8> {
         match leftovers::remove_of_agent(&docker, &name).await {
             Some(0) => {}
             Some(count) => {
-                eprintln!("removed {count} containers and volumes that an earlier start left behind")
+                eprintln!(
+                    "removed {count} containers and volumes that an earlier start left behind"
+                )
             }
             None => eprintln!(
                 "note: no Docker engine answers; pipelines that need containers will say so"

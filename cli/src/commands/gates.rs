@@ -39,7 +39,9 @@ async fn ls(args: GatesLsArgs) -> anyhow::Result<u8> {
         })
         .collect();
     table(
-        &["ID", "PIPELINE", "GATE", "STATUS", "BY", "EXPIRES", "MESSAGE"],
+        &[
+            "ID", "PIPELINE", "GATE", "STATUS", "BY", "EXPIRES", "MESSAGE",
+        ],
         &rows,
     )?;
     Ok(exit::OK)

@@ -8,7 +8,10 @@ use std::path::Path;
 /// What is written, in this order.
 const FILES: [(&str, &str); 3] = [
     ("pipeline.ts", include_str!("../../templates/pipeline.ts")),
-    ("tsconfig.json", include_str!("../../templates/tsconfig.json")),
+    (
+        "tsconfig.json",
+        include_str!("../../templates/tsconfig.json"),
+    ),
     (
         "pocketci.d.ts",
         include_str!("../../../packages/pocketci/global.d.ts"),
@@ -44,8 +47,5 @@ pub fn run(args: &InitArgs) -> anyhow::Result<u8> {
 
 /// Without a leading `./`.
 fn shown(path: &Path) -> String {
-    path.strip_prefix(".")
-        .unwrap_or(path)
-        .display()
-        .to_string()
+    path.strip_prefix(".").unwrap_or(path).display().to_string()
 }

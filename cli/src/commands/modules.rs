@@ -53,12 +53,20 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         };
-        write("ci/lib/a.ts", "import '../../shared/b'; import './missing'; export {}");
+        write(
+            "ci/lib/a.ts",
+            "import '../../shared/b'; import './missing'; export {}",
+        );
         write("shared/b.ts", "import data from './d.json'; export {}");
         write("shared/d.json", "{}");
         write("ci/other.ts", "");
         let main = folder.path().join("ci/main.ts");
-        let found = collect(&main, "main.ts", "import './lib/a'; import 'lodash'; import './main';").unwrap();
+        let found = collect(
+            &main,
+            "main.ts",
+            "import './lib/a'; import 'lodash'; import './main';",
+        )
+        .unwrap();
         let names: Vec<&str> = found.keys().map(String::as_str).collect();
         assert_eq!(names, ["../shared/b.ts", "../shared/d.json", "lib/a.ts"]);
     }

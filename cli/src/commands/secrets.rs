@@ -33,7 +33,9 @@ async fn set(args: SetSecretArgs) -> anyhow::Result<u8> {
         Some(value) => value,
         None => {
             if std::io::stdin().is_terminal() {
-                eprintln!("type the secret, then Enter and Ctrl-D (it is shown as you type; a pipe shows nothing):");
+                eprintln!(
+                    "type the secret, then Enter and Ctrl-D (it is shown as you type; a pipe shows nothing):"
+                );
             }
             let mut text = String::new();
             std::io::stdin()
@@ -44,9 +46,7 @@ async fn set(args: SetSecretArgs) -> anyhow::Result<u8> {
         }
     };
     if value.len() < MIN_MASKED_BYTES {
-        eprintln!(
-            "warning: a secret of fewer than {MIN_MASKED_BYTES} bytes is not masked in logs"
-        );
+        eprintln!("warning: a secret of fewer than {MIN_MASKED_BYTES} bytes is not masked in logs");
     }
     let client = Client::new(&args.connection)?;
     let request = PutSecret {
@@ -56,13 +56,21 @@ async fn set(args: SetSecretArgs) -> anyhow::Result<u8> {
     client
         .put(&["api", "secrets", &args.name], &request)
         .await?;
-    println!("secret {} set for {}", args.name, whose(args.pipeline.as_deref()));
+    println!(
+        "secret {} set for {}",
+        args.name,
+        whose(args.pipeline.as_deref())
+    );
     Ok(exit::OK)
 }
 
 async fn ls(args: SecretsLsArgs) -> anyhow::Result<u8> {
     let client = Client::new(&args.connection)?;
-    let query: Vec<(&str, String)> = args.pipeline.map(|name| ("pipeline", name)).into_iter().collect();
+    let query: Vec<(&str, String)> = args
+        .pipeline
+        .map(|name| ("pipeline", name))
+        .into_iter()
+        .collect();
     let secrets: Vec<Secret> = client.get(&["api", "secrets"], &query).await?;
     if args.json {
         json(&secrets)?;
@@ -93,7 +101,11 @@ async fn rm(args: SecretArg) -> anyhow::Result<u8> {
     client
         .act_with(Method::DELETE, &["api", "secrets", &args.name], &query)
         .await?;
-    println!("secret {} of {} removed", args.name, whose(args.pipeline.as_deref()));
+    println!(
+        "secret {} of {} removed",
+        args.name,
+        whose(args.pipeline.as_deref())
+    );
     Ok(exit::OK)
 }
 

@@ -170,9 +170,11 @@ fn read_key(file: &Path) -> anyhow::Result<SecretKey> {
 /// Whole or not at all: two servers that start at once agree on the one that was first.
 fn make_key(file: &Path) -> anyhow::Result<()> {
     let failed = || format!("cannot make the secret key in {}", file.display());
-    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let mut made = tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))
-        .with_context(failed)?;
+    let folder = file
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    let mut made =
+        tempfile::NamedTempFile::new_in(folder.unwrap_or(Path::new("."))).with_context(failed)?;
     let mut bytes = [0; 32];
     SystemRandom::new()
         .fill(&mut bytes)

@@ -101,9 +101,7 @@ fn another_module_is_refused_with_its_place() {
         fault_of("const x = 1;\n  import { a } from './x';\nexport const pipeline = () => a;");
     assert_eq!(
         fault.to_string().lines().next(),
-        Some(
-            "hello.ts:2:3: './x' cannot be imported: there is no file x"
-        )
+        Some("hello.ts:2:3: './x' cannot be imported: there is no file x")
     );
     for source in [
         "import './x'; export default () => {};",
@@ -167,7 +165,8 @@ fn javascript_takes_the_same_way() {
 
 #[test]
 fn yaml_is_refused_clearly() {
-    let faults = compile("p.yml", ContentType::Yaml, "jobs: []", &BTreeMap::new()).expect_err("not yet");
+    let faults =
+        compile("p.yml", ContentType::Yaml, "jobs: []", &BTreeMap::new()).expect_err("not yet");
     assert_eq!(
         faults[0].to_string(),
         "p.yml:1:1: YAML pipelines are not supported by this version"
@@ -288,18 +287,28 @@ fn files(files: &[(&str, &str)]) -> BTreeMap<String, String> {
 #[test]
 fn what_is_imported_is_compiled_once_each_and_nothing_else_is() {
     let brought = files(&[
-        ("lib/a.ts", "import { b } from './b'; export const a: number = b;"),
+        (
+            "lib/a.ts",
+            "import { b } from './b'; export const a: number = b;",
+        ),
         ("lib/b.ts", "import './a'; export const b = 1;"),
         ("data.json", "{\"x\": 1}"),
         ("unused.ts", "this is no program"),
     ]);
     let source = "import { a } from './lib/a'; import d from './data.json'; import type { T } from './types'; export default () => a + d.x;";
     let program = compile("main.ts", ContentType::Ts, source, &brought).expect("it compiles");
-    let names: Vec<&str> = program.modules.iter().map(|module| module.name.as_str()).collect();
+    let names: Vec<&str> = program
+        .modules
+        .iter()
+        .map(|module| module.name.as_str())
+        .collect();
     assert_eq!(names, ["lib/a.ts", "data.json", "lib/b.ts"]);
     assert!(program.modules[0].source_map.contains("lib/a.ts"));
     assert!(!program.modules[0].javascript.contains("number"));
-    assert_eq!(imports("main.ts", source).expect("it parses"), ["./lib/a", "./data.json"]);
+    assert_eq!(
+        imports("main.ts", source).expect("it parses"),
+        ["./lib/a", "./data.json"]
+    );
 }
 
 #[test]
@@ -308,10 +317,20 @@ fn faults_of_imported_files_name_those_files() {
     let source = "import './a'; import b from './b.yaml'; import 'lodash'; export default () => b;";
     let faults = compile("main.ts", ContentType::Ts, source, &brought).expect_err("three faults");
     let told: Vec<String> = faults.iter().map(ToString::to_string).collect();
-    assert!(told.iter().any(|fault| fault.contains("'lodash' cannot be imported")), "{told:?}");
+    assert!(
+        told.iter()
+            .any(|fault| fault.contains("'lodash' cannot be imported")),
+        "{told:?}"
+    );
     let source = "import './a'; import b from './b.yaml'; export default () => b;";
     let faults = compile("main.ts", ContentType::Ts, source, &brought).expect_err("two faults");
     let told: Vec<String> = faults.iter().map(ToString::to_string).collect();
-    assert!(told.iter().any(|fault| fault.starts_with("a.ts:1:18:")), "{told:?}");
-    assert!(told.iter().any(|fault| fault.starts_with("b.yaml:1:1:")), "{told:?}");
+    assert!(
+        told.iter().any(|fault| fault.starts_with("a.ts:1:18:")),
+        "{told:?}"
+    );
+    assert!(
+        told.iter().any(|fault| fault.starts_with("b.yaml:1:1:")),
+        "{told:?}"
+    );
 }

@@ -200,7 +200,11 @@ pub struct Gate {
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: OffsetDateTime,
     /// When it was decided.
-    #[serde(default, skip_serializing_if = "Option::is_none", with = "time::serde::rfc3339::option")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        with = "time::serde::rfc3339::option"
+    )]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub decided_at: Option<OffsetDateTime>,
 }

@@ -122,11 +122,20 @@ impl Job<'_> {
             serde_json::from_str(&ask.value_json).map_err(|_| broken("value is no JSON"))
         };
         let answer = match ask.verb.as_str() {
-            "get" => store.value(id, key).await.map_err(failed)?.unwrap_or_default(),
+            "get" => store
+                .value(id, key)
+                .await
+                .map_err(failed)?
+                .unwrap_or_default(),
             "set" => self.write(key, Write::Patch, given()?).await?,
             "put" => self.write(key, Write::Replace, given()?).await?,
             "delete" => json!(store.delete_value(id, key).await.map_err(failed)?),
-            "list" => json!(store.value_keys(id, key, MAX_LISTED).await.map_err(failed)?),
+            "list" => json!(
+                store
+                    .value_keys(id, key, MAX_LISTED)
+                    .await
+                    .map_err(failed)?
+            ),
             "all" => {
                 let fields: Vec<String> =
                     serde_json::from_value(given()?).map_err(|_| broken("fields"))?;
@@ -150,7 +159,12 @@ impl Job<'_> {
     }
 
     async fn all(&self, prefix: &str, fields: &[String]) -> Result<Value, Status> {
-        let found = self.link.runs().store().values(self.pipeline_id, prefix, MAX_LISTED).await;
+        let found = self
+            .link
+            .runs()
+            .store()
+            .values(self.pipeline_id, prefix, MAX_LISTED)
+            .await;
         let mut bytes = 0;
         let mut listed = Vec::new();
         for (key, value) in found.map_err(failed)? {
@@ -174,7 +188,12 @@ impl Job<'_> {
             run_id: self.run_id,
             call: number(ask.call)?,
         };
-        let seen = self.link.runs().store().seen_before(sighting, SEEN_FOR).await;
+        let seen = self
+            .link
+            .runs()
+            .store()
+            .seen_before(sighting, SEEN_FOR)
+            .await;
         Ok(Reply::Seen(seen.map_err(failed)?))
     }
 
@@ -239,7 +258,11 @@ impl Job<'_> {
             jobs: ask.jobs,
         };
         for _ in 0..MAX_TRIES {
-            let named = runs.store().pipeline_by_name(&ask.name).await.map_err(failed)?;
+            let named = runs
+                .store()
+                .pipeline_by_name(&ask.name)
+                .await
+                .map_err(failed)?;
             let unknown = || Status::not_found(format!("there is no pipeline {:?} here", ask.name));
             let named = named.ok_or_else(unknown)?;
             let pipeline = runs.reload_pipeline(named.id).await.map_err(failed)?;
@@ -267,7 +290,9 @@ impl Job<'_> {
                 Started::Stale => {}
             }
         }
-        Err(Status::unavailable("the pipeline keeps changing; try again"))
+        Err(Status::unavailable(
+            "the pipeline keeps changing; try again",
+        ))
     }
 }
 

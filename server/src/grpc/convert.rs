@@ -102,30 +102,32 @@ pub(super) fn reply(status: u32, headers: Vec<pb::Field>, body: Bytes) -> Result
 fn noted_fact(noted: pb::Noted) -> Result<RunEventKind, Status> {
     use pb::noted::Kind;
     let gate = |id: &[u8]| GateId::from_wire(id).map_err(|_| broken("gate id"));
-    Ok(match noted.kind.ok_or_else(|| broken("note without kind"))? {
-        Kind::Emitted(emitted) => {
-            if emitted.payload_json.len() > MAX_PAYLOAD_BYTES {
-                return Err(broken("payload of an event is too large"));
+    Ok(
+        match noted.kind.ok_or_else(|| broken("note without kind"))? {
+            Kind::Emitted(emitted) => {
+                if emitted.payload_json.len() > MAX_PAYLOAD_BYTES {
+                    return Err(broken("payload of an event is too large"));
+                }
+                RunEventKind::Emitted {
+                    name: text(emitted.name),
+                    // The agent wrote it from a value; masking may have touched it.
+                    payload: serde_json::from_str(&emitted.payload_json)
+                        .unwrap_or_else(|_| text(emitted.payload_json).into()),
+                }
             }
-            RunEventKind::Emitted {
-                name: text(emitted.name),
-                // The agent wrote it from a value; masking may have touched it.
-                payload: serde_json::from_str(&emitted.payload_json)
-                    .unwrap_or_else(|_| text(emitted.payload_json).into()),
-            }
-        }
-        Kind::GateOpened(opened) => RunEventKind::GateOpened {
-            gate_id: gate(&opened.gate_id)?,
-            name: text(opened.name),
-            message: text(opened.message),
+            Kind::GateOpened(opened) => RunEventKind::GateOpened {
+                gate_id: gate(&opened.gate_id)?,
+                name: text(opened.name),
+                message: text(opened.message),
+            },
+            Kind::GateDecided(decided) => RunEventKind::GateDecided {
+                gate_id: gate(&decided.gate_id)?,
+                name: text(decided.name),
+                status: text(decided.status),
+                by: text(decided.by),
+            },
         },
-        Kind::GateDecided(decided) => RunEventKind::GateDecided {
-            gate_id: gate(&decided.gate_id)?,
-            name: text(decided.name),
-            status: text(decided.status),
-            by: text(decided.by),
-        },
-    })
+    )
 }
 
 pub(super) fn report(

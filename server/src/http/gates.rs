@@ -59,7 +59,9 @@ pub(super) async fn list(
         open: !query.all.unwrap_or(false),
     };
     let gates = app.runs.store().gates(filter, MAX_GATES).await?;
-    let listed = gates.into_iter().map(|(gate, pipeline)| view(gate, pipeline));
+    let listed = gates
+        .into_iter()
+        .map(|(gate, pipeline)| view(gate, pipeline));
     Ok(Json(listed.collect()))
 }
 
@@ -103,7 +105,9 @@ async fn decide(
         }
     }
     if actor.is_empty() {
-        return Err(ApiError::Invalid("by is empty; leave it out instead".into()));
+        return Err(ApiError::Invalid(
+            "by is empty; leave it out instead".into(),
+        ));
     }
     let unknown = || ApiError::NotFound {
         what: "gate",
@@ -129,5 +133,8 @@ async fn decide(
     };
     let named = app.runs.store().gates(filter, MAX_GATES).await?;
     let pipeline = named.into_iter().find(|(found, _)| found.id == gate.id);
-    Ok(Json(view(gate, pipeline.map(|(_, name)| name).unwrap_or_default())))
+    Ok(Json(view(
+        gate,
+        pipeline.map(|(_, name)| name).unwrap_or_default(),
+    )))
 }

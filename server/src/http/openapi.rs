@@ -1,8 +1,6 @@
 //! `/api/openapi.json`: the API as a document, generated from the handlers.
 
-use super::{
-    agents, events, gates, health, metrics, pipelines, runs, secrets, trigger, webhook,
-};
+use super::{agents, events, gates, health, metrics, pipelines, runs, secrets, trigger, webhook};
 use axum::Json;
 use utoipa::OpenApi;
 

@@ -126,15 +126,14 @@ async fn checked(name: String, body: PutPipeline) -> Result<model::PutPipeline, 
         ContentType::Yaml => program::ContentType::Yaml,
     };
     // A compiler is no work for the threads that serve webhooks.
-    let (compiled, source) =
-        tokio::task::spawn_blocking(move || {
-            (program::compile(&file, kind, &source, &modules), source)
-        })
-            .await
-            .map_err(|panic| {
-                tracing::error!(%panic, "the compiler panicked");
-                ApiError::Internal
-            })?;
+    let (compiled, source) = tokio::task::spawn_blocking(move || {
+        (program::compile(&file, kind, &source, &modules), source)
+    })
+    .await
+    .map_err(|panic| {
+        tracing::error!(%panic, "the compiler panicked");
+        ApiError::Internal
+    })?;
     let compiled = compiled.map_err(|faults| ApiError::InvalidPipeline {
         name: file_name.clone(),
         faults: faults.iter().map(ToString::to_string).collect(),

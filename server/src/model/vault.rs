@@ -59,7 +59,9 @@ impl FromStr for SecretKey {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let text = text.trim();
-        let bytes = hex::decode(text).ok().or_else(|| STANDARD.decode(text).ok());
+        let bytes = hex::decode(text)
+            .ok()
+            .or_else(|| STANDARD.decode(text).ok());
         bytes
             .and_then(|bytes| <[u8; KEY_BYTES]>::try_from(bytes).ok())
             .map(Self)
@@ -119,7 +121,11 @@ impl Vault {
         let aad = Aad::from(place.as_bytes());
         let nonce = Nonce::assume_unique_for_key(nonce);
         // Fails only beyond 64 GiB.
-        if lock.aead.seal_in_place_append_tag(nonce, aad, &mut text).is_err() {
+        if lock
+            .aead
+            .seal_in_place_append_tag(nonce, aad, &mut text)
+            .is_err()
+        {
             return Vec::new();
         }
         sealed.extend_from_slice(&text);
@@ -153,7 +159,9 @@ impl Vault {
 
     /// Whether these bytes are not sealed under the primary key.
     pub fn is_old(&self, sealed: &[u8]) -> bool {
-        let id = sealed.strip_prefix(MAGIC).and_then(|rest| rest.get(..ID_BYTES));
+        let id = sealed
+            .strip_prefix(MAGIC)
+            .and_then(|rest| rest.get(..ID_BYTES));
         id != self.locks.first().map(|lock| lock.id.as_slice())
     }
 }
@@ -167,7 +175,10 @@ impl fmt::Debug for Vault {
 fn lock(key: &SecretKey) -> Option<Lock> {
     // Fails only for a key of another length.
     let aead = UnboundKey::new(&AES_256_GCM, &key.0).ok()?;
-    let nonces = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key.0), b"pocketci nonces");
+    let nonces = hmac::sign(
+        &hmac::Key::new(hmac::HMAC_SHA256, &key.0),
+        b"pocketci nonces",
+    );
     Some(Lock {
         id: key.id(),
         aead: LessSafeKey::new(aead),
@@ -205,10 +216,17 @@ mod tests {
         for at in 0..sealed.len() {
             let mut changed = sealed.clone();
             changed[at] ^= 1;
-            assert_ne!(vault.open("a", &changed).ok().as_deref(), Some(&b"hunter2"[..]), "byte {at}");
+            assert_ne!(
+                vault.open("a", &changed).ok().as_deref(),
+                Some(&b"hunter2"[..]),
+                "byte {at}"
+            );
         }
         for length in MAGIC.len()..sealed.len() {
-            assert!(vault.open("a", &sealed[..length]).is_err(), "cut to {length}");
+            assert!(
+                vault.open("a", &sealed[..length]).is_err(),
+                "cut to {length}"
+            );
         }
     }
 
@@ -228,7 +246,10 @@ mod tests {
         assert_eq!(both.open("a", &sealed).unwrap(), b"x");
         assert!(both.is_old(&sealed) && !both.is_old(&both.seal("a", b"x")));
         let new = Vault::new(&key(2), &[]);
-        assert!(matches!(new.open("a", &sealed), Err(VaultError::UnknownKey(_))));
+        assert!(matches!(
+            new.open("a", &sealed),
+            Err(VaultError::UnknownKey(_))
+        ));
     }
 
     #[test]

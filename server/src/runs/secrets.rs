@@ -56,9 +56,8 @@ impl Runs {
         secrets: &[WebhookSecret],
     ) -> Vec<WebhookSecret> {
         let place = webhook_place(pipeline_name);
-        let seal = |secret: &WebhookSecret| {
-            WebhookSecret::new(self.vault().seal(&place, secret.expose()))
-        };
+        let seal =
+            |secret: &WebhookSecret| WebhookSecret::new(self.vault().seal(&place, secret.expose()));
         secrets.iter().filter_map(seal).collect()
     }
 
@@ -74,7 +73,8 @@ impl Runs {
                 .vault()
                 .open(&place(secret.scope, &secret.name), &secret.sealed);
             let value = value.map_err(|error| StoreError::Internal(error.into()))?;
-            let value = String::from_utf8(value).map_err(|error| StoreError::Internal(error.into()))?;
+            let value =
+                String::from_utf8(value).map_err(|error| StoreError::Internal(error.into()))?;
             opened.insert(secret.name, value);
         }
         Ok(opened)
@@ -109,7 +109,11 @@ impl Runs {
                 let (id, version, name) = (pipeline.id, pipeline.version, pipeline.name.clone());
                 let open = self.opened(pipeline)?;
                 let sealed = self.seal_webhook_secrets(&name, &open.webhook_secrets);
-                if self.store().reseal_webhook_secrets(id, version, sealed).await? {
+                if self
+                    .store()
+                    .reseal_webhook_secrets(id, version, sealed)
+                    .await?
+                {
                     rotated += count;
                 } else {
                     missed = true;

@@ -390,8 +390,12 @@ pub trait ValueStore: Send + Sync {
     /// Removes one; `false` if unknown.
     async fn delete_value(&self, pipeline_id: PipelineId, key: &str) -> Result<bool>;
     /// Keys with a prefix, in the order of their bytes, at most `limit`.
-    async fn value_keys(&self, pipeline_id: PipelineId, prefix: &str, limit: i64)
-    -> Result<Vec<String>>;
+    async fn value_keys(
+        &self,
+        pipeline_id: PipelineId,
+        prefix: &str,
+        limit: i64,
+    ) -> Result<Vec<String>>;
     /// Values of keys with a prefix, in the order of keys, at most `limit`.
     async fn values(
         &self,

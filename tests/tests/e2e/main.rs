@@ -4,6 +4,7 @@
 mod cli;
 mod docker;
 mod docs;
+mod examples;
 mod faults;
 mod http;
 mod security;

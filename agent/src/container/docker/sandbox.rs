@@ -157,7 +157,10 @@ impl DockerSandbox {
             dir if dir.starts_with('/') => dir.to_owned(),
             dir => {
                 let base = spec::work_dir(&self.spec);
-                format!("{}/{dir}", if base.is_empty() { "/workspace" } else { &base })
+                format!(
+                    "{}/{dir}",
+                    if base.is_empty() { "/workspace" } else { &base }
+                )
             }
         };
         CreateExecOptions {

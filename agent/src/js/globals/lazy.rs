@@ -90,6 +90,11 @@ const GROUPS: &[Group] = &[
         source: include_str!("../prelude/yaml.js"),
     },
     Group {
+        name: "performance",
+        globals: &["performance"],
+        source: include_str!("../prelude/performance.js"),
+    },
+    Group {
         name: "clone",
         globals: &["structuredClone"],
         source: include_str!("../prelude/clone.js"),
@@ -127,4 +132,3 @@ fn evaluate<'js>(ctx: &Ctx<'js>, name: &str, source: &str) -> Result<Function<'j
     options.filename = Some(format!("{PRELUDE}{name}"));
     ctx.eval_with_options(source, options)
 }
-

@@ -10,7 +10,9 @@ use crate::js::shared::Shared;
 use crate::js::value::{MAX_TEXT_BYTES, bytes as binary, is_binary, is_given, text, type_name};
 use ::bytes::Bytes;
 use rquickjs::function::Opt;
-use rquickjs::{Array, Ctx, Exception, Function, Object, Promise, Result, String as JsString, Value};
+use rquickjs::{
+    Array, Ctx, Exception, Function, Object, Promise, Result, String as JsString, Value,
+};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -50,9 +52,7 @@ fn steps<'js>(ctx: &Ctx<'js>, shared: &Rc<Shared<'js>>, host: &Object<'js>) -> R
 }
 
 fn given<'js>(ctx: &Ctx<'js>, value: Opt<Value<'js>>) -> Value<'js> {
-    value
-        .0
-        .unwrap_or_else(|| Value::new_undefined(ctx.clone()))
+    value.0.unwrap_or_else(|| Value::new_undefined(ctx.clone()))
 }
 
 fn calls<'js>(ctx: &Ctx<'js>, shared: &Rc<Shared<'js>>, host: &Object<'js>) -> Result<()> {
@@ -214,6 +214,12 @@ fn words<'js>(ctx: &Ctx<'js>, shared: &Rc<Shared<'js>>, host: &Object<'js>) -> R
     let this = Rc::clone(shared);
     let note = Function::new(ctx.clone(), move |text: String| this.note(&text))?;
     host.set("note", note)?;
+    let this = Rc::clone(shared);
+    let started_at = move || this.started.1 as f64 / 1e6;
+    host.set("startedAt", Function::new(ctx.clone(), started_at)?)?;
+    let this = Rc::clone(shared);
+    let elapsed = move || this.started.0.elapsed().as_secs_f64() * 1e3;
+    host.set("elapsed", Function::new(ctx.clone(), elapsed)?)?;
     let this = Rc::clone(shared);
     // Rings without keeping the job alive.
     let alarm = move |callback: Function<'js>, ms: f64| {

@@ -85,10 +85,13 @@ fn start<'js>(
     };
     let ms = if repeat { ms.max(MIN_INTERVAL_MS) } else { ms };
     let delay = Duration::from_secs_f64(ms / 1000.0);
-    let id = shared
-        .timers
-        .borrow_mut()
-        .start(function.clone(), arguments.collect(), delay, repeat, false);
+    let id = shared.timers.borrow_mut().start(
+        function.clone(),
+        arguments.collect(),
+        delay,
+        repeat,
+        false,
+    );
     id.ok_or_else(|| {
         Exception::throw_range(
             ctx,

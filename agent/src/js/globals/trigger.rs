@@ -39,8 +39,9 @@ pub(super) fn install<'js>(ctx: &Ctx<'js>, shared: &Rc<Shared<'js>>) -> Result<(
     };
     define(ctx, "webhookDedup", Function::new(ctx.clone(), dedup)?)?;
     let this = Rc::clone(shared);
-    let params =
-        move |ctx: Ctx<'js>, given: Opt<Value<'js>>| -> Result<Object<'js>> { params(&ctx, &this, given.0) };
+    let params = move |ctx: Ctx<'js>, given: Opt<Value<'js>>| -> Result<Object<'js>> {
+        params(&ctx, &this, given.0)
+    };
     define(ctx, "webhookParams", Function::new(ctx.clone(), params)?)
 }
 

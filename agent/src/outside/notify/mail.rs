@@ -30,7 +30,10 @@ pub(super) async fn send(outside: &Outside, backend: &Backend, text: &str) -> Re
     let (host, port) = match smtp_host.rsplit_once(':') {
         Some((host, port)) => {
             let port = port.parse::<u16>();
-            (host, port.map_err(|_| format!("smtp: {smtp_host:?} has no valid port"))?)
+            (
+                host,
+                port.map_err(|_| format!("smtp: {smtp_host:?} has no valid port"))?,
+            )
         }
         None => (smtp_host.as_str(), SUBMISSION_PORT),
     };

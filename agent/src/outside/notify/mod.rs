@@ -132,12 +132,16 @@ fn check(backend: &Backend) -> Result<(), String> {
         Backend::Teams { webhook } if webhook.is_empty() => "teams webhook URL is required",
         Backend::Http { url, .. } if url.is_empty() => "HTTP URL is required",
         Backend::Discord { token, .. } if token.is_empty() => "discord bot token is required",
-        Backend::Discord { channels, .. } if channels.is_empty() => "discord: channels are required",
+        Backend::Discord { channels, .. } if channels.is_empty() => {
+            "discord: channels are required"
+        }
         Backend::Smtp { smtp_host, .. } if smtp_host.is_empty() => {
             "smtp: smtpHost is required (e.g. \"smtp.example.com:587\")"
         }
         Backend::Smtp { from, .. } if from.is_empty() => "smtp: from address is required",
-        Backend::Smtp { recipients, .. } if recipients.is_empty() => "smtp: recipients are required",
+        Backend::Smtp { recipients, .. } if recipients.is_empty() => {
+            "smtp: recipients are required"
+        }
         Backend::Slack { .. }
         | Backend::Teams { .. }
         | Backend::Http { .. }
@@ -185,10 +189,15 @@ async fn call(
     }
     let response = exchange_once(outside, &exchange, outside.config().timeout).await?;
     let status = response.status();
-    let answer = read_limited(response, MAX_ANSWER_BYTES).await.unwrap_or_default();
+    let answer = read_limited(response, MAX_ANSWER_BYTES)
+        .await
+        .unwrap_or_default();
     if !status.is_success() {
         let said: String = String::from_utf8_lossy(&answer).chars().take(200).collect();
-        return Err(format!("the receiver answered with status {}: {said}", status.as_u16()));
+        return Err(format!(
+            "the receiver answered with status {}: {said}",
+            status.as_u16()
+        ));
     }
     Ok(answer)
 }

@@ -17,7 +17,9 @@ const MAX_MESSAGE_BYTES: usize = 256 << 10;
 pub(super) fn render(message: &str, data: &NotifyContext) -> Result<String, String> {
     let failed = |error: String| format!("could not render message template: {error}");
     if message.len() > MAX_MESSAGE_BYTES {
-        return Err(failed(format!("it has more than {MAX_MESSAGE_BYTES} bytes")));
+        return Err(failed(format!(
+            "it has more than {MAX_MESSAGE_BYTES} bytes"
+        )));
     }
     let translated = translate(message).map_err(failed)?;
     let mut environment = Environment::new();
@@ -38,7 +40,9 @@ pub(super) fn render(message: &str, data: &NotifyContext) -> Result<String, Stri
         .render_str(&translated, data)
         .map_err(|error| failed(error.to_string()))?;
     if rendered.len() > MAX_MESSAGE_BYTES {
-        return Err(failed(format!("the message has more than {MAX_MESSAGE_BYTES} bytes")));
+        return Err(failed(format!(
+            "the message has more than {MAX_MESSAGE_BYTES} bytes"
+        )));
     }
     Ok(rendered)
 }
@@ -85,12 +89,7 @@ fn trims(inner: &str) -> (&str, &'static str, &'static str) {
     (inner.trim(), left, right)
 }
 
-fn action(
-    inner: &str,
-    left: &str,
-    right: &str,
-    open: &mut Vec<Block>,
-) -> Result<String, String> {
+fn action(inner: &str, left: &str, right: &str, open: &mut Vec<Block>) -> Result<String, String> {
     let (word, rest) = inner.split_once(char::is_whitespace).unwrap_or((inner, ""));
     let rest = rest.trim();
     let tag = |text: String| format!("{{%{left} {text} {right}%}}");
@@ -115,7 +114,9 @@ fn action(
         ("end", "") => match open.pop() {
             Some(Block::If) => tag("endif".to_owned()),
             Some(Block::For) => tag("endfor".to_owned()),
-            None => return Err("could not parse template: {{ end }} without a beginning".to_owned()),
+            None => {
+                return Err("could not parse template: {{ end }} without a beginning".to_owned());
+            }
         },
         (_, _) => format!("{{{{{left} {} {right}}}}}", expression(inner)?),
     })
@@ -162,9 +163,9 @@ fn tokens(text: &str) -> Result<Vec<String>, String> {
             '"' | '\'' | '`' => {
                 word.push(if c == '`' { '"' } else { c });
                 loop {
-                    let next = characters
-                        .next()
-                        .ok_or_else(|| "could not parse template: a text is not closed".to_owned())?;
+                    let next = characters.next().ok_or_else(|| {
+                        "could not parse template: a text is not closed".to_owned()
+                    })?;
                     if next == c {
                         break;
                     }
@@ -202,7 +203,8 @@ fn term(tokens: &[String]) -> Result<String, String> {
         return Ok(String::new());
     };
     let operator = |sign: &str| {
-        let values: Result<Vec<String>, String> = arguments.iter().map(|text| operand(text)).collect();
+        let values: Result<Vec<String>, String> =
+            arguments.iter().map(|text| operand(text)).collect();
         values.map(|values| format!("({})", values.join(sign)))
     };
     match (first.as_str(), arguments.len()) {
@@ -245,7 +247,10 @@ fn operand(text: &str) -> Result<String, String> {
     if text.starts_with('$') {
         return Ok(variable(text));
     }
-    if let Some(inner) = text.strip_prefix('(').and_then(|text| text.strip_suffix(')')) {
+    if let Some(inner) = text
+        .strip_prefix('(')
+        .and_then(|text| text.strip_suffix(')'))
+    {
         return Ok(format!("({})", expression(inner)?));
     }
     Ok(text.to_owned())
@@ -259,7 +264,11 @@ mod tests {
         NotifyContext {
             job_name: "build".into(),
             status: "success".into(),
-            environment: [("A".to_owned(), "1".to_owned()), ("B".to_owned(), "2".to_owned())].into(),
+            environment: [
+                ("A".to_owned(), "1".to_owned()),
+                ("B".to_owned(), "2".to_owned()),
+            ]
+            .into(),
             ..NotifyContext::default()
         }
     }
@@ -270,8 +279,14 @@ mod tests {
 
     #[test]
     fn gos_fields_and_minijinjas_mean_the_same() {
-        assert_eq!(rendered("{{ .JobName }} {{JobName}} {{.Status | upper}}"), "build build SUCCESS");
-        assert_eq!(rendered("{{ .Environment.A }}{{ Environment.B }}{{ .Environment.C }}"), "12");
+        assert_eq!(
+            rendered("{{ .JobName }} {{JobName}} {{.Status | upper}}"),
+            "build build SUCCESS"
+        );
+        assert_eq!(
+            rendered("{{ .Environment.A }}{{ Environment.B }}{{ .Environment.C }}"),
+            "12"
+        );
         assert_eq!(rendered("a {{- .JobName -}} b"), "abuildb");
     }
 
@@ -279,18 +294,34 @@ mod tests {
     fn gos_conditions_and_loops_are_translated() {
         let go = r#"{{ if eq .Status "success" }}ok{{ else if eq .Status "failed" }}bad{{ else }}?{{ end }}"#;
         assert_eq!(rendered(go), "ok");
-        assert_eq!(rendered(r#"{{ if and (eq .JobName "build") (ne .Status "failed") }}y{{ end }}"#), "y");
-        assert_eq!(rendered("{{ range $k, $v := .Environment }}{{ $k }}={{ $v }};{{ end }}"), "A=1;B=2;");
-        assert_eq!(rendered("{% if Status == 'success' %}jinja{% endif %}"), "jinja");
+        assert_eq!(
+            rendered(r#"{{ if and (eq .JobName "build") (ne .Status "failed") }}y{{ end }}"#),
+            "y"
+        );
+        assert_eq!(
+            rendered("{{ range $k, $v := .Environment }}{{ $k }}={{ $v }};{{ end }}"),
+            "A=1;B=2;"
+        );
+        assert_eq!(
+            rendered("{% if Status == 'success' %}jinja{% endif %}"),
+            "jinja"
+        );
     }
 
     #[test]
     fn a_wrong_template_is_told_and_an_endless_one_is_stopped() {
-        for wrong in ["{{ .JobName", "{{ if .A }}", "{{ end }}", "{% for %}", "{{ \"x }}"] {
+        for wrong in [
+            "{{ .JobName",
+            "{{ if .A }}",
+            "{{ end }}",
+            "{% for %}",
+            "{{ \"x }}",
+        ] {
             let told = render(wrong, &data()).unwrap_err();
             assert!(told.contains("could not render message template"), "{told}");
         }
-        let endless = "{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}";
+        let endless =
+            "{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}";
         assert!(render(endless, &data()).is_err());
     }
 }

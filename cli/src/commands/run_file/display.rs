@@ -125,7 +125,10 @@ impl Display {
     /// A piece of output: whole lines are shown.
     pub fn output(&mut self, chunk: &pb::LogChunk) {
         let key = (chunk.step, chunk.stream);
-        self.lines.entry(key).or_default().extend_from_slice(&chunk.data);
+        self.lines
+            .entry(key)
+            .or_default()
+            .extend_from_slice(&chunk.data);
         loop {
             let Some(pending) = self.lines.get_mut(&key) else {
                 return;
@@ -170,7 +173,10 @@ impl Display {
         let name = self.steps.get(&step).map_or("", |step| step.name.as_str());
         let name: String = name.chars().take(NAME_CHARS).collect();
         let colour = COLOURS[step as usize % COLOURS.len()];
-        self.line(&format!("{} {text}", self.coloured(colour, &format!("[{name}]"))));
+        self.line(&format!(
+            "{} {text}",
+            self.coloured(colour, &format!("[{name}]"))
+        ));
     }
 
     fn coloured(&self, colour: u8, text: &str) -> String {
@@ -215,10 +221,17 @@ impl Display {
         self.flush(None);
         self.pause();
         if !self.steps.is_empty() {
-            let width = self.steps.values().map(|step| step.name.chars().count()).max();
+            let width = self
+                .steps
+                .values()
+                .map(|step| step.name.chars().count())
+                .max();
             let width = width.unwrap_or(0).max("STEP".len());
             self.line("");
-            self.line(&format!("{:<width$}  {:<8}  {:>4}  {:>9}", "STEP", "STATUS", "CODE", "TIME"));
+            self.line(&format!(
+                "{:<width$}  {:<8}  {:>4}  {:>9}",
+                "STEP", "STATUS", "CODE", "TIME"
+            ));
             for step in self.steps.values() {
                 let took = step.took.unwrap_or_else(|| step.started.elapsed());
                 let colour = if step.status == "ok" { 32 } else { 31 };

@@ -117,17 +117,23 @@ async fn execute(
 }
 
 fn file_stem(name: &str) -> String {
-    Path::new(name)
-        .file_stem()
-        .map_or_else(|| name.to_owned(), |stem| stem.to_string_lossy().into_owned())
+    Path::new(name).file_stem().map_or_else(
+        || name.to_owned(),
+        |stem| stem.to_string_lossy().into_owned(),
+    )
 }
 
 /// Docker where an engine answers.
 async fn usual_driver(args: &RunFileArgs) -> DriverArg {
-    if DockerDriver::new(args.limits.docker_host.clone()).answers().await {
+    if DockerDriver::new(args.limits.docker_host.clone())
+        .answers()
+        .await
+    {
         return DriverArg::Docker;
     }
-    eprintln!("note: no Docker engine answers; steps run as processes on this machine (--driver native)");
+    eprintln!(
+        "note: no Docker engine answers; steps run as processes on this machine (--driver native)"
+    );
     DriverArg::Native
 }
 
@@ -137,7 +143,11 @@ fn assign(
     args: &RunFileArgs,
     webhook: Option<pb::WebhookRequest>,
 ) -> pb::Assign {
-    let kind = if webhook.is_some() { "webhook" } else { "manual" };
+    let kind = if webhook.is_some() {
+        "webhook"
+    } else {
+        "manual"
+    };
     pb::Assign {
         r#ref: Some(pb::AttemptRef {
             run_id: RunId::new().to_vec().into(),
@@ -169,9 +179,9 @@ fn secrets(args: &RunFileArgs) -> anyhow::Result<BTreeMap<String, String>> {
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
-            let (name, value) = line.split_once('=').with_context(|| {
-                format!("{}:{number}: NAME=VALUE is expected", file.display())
-            })?;
+            let (name, value) = line
+                .split_once('=')
+                .with_context(|| format!("{}:{number}: NAME=VALUE is expected", file.display()))?;
             secrets.insert(name.trim().to_owned(), value.trim().to_owned());
         }
     }

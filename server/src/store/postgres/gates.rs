@@ -72,7 +72,8 @@ impl GateStore for PostgresStore {
             .query(sql, &[&run_id, &filter.open, &limit])
             .await
             .map_err(sql_error)?;
-        let pair = |row: &Row| -> Failable<(Gate, String)> { Ok((gate(row)?, row.try_get("pipeline")?)) };
+        let pair =
+            |row: &Row| -> Failable<(Gate, String)> { Ok((gate(row)?, row.try_get("pipeline")?)) };
         Ok(rows.iter().map(pair).collect::<Failable<_>>()?)
     }
 

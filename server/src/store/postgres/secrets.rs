@@ -107,7 +107,8 @@ impl SecretStore for PostgresStore {
             return Ok(false);
         }
         for (position, secret) in (0i32..).zip(&secrets) {
-            let sql = "UPDATE webhook_secrets SET secret = $3 WHERE pipeline_id = $1 AND position = $2";
+            let sql =
+                "UPDATE webhook_secrets SET secret = $3 WHERE pipeline_id = $1 AND position = $2";
             transaction
                 .execute(sql, &[&id.0, &position, &secret.expose()])
                 .await
@@ -124,7 +125,8 @@ impl SecretStore for PostgresStore {
             .await
             .map_err(sql_error)?;
         // The table holds ids of the right length only.
-        let id = |row: &Row| Some(KeyId::try_from(row.try_get::<_, &[u8]>(0).ok()?).unwrap_or_default());
+        let id =
+            |row: &Row| Some(KeyId::try_from(row.try_get::<_, &[u8]>(0).ok()?).unwrap_or_default());
         Ok(rows.iter().filter_map(id).collect())
     }
 

@@ -47,7 +47,11 @@ async fn put(
     let new = match (write, stored) {
         (Write::Replace, _) => new,
         (Write::Patch, stored) => {
-            let mut patched = stored.as_ref().map(|row| parse(row, 0)).transpose()?.unwrap_or_default();
+            let mut patched = stored
+                .as_ref()
+                .map(|row| parse(row, 0))
+                .transpose()?
+                .unwrap_or_default();
             merge_patch::apply(&mut patched, new);
             patched
         }
@@ -123,7 +127,8 @@ impl ValueStore for PostgresStore {
             .query(&sql, &[&pipeline_id.0, &prefix, &limit])
             .await
             .map_err(sql_error)?;
-        let pair = |row: &Row| -> Failable<(String, Value)> { Ok((row.try_get(0)?, parse(row, 1)?)) };
+        let pair =
+            |row: &Row| -> Failable<(String, Value)> { Ok((row.try_get(0)?, parse(row, 1)?)) };
         Ok(rows.iter().map(pair).collect::<Failable<_>>()?)
     }
 

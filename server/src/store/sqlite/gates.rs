@@ -57,7 +57,11 @@ fn open(connection: &Connection, new: &NewGate) -> Result<Gate> {
     Ok(connection.prepare_cached(&sql)?.query_row(given, gate)?)
 }
 
-fn decide(connection: &Connection, id: GateId, decision: &Decision) -> Result<Option<(Gate, bool)>> {
+fn decide(
+    connection: &Connection,
+    id: GateId,
+    decision: &Decision,
+) -> Result<Option<(Gate, bool)>> {
     let sql = "UPDATE gates SET status = ?2, actor = ?3, comment = ?4, decided_at = ?5 \
          WHERE id = ?1 AND status = 'pending' AND (expires_at <= ?5) = (?2 = 'timed_out') \
          AND EXISTS (SELECT 1 FROM runs r WHERE r.id = run_id AND r.outcome IS NULL)";

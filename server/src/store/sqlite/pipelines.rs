@@ -52,7 +52,8 @@ fn revision(connection: &Connection, id: RevisionId) -> Result<Option<Revision>>
 }
 
 fn insert_revision(connection: &Connection, of: &Pipeline, put: &PutPipeline) -> Result<()> {
-    let sql = format!("INSERT INTO revisions ({REVISION}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)");
+    let sql =
+        format!("INSERT INTO revisions ({REVISION}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)");
     connection.prepare_cached(&sql)?.execute(params![
         of.revision_id.0.as_bytes(),
         of.id.0.as_bytes(),

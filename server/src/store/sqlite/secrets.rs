@@ -33,7 +33,8 @@ fn put(connection: &Connection, secret: &SealedSecret) -> Result<Option<bool>> {
             return Ok(None);
         }
     }
-    let update = format!("UPDATE secrets SET sealed = ?3, updated_at = ?4 WHERE {SCOPE} = ?1 AND name = ?2");
+    let update =
+        format!("UPDATE secrets SET sealed = ?3, updated_at = ?4 WHERE {SCOPE} = ?1 AND name = ?2");
     let updated = connection.prepare_cached(&update)?.execute(params![
         scope_key(secret.scope),
         secret.name,
@@ -41,7 +42,8 @@ fn put(connection: &Connection, secret: &SealedSecret) -> Result<Option<bool>> {
         micros(now())
     ])?;
     if updated == 0 {
-        let insert = "INSERT INTO secrets (pipeline_id, name, sealed, updated_at) VALUES (?1, ?2, ?3, ?4)";
+        let insert =
+            "INSERT INTO secrets (pipeline_id, name, sealed, updated_at) VALUES (?1, ?2, ?3, ?4)";
         connection.prepare_cached(insert)?.execute(params![
             key(secret.scope.map(|id| id.0)),
             secret.name,
@@ -52,7 +54,11 @@ fn put(connection: &Connection, secret: &SealedSecret) -> Result<Option<bool>> {
     Ok(Some(updated == 0))
 }
 
-fn of_names(connection: &Connection, id: PipelineId, names: &[String]) -> Result<Vec<SealedSecret>> {
+fn of_names(
+    connection: &Connection,
+    id: PipelineId,
+    names: &[String],
+) -> Result<Vec<SealedSecret>> {
     let sql = format!(
         "SELECT pipeline_id, name, sealed FROM secrets WHERE {SCOPE} IN (?1, x'') AND name = ?2 \
          ORDER BY pipeline_id IS NULL LIMIT 1"
@@ -69,7 +75,8 @@ fn of_names(connection: &Connection, id: PipelineId, names: &[String]) -> Result
 }
 
 fn reseal(connection: &Connection, old: &SealedSecret, bytes: &[u8]) -> Result<bool> {
-    let sql = format!("UPDATE secrets SET sealed = ?4 WHERE {SCOPE} = ?1 AND name = ?2 AND sealed = ?3");
+    let sql =
+        format!("UPDATE secrets SET sealed = ?4 WHERE {SCOPE} = ?1 AND name = ?2 AND sealed = ?3");
     let changed = connection.prepare_cached(&sql)?.execute(params![
         scope_key(old.scope),
         old.name,
@@ -154,7 +161,8 @@ impl SecretStore for SqliteStore {
     ) -> Result<bool> {
         self.writer
             .call(move |connection, _| {
-                let sql = "UPDATE pipelines SET webhook_secrets = ?3 WHERE id = ?1 AND version = ?2";
+                let sql =
+                    "UPDATE pipelines SET webhook_secrets = ?3 WHERE id = ?1 AND version = ?2";
                 let changed = connection.prepare_cached(sql)?.execute(params![
                     id.0.as_bytes(),
                     version,
@@ -168,7 +176,8 @@ impl SecretStore for SqliteStore {
     async fn secret_keys(&self) -> Result<Vec<KeyId>> {
         self.readers
             .read(|connection| {
-                let mut statement = connection.prepare_cached("SELECT id FROM secret_keys ORDER BY id")?;
+                let mut statement =
+                    connection.prepare_cached("SELECT id FROM secret_keys ORDER BY id")?;
                 let found = statement.query_map([], |row| row.get(0))?;
                 Ok(found.collect::<rusqlite::Result<_>>()?)
             })
@@ -178,8 +187,11 @@ impl SecretStore for SqliteStore {
     async fn add_secret_key(&self, id: KeyId) -> Result<()> {
         self.writer
             .call(move |connection, _| {
-                let sql = "INSERT INTO secret_keys (id, added_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
-                connection.prepare_cached(sql)?.execute(params![id, micros(now())])?;
+                let sql =
+                    "INSERT INTO secret_keys (id, added_at) VALUES (?1, ?2) ON CONFLICT DO NOTHING";
+                connection
+                    .prepare_cached(sql)?
+                    .execute(params![id, micros(now())])?;
                 Ok(())
             })
             .await

@@ -3,9 +3,7 @@
 use super::SqliteStore;
 use super::rows::{Columns, json, micros, now};
 use crate::model::PipelineId;
-use crate::store::{
-    MAX_VALUE_BYTES, MAX_VALUES, Result, Sighting, ValueStore, Write, Written,
-};
+use crate::store::{MAX_VALUE_BYTES, MAX_VALUES, Result, Sighting, ValueStore, Write, Written};
 use async_trait::async_trait;
 use pocketci_pipeline::merge_patch;
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -13,7 +11,8 @@ use serde_json::Value;
 use std::time::Duration;
 
 /// Keys with the prefix ?2.
-const BY_PREFIX: &str = "WHERE pipeline_id = ?1 AND substr(key, 1, length(?2)) = ?2 ORDER BY key LIMIT ?3";
+const BY_PREFIX: &str =
+    "WHERE pipeline_id = ?1 AND substr(key, 1, length(?2)) = ?2 ORDER BY key LIMIT ?3";
 
 fn value(connection: &Connection, id: PipelineId, key: &str) -> Result<Option<Value>> {
     let sql = "SELECT value FROM stored_values WHERE pipeline_id = ?1 AND key = ?2";
@@ -76,7 +75,8 @@ fn seen(connection: &Connection, sighting: &Sighting, ttl: Duration) -> Result<b
         sighting.call,
         micros(now())
     ])?;
-    let sql = "SELECT run_id = ?3 AND call = ?4 FROM seen_keys WHERE pipeline_id = ?1 AND hash = ?2";
+    let sql =
+        "SELECT run_id = ?3 AND call = ?4 FROM seen_keys WHERE pipeline_id = ?1 AND hash = ?2";
     let own: bool = connection.prepare_cached(sql)?.query_row(
         params![
             id.as_bytes(),
