@@ -449,7 +449,7 @@ declare const notify: {
 };
 
 /**
- * Values (JSON) that outlive the run, of this pipeline alone. At most 1 MiB a value, 10 000 keys.
+ * Values (JSON) that outlive the run, of this pipeline alone. At most 1 MiB a value, 1 000 keys.
  *
  * @example
  * const last = storage.get("last-deploy") ?? { count: 0 };
@@ -463,7 +463,7 @@ declare const storage: {
   /** Replaces the value whole. */
   put(key: string, value: unknown): void;
   delete(key: string): boolean;
-  /** Keys with a prefix, in order, at most 1 000. */
+  /** Keys with a prefix, in order. */
   list(prefix?: string): string[];
   /** Values of keys with a prefix, each with only these members if any are named. */
   getAll(prefix: string, fields?: string[]): { path: string; payload: any }[];

@@ -25,6 +25,7 @@ fn put(name: &str) -> PutPipeline {
         source: "s".into(),
         javascript: "s".into(),
         source_map: String::new(),
+        modules: vec![],
         driver: None,
         labels: None,
         webhook_secrets: None,

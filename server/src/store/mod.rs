@@ -357,7 +357,7 @@ pub enum Written {
 }
 
 /// Most keys of one pipeline.
-pub const MAX_VALUES: i64 = 10_000;
+pub const MAX_VALUES: i64 = 1_000;
 /// Largest value, in bytes of JSON.
 pub const MAX_VALUE_BYTES: usize = 1 << 20;
 

@@ -11,6 +11,7 @@ mod attempts;
 mod cancels;
 mod claims;
 mod durability;
+mod gates;
 mod home;
 mod home_postgres;
 mod leases;
@@ -19,7 +20,9 @@ mod logs;
 mod pipelines;
 mod receipts;
 mod runs;
+mod secrets;
 mod story;
+mod values;
 mod wakes;
 
 /// Makes one test of each rule and storage.
@@ -58,6 +61,32 @@ contract! {
         pausing_is_a_new_version_only_if_it_differs,
         pipelines_are_paged_by_name,
         delete_removes_everything_of_the_pipeline,
+        imported_files_belong_to_the_revision,
+    }
+    secrets {
+        a_secret_is_set_replaced_listed_and_removed,
+        a_pipeline_sees_its_own_secrets_before_everybodys,
+        a_secret_of_an_unknown_pipeline_is_refused,
+        resealing_needs_the_bytes_that_are_stored,
+        webhook_secrets_are_resealed_only_for_the_version_seen,
+        keys_in_use_are_remembered_until_one_is_left,
+    }
+    values {
+        a_value_is_patched_replaced_and_removed,
+        values_are_each_pipelines_own,
+        values_are_listed_by_prefix_in_order,
+        a_pipeline_has_only_so_many_and_so_large_values,
+        patches_of_many_at_once_add_up,
+        a_key_is_seen_once_and_the_first_may_ask_again,
+        a_key_is_forgotten_in_time,
+        of_many_who_ask_at_once_one_is_first,
+    }
+    gates {
+        a_gate_is_opened_once_for_a_call,
+        the_first_decision_counts,
+        an_expired_gate_can_only_time_out,
+        a_gate_of_a_run_that_is_over_cannot_be_decided,
+        open_gates_are_listed_with_their_pipelines,
     }
     runs {
         enqueue_stores_receipt_run_and_jobs_at_once,
@@ -124,6 +153,7 @@ contract! {
     receipts {
         a_refusal_is_kept_without_a_run,
         held_receipts_are_fenced,
+        held_runs_are_fenced,
         receipts_keep_bytes_and_order,
         a_repeated_refusal_is_stored_once,
         a_refusal_for_a_deleted_pipeline_is_no_error,

@@ -2,7 +2,7 @@
 
 use crate::story::*;
 use pocketci_proto::api::Driver;
-use pocketci_server::model::pipeline::{Pipeline, WebhookSecret};
+use pocketci_server::model::pipeline::{Module, Pipeline, PutPipeline, WebhookSecret};
 use pocketci_server::model::run::Outcome;
 use pocketci_server::model::transition::{Applied, Report};
 use pocketci_server::store::RunFilter;
@@ -176,4 +176,39 @@ pub async fn delete_removes_everything_of_the_pipeline(store: Shared) {
     let left: Vec<_> = store.runs(filter).await.unwrap();
     assert_eq!(left.len(), 1);
     assert_eq!(left[0].run.id, kept);
+}
+
+pub async fn imported_files_belong_to_the_revision(store: Shared) {
+    let module = Module {
+        name: "lib/a.ts".into(),
+        source: "export {}".into(),
+        javascript: "export {};".into(),
+        source_map: String::new(),
+    };
+    let with = PutPipeline {
+        modules: vec![module.clone()],
+        ..put("build")
+    };
+    let first = store.put_pipeline(with.clone()).await.unwrap().pipeline;
+    let revision = store.revision(first.revision_id).await.unwrap().unwrap();
+    assert!(revision.modules == vec![module.clone()]);
+    assert!(
+        store
+            .put_pipeline(with.clone())
+            .await
+            .unwrap()
+            .changed
+            .is_empty()
+    );
+    let changed = PutPipeline {
+        modules: vec![Module {
+            source: "export const a = 1;".into(),
+            ..module
+        }],
+        ..with
+    };
+    assert_eq!(
+        store.put_pipeline(changed).await.unwrap().changed,
+        ["content"]
+    );
 }

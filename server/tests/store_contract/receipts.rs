@@ -53,6 +53,23 @@ pub async fn held_receipts_are_fenced(store: Shared) {
     assert!(found(attempt.job, 1, &ann).await.is_none());
 }
 
+pub async fn held_runs_are_fenced(store: Shared) {
+    let build = pipeline(&store, "build").await;
+    let ann = peer(&store, "ann").await;
+    let bob = peer(&store, "bob").await;
+    let mut attempt = running(&store, &build, &ann).await;
+    let held = |number: i32, session| store.held_run(attempt.job, number, session);
+    assert_eq!(
+        held(1, ann.session).await.unwrap(),
+        Some((attempt.run, build.id))
+    );
+    assert_eq!(held(2, ann.session).await.unwrap(), None);
+    assert_eq!(held(1, bob.session).await.unwrap(), None);
+    let (job, session) = (attempt.job, ann.session);
+    attempt.finish(Outcome::Succeeded).await;
+    assert_eq!(store.held_run(job, 1, session).await.unwrap(), None);
+}
+
 pub async fn receipts_keep_bytes_and_order(store: Shared) {
     let build = pipeline(&store, "build").await;
     let ann = peer(&store, "ann").await;

@@ -56,6 +56,7 @@ pub fn put(name: &str) -> PutPipeline {
         source: "export const pipeline = async (): Promise<void> => {};".into(),
         javascript: "export const pipeline = async () => {};".into(),
         source_map: "{\"version\":3}".into(),
+        modules: vec![],
         driver: None,
         labels: None,
         webhook_secrets: None,
