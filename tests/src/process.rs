@@ -48,6 +48,24 @@ pub fn run(args: &[&str]) -> Output {
         .expect("pocketci runs")
 }
 
+/// Runs a command with something on its stdin.
+pub fn run_with_input(args: &[&str], input: &str) -> Output {
+    use std::io::Write;
+    let mut child = Command::new(pocketci())
+        .args(args)
+        .env_remove("CI_AUTH_TOKEN")
+        .env_remove("CI_SERVER_URL")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("pocketci runs");
+    let mut stdin = child.stdin.take().expect("a pipe");
+    stdin.write_all(input.as_bytes()).expect("it reads");
+    drop(stdin);
+    child.wait_with_output().expect("it ends")
+}
+
 /// A process of the program that ends with this.
 pub struct Process {
     child: Child,
@@ -147,6 +165,12 @@ impl Drop for Process {
     }
 }
 
+/// A command that goes on, for tests that signal it.
+pub fn start(args: &[&str], home: &Path) -> Process {
+    let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+    Process::start("pocketci", &args, home.join("command.log"))
+}
+
 /// How to start a server.
 pub struct ServerOptions {
     /// `--storage`; a file of its own if absent.
@@ -196,7 +220,17 @@ impl Server {
         ]
         .map(String::from)
         .to_vec();
+        let shared = storage.starts_with("postgres");
         args.push(storage);
+        if shared
+            && !options
+                .flags
+                .iter()
+                .any(|flag| flag.starts_with("--secret-key"))
+        {
+            // Servers of one database need one key.
+            args.extend(["--secret-key".into(), "07".repeat(32)]);
+        }
         if !options.local_agent {
             args.push("--no-local-agent".into());
         }
@@ -265,6 +299,29 @@ impl Server {
     /// Its API.
     pub fn client(&self) -> Client {
         Client::new(&self.url)
+    }
+
+    /// Starts it again with other flags, on the same ports and storage.
+    pub async fn restart_with(&mut self, more: &[&str]) {
+        self.process.kill();
+        self.args.extend(more.iter().map(|flag| (*flag).to_owned()));
+        self.restart().await;
+    }
+
+    /// Where it keeps its files.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// What it says when it cannot start with these flags on the same storage: exit code and words.
+    pub fn refuses(&mut self, more: &[&str]) -> (Option<i32>, String) {
+        self.process.kill();
+        let mut args = self.args.clone();
+        args.extend(more.iter().map(|flag| (*flag).to_owned()));
+        let after = self.process.log().len();
+        self.process = spawn(&args, 0, 0, &self.home);
+        let code = self.process.wait();
+        (code, self.process.log().split_off(after))
     }
 
     /// An agent for this server.
