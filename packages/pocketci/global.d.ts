@@ -19,7 +19,7 @@ interface Command {
   path: string;
   /** Its arguments, each exactly as given. */
   args?: string[];
-  /** User inside the container: a name, `uid` or `uid:gid`. */
+  /** User inside the container: a name, `uid` or `uid:gid`. Natively the agent must run as root. */
   user?: string;
 }
 
@@ -52,11 +52,14 @@ interface ContainerConfig {
   env?: Record<string, string>;
   /** Volumes by path: relative to the working directory, or absolute if it starts with `/` (docker). */
   mounts?: Record<string, Volume | string>;
-  /** Working directory. */
+  /**
+   * Working directory. Docker: the image's own, or `/workspace` if there are relative mounts; a relative one lies below
+   * `/workspace`. Native: a fresh directory of the step's own; a relative one lies below it.
+   */
   workDir?: string;
   /** See {@link ContainerLimits}; docker only. */
   containerLimits?: ContainerLimits;
-  /** All capabilities and devices; the agent must run with `--allow-privileged`. */
+  /** All capabilities and devices; docker only, and the agent must run with `--allow-privileged`. */
   privileged?: boolean;
   /** When to pull the image: if the engine does not have it (default), always, or never. */
   pull?: "missing" | "always" | "never";
@@ -149,7 +152,7 @@ declare const runtime: {
 /** Files that several steps of one run share; removed at the end of the job. */
 interface Volume {
   readonly name: string;
-  /** The directory on the agent (native), the volume's name in the engine (docker). */
+  /** For people: the directory on the agent (native), the volume's name in the engine (docker). */
   readonly path: string;
   /** Reads regular files as text (UTF-8), 10 MiB in all. A missing file rejects. */
   readFiles(paths: string[]): Promise<Record<string, string>>;
@@ -168,7 +171,11 @@ declare const volumes: {
    * });
    * const files = await source.readFiles(["greeting"]);
    */
-  create(config?: { name?: string; size?: number }): Promise<Volume>;
+  create(config?: {
+    name?: string;
+    /** Taken for compatibility; volumes are as large as the disk. */
+    size?: number;
+  }): Promise<Volume>;
   /** See {@link Volume.readFiles}. */
   readFiles(volume: Volume | string, paths: string[]): Promise<Record<string, string>>;
 };
@@ -223,7 +230,7 @@ declare function webhookTrigger(expression: string): boolean;
 
 /**
  * Values taken out of the webhook by expressions; see {@link webhookTrigger}. An expression that fails is left out,
- * with a line in the log. `{}` without a webhook.
+ * with a line in the log. `{}` without a webhook. What is no text is written as JSON.
  *
  * @example
  * const { BRANCH } = webhookParams({ BRANCH: 'payload.ref' });
@@ -245,6 +252,8 @@ declare const pipelineContext: {
   readonly runID: string;
   readonly pipelineID: string;
   readonly pipelineName: string;
+  /** The same as `pipelineName`. */
+  readonly name: string;
   /** `pipeline`: another pipeline's `triggerPipeline`. */
   readonly triggeredBy: "webhook" | "manual" | "pipeline";
   /** Arguments of the trigger. */
@@ -277,6 +286,22 @@ interface GateDecision {
   comment: string;
 }
 
+/** What `gate` rejects with. */
+interface GateError extends Error {
+  name: "GateError";
+  reason: "rejected" | "timeout";
+  /** Who rejected. */
+  by: string;
+  comment: string;
+}
+
+/** What `stage` rejects with: its message names the jobs that failed, its `cause` is the first one's error. */
+interface StageError extends Error {
+  name: "StageError";
+  /** What each failed job threw. */
+  errors: unknown[];
+}
+
 interface PipelineGlobal {
   /**
    * Runs the jobs that `define` names side by side and waits for all of them; rejects if any of them fails.
@@ -289,8 +314,8 @@ interface PipelineGlobal {
    */
   stage(name: string, define: (stage: { job(name: string, run: () => unknown): void }) => void): Promise<void>;
   /**
-   * Waits until somebody approves (`pocketci gates approve`, or the API). Rejects with a `GateError` when it is rejected or
-   * the time is over (default 24 h).
+   * Waits until somebody approves (`pocketci gates approve`, or the API). Rejects with a {@link GateError} when it is
+   * rejected or the time is over (default 24 h, at most 90 days).
    *
    * @example
    * const { by } = await gate("production", { message: "deploy 1.2?", timeout: "2h" });
@@ -298,7 +323,10 @@ interface PipelineGlobal {
   gate(name: string, options?: { message?: string; timeout?: Duration }): Promise<GateDecision>;
 }
 
-/** The same as the functions {@link stage} and {@link gate}; hidden by an own `const pipeline`, which gets them too. */
+/**
+ * The same as the functions {@link stage} and {@link gate}. A module's own `const pipeline` hides it (and gets both
+ * members at run time, which TypeScript cannot know): there the plain functions read best.
+ */
 declare const pipeline: PipelineGlobal;
 /** See {@link PipelineGlobal.stage}. */
 declare const stage: PipelineGlobal["stage"];
@@ -351,12 +379,13 @@ interface FetchOptions {
   /** Milliseconds for the whole exchange; default and most: the agent's `--fetch-timeout` (30 s). */
   timeout?: number;
   signal?: AbortSignal;
-  /** Default `follow`, at most 10 times. */
+  /** `follow` (default) goes on, at most 10 times; `manual` resolves with the redirect itself; `error` rejects. */
   redirect?: "follow" | "error" | "manual";
 }
 
 /**
- * An HTTP request from the agent. Private, loopback and metadata addresses are refused unless the agent's operator
+ * An HTTP request from the agent. Rejects with a `TypeError` when there is no answer, a `TimeoutError` when it takes too
+ * long, and the signal's reason when it is aborted; any status resolves. Private, loopback and metadata addresses are refused unless the agent's operator
  * allows them (`--fetch-allow`).
  *
  * @example
@@ -366,28 +395,54 @@ interface FetchOptions {
  */
 declare function fetch(url: string | URL, options?: FetchOptions): Promise<Response>;
 
+interface WebhookConfig {
+  url: string;
+  /** An object is sent as JSON, a text as it is. */
+  body?: unknown;
+  /** Default `POST`. */
+  method?: string;
+  headers?: Record<string, string>;
+  /** `"secret:NAME"`, or the text itself. */
+  secret?: string;
+  /** `false` resolves at once; the delivery still ends before the run does, a failure is a line in the log. */
+  wait?: boolean;
+  /** Tries after the first one; default 3, at most 10. */
+  retries?: number;
+  /** For each try; default 10 s. */
+  timeout?: Duration;
+}
+
+/** A delivery that was taken (status 200 to 299). */
+interface WebhookDelivery {
+  /** `webhook-id` of every try; a job that is attempted again uses the same one. */
+  id: string;
+  status: number;
+  attempts: number;
+  /** The answer's first 64 KiB. */
+  body: string;
+}
+
+/** What `webhook.send` rejects with when the receiver answered, but not with 200 to 299. */
+interface WebhookError extends Error {
+  name: "WebhookError";
+  id: string;
+  status: number;
+  attempts: number;
+  body: string;
+}
+
 declare const webhook: {
   /**
    * Calls another system's webhook: a POST with the body (an object is sent as JSON), signed with the secret as
    * `X-Webhook-Signature` (hex HMAC-SHA256 of the body) and as Standard Webhooks (`webhook-id`, `webhook-timestamp`,
-   * `webhook-signature`). Tried again after network errors, 408, 425, 429 and 5xx, with the same `webhook-id`.
+   * `webhook-signature`). Tried again after network errors, 408, 425, 429 and 5xx, with the same `webhook-id`. Rejects with
+   * a {@link WebhookError} when the receiver does not take it, with an `Error` when it cannot be reached.
    *
    * @example
    * await webhook.send({ url: "https://example.com/hook", body: { ok: true }, secret: "secret:HOOK" });
    */
-  send(config: {
-    url: string;
-    body?: unknown;
-    method?: string;
-    headers?: Record<string, string>;
-    /** `"secret:NAME"`, or the text itself. */
-    secret?: string;
-    /** `false` resolves at once; the delivery still ends before the run does. Default `true`. */
-    wait?: boolean;
-    /** Tries after the first one; default 3, at most 10. */
-    retries?: number;
-    timeout?: Duration;
-  }): Promise<{ id: string; status: number; attempts: number; body: string } | { id: string }>;
+  send(config: WebhookConfig & { wait: false }): Promise<{ id: string }>;
+  send(config: WebhookConfig): Promise<WebhookDelivery>;
 };
 
 declare const event: {
@@ -400,7 +455,10 @@ declare const event: {
   emit(name: string, payload?: unknown): Promise<void>;
 };
 
-/** A way to tell people. Any text may be `"secret:NAME"`. */
+/**
+ * A way to tell people. Any text may be `"secret:NAME"`, looked up when a message is sent. `url` of slack and discord is the
+ * base of the API, for gateways. Texts here are not templates; the message is one.
+ */
 type NotifyBackend =
   | { type: "slack"; token: string; channels: string[]; recipients?: string[]; url?: string }
   | { type: "teams"; webhook: string }
@@ -501,7 +559,7 @@ declare const assert: {
   ): Promise<void>;
 };
 
-/** Lines of the run's log. */
+/** Lines of the run's log. The first text may have `%s %d %i %f %j %o %O %%`, as in Node. */
 declare const console: {
   log(...values: unknown[]): void;
   info(...values: unknown[]): void;
@@ -591,7 +649,7 @@ declare class AbortController {
   abort(reason?: unknown): void;
 }
 
-type HashName = "SHA-1" | "SHA-256" | "SHA-384" | "SHA-512" | string;
+type HashName = "SHA-1" | "SHA-256" | "SHA-384" | "SHA-512" | (string & {});
 
 /** An HMAC key. */
 interface CryptoKey {

@@ -4,23 +4,26 @@
 //! stays, since the engine knows ES2023. The result stays a module: its exports are looked up when it is run, and each
 //! file it imports is compiled by itself and stays one too. Types are not checked.
 
+mod links;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 
 use oxc::allocator::Allocator;
 use oxc::ast::ast;
-use oxc::ast_visit::{Visit, walk};
+use oxc::ast_visit::Visit;
 use oxc::codegen::{Codegen, CodegenOptions};
 use oxc::diagnostics::{Diagnostics, OxcDiagnostic};
 use oxc::parser::Parser;
 use oxc::semantic::SemanticBuilder;
-use oxc::span::{SourceType, Span};
+use oxc::span::SourceType;
 use oxc::transformer::{TransformOptions, Transformer};
 use serde::{Deserialize, Serialize};
 
 use crate::deep_stack;
 use crate::diagnostic::Diagnostic;
 use crate::modules::{self, MAX_MODULES, MAX_MODULES_BYTES};
+use links::ModuleLinks;
 
 /// Largest pipeline file, in bytes. A pipeline is written by hand; this leaves room for one that was bundled.
 pub const MAX_SOURCE_BYTES: usize = 1 << 20;
@@ -206,13 +209,12 @@ fn compile_import(
     Ok((module(unit.javascript, unit.source_map), imports))
 }
 
-/// The relative imports of a file, as written: what a client must bring along.
+/// What a file imports, as written: what a client must look for to bring it along.
 ///
 /// # Errors
-/// Syntax errors, and imports that can never be resolved.
+/// Syntax errors.
 pub fn imports(file_name: &str, source: &str) -> Result<Vec<String>, Vec<Diagnostic>> {
-    let any =
-        |specifier: &str| modules::resolve("", specifier, |_| true).map(|_| specifier.to_owned());
+    let any = |specifier: &str| Ok(specifier.to_owned());
     compile_one(file_name, source, Role::Import, &any).map(|(_, imports)| imports)
 }
 
@@ -418,115 +420,6 @@ fn check_modules(
         Ok(links.imports)
     } else {
         Err(faults)
-    }
-}
-
-/// What a program asks of other modules, and whether it exports a pipeline. It is read from the transformed tree,
-/// from which imports and exports of types are gone already.
-struct ModuleLinks<'r> {
-    resolve: &'r Resolve<'r>,
-    imports: Vec<String>,
-    faults: Vec<(Span, String)>,
-    exports_pipeline: bool,
-}
-
-impl<'r> ModuleLinks<'r> {
-    fn new(resolve: &'r Resolve<'r>) -> Self {
-        Self {
-            resolve,
-            imports: Vec::new(),
-            faults: Vec::new(),
-            exports_pipeline: false,
-        }
-    }
-
-    fn import(&mut self, span: Span, specifier: &str) {
-        match (self.resolve)(specifier) {
-            Ok(name) => self.imports.push(name),
-            Err(wrong) => self.faults.push((span, wrong)),
-        }
-    }
-
-    /// `import x = require('./x')`, which is a plain call once it is transformed.
-    fn import_equals(&mut self, it: &ast::TSImportEqualsDeclaration<'_>) {
-        if it.import_kind.is_type() {
-            return;
-        }
-        if let ast::TSModuleReference::ExternalModuleReference(module) = &it.module_reference {
-            self.faults.push((
-                it.span,
-                format!(
-                    "require('{}') is not possible here; write an import declaration",
-                    module.expression.value
-                ),
-            ));
-        }
-    }
-
-    fn export(&mut self, name: &str) {
-        self.exports_pipeline |= name == "pipeline" || name == "default";
-    }
-}
-
-impl<'a> Visit<'a> for ModuleLinks<'_> {
-    fn visit_import_declaration(&mut self, it: &ast::ImportDeclaration<'a>) {
-        self.import(it.span, &it.source.value);
-    }
-
-    fn visit_export_all_declaration(&mut self, it: &ast::ExportAllDeclaration<'a>) {
-        self.import(it.span, &it.source.value);
-    }
-
-    fn visit_export_from_declaration(&mut self, it: &ast::ExportFromDeclaration<'a>) {
-        for specifier in &it.specifiers {
-            self.export(&specifier.exported.name());
-        }
-        self.import(it.span, &it.source.value);
-    }
-
-    fn visit_import_expression(&mut self, it: &ast::ImportExpression<'a>) {
-        match &it.source {
-            ast::Expression::StringLiteral(specifier) => {
-                self.import(it.span, &specifier.value);
-            }
-            _ => self.faults.push((
-                it.span,
-                "an import of a computed name cannot be resolved; write the file's name as a text"
-                    .to_owned(),
-            )),
-        }
-        walk::walk_import_expression(self, it);
-    }
-
-    fn visit_export_default_declaration(&mut self, it: &ast::ExportDefaultDeclaration<'a>) {
-        self.export("default");
-        walk::walk_export_default_declaration(self, it);
-    }
-
-    fn visit_export_named_declaration(&mut self, it: &ast::ExportNamedDeclaration<'a>) {
-        for specifier in &it.specifiers {
-            self.export(&specifier.exported.name());
-        }
-    }
-
-    fn visit_export_declaration(&mut self, it: &ast::ExportDeclaration<'a>) {
-        match &it.declaration {
-            ast::Declaration::VariableDeclaration(variables) => {
-                for variable in &variables.declarations {
-                    for name in variable.id.get_binding_identifiers() {
-                        self.export(&name.name);
-                    }
-                }
-            }
-            ast::Declaration::FunctionDeclaration(function) => {
-                if let Some(name) = &function.id {
-                    self.export(&name.name);
-                }
-            }
-            // A class, or anything else, cannot be called as a pipeline.
-            _ => {}
-        }
-        walk::walk_export_declaration(self, it);
     }
 }
 

@@ -57,7 +57,10 @@ mod tests {
             "ci/lib/a.ts",
             "import '../../shared/b'; import './missing'; export {}",
         );
-        write("shared/b.ts", "import data from './d.json'; export {}");
+        write(
+            "shared/b.ts",
+            "import data from './d.json'; export { data }",
+        );
         write("shared/d.json", "{}");
         write("ci/other.ts", "");
         let main = folder.path().join("ci/main.ts");

@@ -148,6 +148,16 @@ fn secret_key(args: &ServerArgs) -> anyhow::Result<SecretKey> {
     let file = match (&args.secret_key_file, &args.storage) {
         (Some(file), _) => file.clone(),
         (None, StorageUrl::Sqlite(database)) => {
+            let folder = database
+                .parent()
+                .filter(|folder| !folder.as_os_str().is_empty());
+            if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+                anyhow::bail!(
+                    "cannot open {}: there is no folder {}; make it first",
+                    args.storage,
+                    folder.display()
+                );
+            }
             let mut name = database.clone().into_os_string();
             name.push(".key");
             name.into()

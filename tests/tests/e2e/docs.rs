@@ -29,6 +29,9 @@ fn blocks(text: &str, language: &str) -> Vec<String> {
 async fn every_pipeline_in_the_documents_runs() {
     let server = Server::start(ServerOptions::default()).await;
     let client = server.client();
+    let secret = client.request(reqwest::Method::PUT, "/api/secrets/DEPLOY_TOKEN");
+    let secret = secret.json(&json!({ "value": "a secret" })).send().await;
+    assert_eq!(secret.unwrap().status(), 201);
     let mut programs: Vec<(String, String)> = Vec::new();
     for document in ["README.md", "docs/pipelines.md"] {
         for (at, block) in blocks(&read(document), "ts").into_iter().enumerate() {
@@ -42,6 +45,7 @@ async fn every_pipeline_in_the_documents_runs() {
         let response = client
             .webhook(&id)
             .header("X-GitHub-Event", "push")
+            .header("X-GitHub-Delivery", name.as_str())
             .body(body.clone())
             .send()
             .await

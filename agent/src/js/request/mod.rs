@@ -3,13 +3,16 @@
 //! The prelude turns its arguments into JSON text (never into host objects), so everything a program can say passes
 //! through [`Request::parse`]: it answers any text with a request or with a sentence, and never panics.
 
-use super::globals::units;
+mod outside;
+mod time;
+
+pub use outside::{Backend, Fetch, Notify, NotifyContext, Redirect, SendWebhook};
+pub use time::Time;
+
 use super::host::RunRequest;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 /// Longest name of a volume, gate, event or storage key, in bytes.
@@ -87,192 +90,6 @@ pub enum Request {
     },
 }
 
-/// `fetch`.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Fetch {
-    /// Absolute, `http` or `https`.
-    pub url: String,
-    /// Upper case.
-    pub method: String,
-    /// In order.
-    pub headers: Vec<(String, String)>,
-    /// Milliseconds for the whole exchange.
-    #[serde(default)]
-    pub timeout: Option<Time>,
-    /// What to do with a redirect.
-    #[serde(default)]
-    pub redirect: Redirect,
-    /// The body; `None` is none.
-    #[serde(skip)]
-    pub body: Option<Bytes>,
-}
-
-/// What `fetch` does with a redirect.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Redirect {
-    /// Goes there.
-    #[default]
-    Follow,
-    /// Rejects.
-    Error,
-    /// Resolves with the redirect itself.
-    Manual,
-}
-
-/// `webhook.send`.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SendWebhook {
-    /// `webhook-id` of every try.
-    pub id: String,
-    /// Absolute, `http` or `https`.
-    pub url: String,
-    /// `POST` if empty.
-    #[serde(default)]
-    pub method: String,
-    /// Beside the signatures.
-    #[serde(default)]
-    pub headers: BTreeMap<String, String>,
-    /// Signs the body.
-    #[serde(default)]
-    pub secret: Option<String>,
-    /// Tries after the first one.
-    #[serde(default = "default_retries")]
-    pub retries: u32,
-    /// For each try.
-    #[serde(default)]
-    pub timeout: Option<Time>,
-    /// `application/json` for an object, `text/plain` for a text.
-    #[serde(default)]
-    pub content_type: String,
-    /// The body.
-    #[serde(skip)]
-    pub body: Bytes,
-}
-
-fn default_retries() -> u32 {
-    3
-}
-
-/// `notify.send` to one backend.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Notify {
-    /// Where.
-    pub backend: Backend,
-    /// A template.
-    pub message: String,
-    /// What the template may name.
-    #[serde(default)]
-    pub context: NotifyContext,
-}
-
-/// A way to tell people; texts may be `secret:NAME`.
-#[derive(Deserialize)]
-#[serde(
-    tag = "type",
-    rename_all = "lowercase",
-    rename_all_fields = "camelCase"
-)]
-pub enum Backend {
-    /// Slack's `chat.postMessage`.
-    Slack {
-        /// Bot token.
-        #[serde(default)]
-        token: String,
-        /// Channels.
-        #[serde(default)]
-        channels: Vec<String>,
-        /// Further channels or users.
-        #[serde(default)]
-        recipients: Vec<String>,
-        /// Base of the API, for gateways.
-        #[serde(default)]
-        url: String,
-    },
-    /// A Teams workflow or connector.
-    Teams {
-        /// Its URL.
-        #[serde(default)]
-        webhook: String,
-    },
-    /// Discord's channel messages.
-    Discord {
-        /// Bot token.
-        #[serde(default)]
-        token: String,
-        /// Channel ids.
-        #[serde(default)]
-        channels: Vec<String>,
-        /// Base of the API, for gateways.
-        #[serde(default)]
-        url: String,
-    },
-    /// JSON to any URL.
-    Http {
-        /// Where.
-        #[serde(default)]
-        url: String,
-        /// `POST` if empty.
-        #[serde(default)]
-        method: String,
-        /// Further headers.
-        #[serde(default)]
-        headers: BTreeMap<String, String>,
-    },
-    /// Mail.
-    Smtp {
-        /// `host:port`.
-        #[serde(default)]
-        smtp_host: String,
-        /// Sender.
-        #[serde(default)]
-        from: String,
-        /// To whom.
-        #[serde(default)]
-        recipients: Vec<String>,
-        /// For authentication.
-        #[serde(default)]
-        username: String,
-        /// Its password.
-        #[serde(default)]
-        token: String,
-        /// `starttls`, `tls`, `none`; by the port if empty.
-        #[serde(default)]
-        tls: String,
-        /// Of the mail.
-        #[serde(default)]
-        subject: String,
-    },
-}
-
-/// What message templates may name.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-pub struct NotifyContext {
-    /// `PipelineName`.
-    pub pipeline_name: String,
-    /// `JobName`.
-    pub job_name: String,
-    /// `BuildID`.
-    #[serde(rename = "buildID")]
-    pub build_id: String,
-    /// `Status`.
-    pub status: String,
-    /// `StartTime`.
-    pub start_time: String,
-    /// `EndTime`.
-    pub end_time: String,
-    /// `Duration`.
-    pub duration: String,
-    /// `Environment`.
-    pub environment: BTreeMap<String, String>,
-    /// `TaskResults`.
-    pub task_results: serde_json::Map<String, serde_json::Value>,
-}
-
 /// The pipeline's own storage.
 #[derive(Debug, Deserialize)]
 #[serde(tag = "verb", rename_all = "camelCase")]
@@ -313,37 +130,6 @@ pub enum Storage {
         /// Members to keep; all if empty.
         fields: Vec<String>,
     },
-}
-
-/// A duration: Go's text (`90s`) or milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Time(pub Duration);
-
-impl<'de> Deserialize<'de> for Time {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl serde::de::Visitor<'_> for Visitor {
-            type Value = Time;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a duration such as \"90s\", \"1h30m\" or a number of milliseconds")
-            }
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Time, E> {
-                let read = units::duration(text).map(Time);
-                read.ok_or_else(|| E::invalid_value(serde::de::Unexpected::Str(text), &self))
-            }
-            fn visit_f64<E: serde::de::Error>(self, ms: f64) -> Result<Time, E> {
-                let read = units::duration_ms(ms).map(Time);
-                read.ok_or_else(|| E::invalid_value(serde::de::Unexpected::Float(ms), &self))
-            }
-            fn visit_u64<E: serde::de::Error>(self, ms: u64) -> Result<Time, E> {
-                self.visit_f64(ms as f64)
-            }
-            fn visit_i64<E: serde::de::Error>(self, ms: i64) -> Result<Time, E> {
-                self.visit_f64(ms as f64)
-            }
-        }
-        deserializer.deserialize_any(Visitor)
-    }
 }
 
 #[derive(Deserialize)]
