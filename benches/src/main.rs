@@ -2,6 +2,7 @@
 
 mod baseline;
 mod history;
+mod javascript;
 mod load;
 mod stack;
 
@@ -15,6 +16,14 @@ use std::time::Duration;
 const ANSWER: &str = "export default async () => { http.respond({ status: 200, body: 'ok' }); };";
 const SILENT: &str = "export default () => {};";
 const CLOCK: &str = "export default () => { http.respond({ status: 200, body: pipelineContext.runID + ' ' + Date.now() }); };";
+/// Jobs that wait until they are stopped.
+const WAITING: &str = "export default () => new Promise((r) => setTimeout(r, 3600_000));";
+const WAITING_WITH_ALL: &str = "export default () => {
+  globalThis.all = [runtime, volumes, fetch, URL, TextEncoder, AbortController, crypto, assert, stage, notify, storage, webhook, yaml, performance, structuredClone];
+  return new Promise((r) => setTimeout(r, 3600_000));
+};";
+/// Jobs of one agent at once.
+const CONCURRENT_JOBS: usize = 200;
 /// Requests whose time from commit to JavaScript is looked up.
 const CLOCK_SAMPLES: usize = 300;
 
@@ -80,6 +89,19 @@ async fn run(args: Args) -> anyhow::Result<()> {
         figures: json!({ "cpus": std::thread::available_parallelism()?.get() }),
     };
 
+    for start in javascript::start().await? {
+        let stages: Vec<String> = start
+            .stages
+            .iter()
+            .map(|(stage, us)| format!("{stage} {us:.0}"))
+            .collect();
+        report.add(
+            &format!("(g) JavaScript start, {}", start.name),
+            format!("{:.0} µs = {}", start.total_us, stages.join(" + ")),
+            json!({ "total_us": start.total_us, "stages_us": start.stages }),
+        );
+    }
+
     let stack = Stack::start(&storage).await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let (server, agent) = stack.memory_mib()?;
@@ -99,6 +121,20 @@ async fn run(args: Args) -> anyhow::Result<()> {
         format!("{server:.1} MiB, {agent:.1} MiB"),
         json!([server, agent]),
     );
+
+    for (what, content) in [
+        ("least", WAITING),
+        ("looking at every global", WAITING_WITH_ALL),
+    ] {
+        let agent = stack
+            .agent_memory_with(what, content, CONCURRENT_JOBS)
+            .await?;
+        report.add(
+            &format!("(h) agent's memory with {CONCURRENT_JOBS} jobs under way, {what}"),
+            format!("{agent:.1} MiB"),
+            json!(agent),
+        );
+    }
 
     let mut stored = 0;
     for wanted in args.history {

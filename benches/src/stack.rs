@@ -39,7 +39,7 @@ impl Stack {
                 "--storage",
                 storage,
             ])
-            .args(["--agent-token", TOKEN])
+            .args(["--agent-token", TOKEN, "--secret-key", &"07".repeat(32)])
             .env("POCKETCI_LOG", "warn")
             .stdin(Stdio::null())
             .stderr(std::fs::File::create(&log)?)
@@ -68,7 +68,7 @@ impl Stack {
         };
         let agent = Command::new(program()?)
             .args([
-                "agent", "--server", &grpc, "--token", TOKEN, "--name", "bench", "--slots", "128",
+                "agent", "--server", &grpc, "--token", TOKEN, "--name", "bench", "--slots", "256",
             ])
             .args(["--driver", "native"])
             .env("POCKETCI_LOG", "warn")
@@ -120,6 +120,58 @@ impl Stack {
     /// A GET of the API.
     pub async fn get(&self, path: &str) -> anyhow::Result<Value> {
         self.call("GET", path, &json!({})).await
+    }
+
+    /// The agent's memory in MiB while so many jobs of a pipeline wait; they are stopped afterwards.
+    pub async fn agent_memory_with(
+        &self,
+        name: &str,
+        content: &str,
+        jobs: usize,
+    ) -> anyhow::Result<f64> {
+        let name = name.replace(' ', "-");
+        let body = json!({ "content": content });
+        let set = self
+            .call("PUT", &format!("/api/pipelines/{name}"), &body)
+            .await?;
+        let id = set["pipeline"]["id"]
+            .as_str()
+            .with_context(|| set.to_string())?;
+        let mut runs = Vec::new();
+        for _ in 0..jobs {
+            let path = format!("/api/pipelines/{id}/trigger");
+            let started = self.call("POST", &path, &json!({})).await?;
+            let run = started["run_id"]
+                .as_str()
+                .with_context(|| started.to_string())?;
+            runs.push(run.to_owned());
+        }
+        let running = format!("/api/runs?pipeline={id}&status=running&limit=200");
+        while self.get(&running).await?["items"]
+            .as_array()
+            .map_or(0, Vec::len)
+            < jobs
+        {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        // The last ones are accepted; their contexts come up within moments.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let (_, agent) = self.memory_mib()?;
+        for run in runs {
+            let path = format!("/api/runs/{run}/stop");
+            let stop = tokio::process::Command::new("curl")
+                .args(["-sS", "-o", "/dev/null", "-X", "POST"])
+                .arg(format!("http://{}{path}", self.address))
+                .status();
+            stop.await?;
+        }
+        while !self.get(&running).await?["items"]
+            .as_array()
+            .is_none_or(Vec::is_empty)
+        {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(agent)
     }
 
     /// Sets a pipeline; a signed webhook for it.

@@ -42,7 +42,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("minijinja", &["agent/src/outside/notify/"]),
     ("serde_saphyr", &["pipeline/"]),
     ("pocketci_server", &["server/", "cli/"]),
-    ("pocketci_agent", &["agent/", "cli/"]),
+    ("pocketci_agent", &["agent/", "benches/", "cli/"]),
 ];
 /// The server's layers: a file of one may name those after it, never those before. Neighbours of one row are apart.
 const LAYERS: &[&[&str]] = &[

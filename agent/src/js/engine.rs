@@ -23,6 +23,8 @@ use tokio_util::sync::CancellationToken;
 /// Said when nothing can settle the pipeline's promise any more.
 const NEVER_SETTLES: &str = "the pipeline waits for a promise that nothing can settle any more: no step, no timer and no \
                              other work is under way";
+/// Where the stages of a job's start are told (at trace level): thread, context, globals, module.
+const START: &str = "pocketci::js::start";
 /// Exports tried, in this order.
 const EXPORTS: [&str; 2] = ["pipeline", "default"];
 
@@ -39,6 +41,7 @@ pub(super) struct Job {
 
 /// Runs the job on this thread. What the watch says afterwards outranks the result.
 pub(super) fn run(job: &Job, watch: &Rc<Watch>, interrupt: InterruptHandler) -> JobEnd {
+    tracing::trace!(target: START, "thread");
     if watch.check().is_some() {
         return JobEnd::Aborted;
     }
@@ -55,6 +58,7 @@ pub(super) fn run(job: &Job, watch: &Rc<Watch>, interrupt: InterruptHandler) -> 
     let Ok(context) = Context::full(&runtime) else {
         return memory_limit(job.limits.memory_bytes);
     };
+    tracing::trace!(target: START, "context");
     context.with(|ctx| run_in(&ctx, job, watch, &rejections))
 }
 
@@ -73,6 +77,7 @@ fn run_in<'js>(ctx: &Ctx<'js>, job: &Job, watch: &Rc<Watch>, rejections: &Reject
         // None of the author's code has run: there is no other reason.
         return memory_limit(job.limits.memory_bytes);
     }
+    tracing::trace!(target: START, "globals");
     let mut event_loop =
         EventLoop::new(ctx.clone(), Rc::clone(&shared), events, job.cancel.clone());
     let end = match run_program(ctx, job, &mut event_loop, rejections) {
@@ -141,6 +146,7 @@ fn run_program<'js>(
         });
     };
     globals::lazy::attach(ctx, pipeline)?;
+    tracing::trace!(target: START, "module");
     let (settled, resolve, reject) = ctx.promise()?;
     known.push(settled.clone().into_value());
     match call_pipeline(ctx, pipeline)? {

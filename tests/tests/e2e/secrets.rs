@@ -102,7 +102,7 @@ async fn a_secret_reaches_its_step_and_nothing_else() {
         assert!(!listed.to_string().contains("s3cr3t"));
         assert!(!server.process.log().contains("s3cr3t"));
         if !postgres {
-            assert_eq!(files_with(server.home(), "s3cr3t"), [String::new(); 0]);
+            assert!(files_with(server.home(), "s3cr3t").is_empty());
         }
     }
 }
@@ -127,10 +127,7 @@ async fn the_key_is_changed_without_losing_anything() {
         assert_eq!(signed.send().await.unwrap().text().await.unwrap(), "0");
     };
     holds(client.clone(), id.clone()).await;
-    assert_eq!(
-        files_with(server.home(), "webhook-s3cr3t"),
-        [String::new(); 0]
-    );
+    assert!(files_with(server.home(), "webhook-s3cr3t").is_empty());
 
     let old = server.home().join("test.db.key").display().to_string();
     let new = server.home().join("new.key").display().to_string();
