@@ -3,6 +3,7 @@
 use super::calls::Steps;
 use super::event_loop::{EventLoop, Until};
 use super::failure::{describe, failed, memory_limit};
+use super::globals::lazy::Attach;
 use super::host::{Host, JobContext};
 use super::limits::{Limits, Watch};
 use super::modules::Modules;
@@ -73,14 +74,14 @@ fn run_in<'js>(ctx: &Ctx<'js>, job: &Job, watch: &Rc<Watch>, rejections: &Reject
         shared: Rc::clone(&shared),
         rejections,
     };
-    if globals::install(ctx, &shared).is_err() {
+    let Ok(attach) = globals::install(ctx, &shared) else {
         // None of the author's code has run: there is no other reason.
         return memory_limit(job.limits.memory_bytes);
-    }
+    };
     tracing::trace!(target: START, "globals");
     let mut event_loop =
         EventLoop::new(ctx.clone(), Rc::clone(&shared), events, job.cancel.clone());
-    let end = match run_program(ctx, job, &mut event_loop, rejections) {
+    let end = match run_program(ctx, job, &attach, &mut event_loop, rejections) {
         Ok(end) => end,
         Err(error) => ended_by(ctx, job, error),
     };
@@ -117,6 +118,7 @@ fn ended_by<'js>(ctx: &Ctx<'js>, job: &Job, error: Error) -> JobEnd {
 fn run_program<'js>(
     ctx: &Ctx<'js>,
     job: &Job,
+    attach: &Attach<'js>,
     event_loop: &mut EventLoop<'js>,
     rejections: &Rejections,
 ) -> rquickjs::Result<JobEnd> {
@@ -145,7 +147,7 @@ fn run_program<'js>(
             message: no_function(program, &export),
         });
     };
-    globals::lazy::attach(ctx, pipeline)?;
+    attach.to(pipeline)?;
     tracing::trace!(target: START, "module");
     let (settled, resolve, reject) = ctx.promise()?;
     known.push(settled.clone().into_value());

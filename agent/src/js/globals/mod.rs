@@ -22,12 +22,12 @@ use rquickjs::{Ctx, Result};
 use std::rc::Rc;
 
 /// Defines them all.
-pub(super) fn install<'js>(ctx: &Ctx<'js>, shared: &Rc<Shared<'js>>) -> Result<()> {
+pub(super) fn install<'js>(ctx: &Ctx<'js>, shared: &Rc<Shared<'js>>) -> Result<lazy::Attach<'js>> {
     let globals = ctx.globals();
     globals.set("http", http::new(ctx, shared)?)?;
     globals.set("console", console::new(ctx, shared)?)?;
     globals.set("pipelineContext", context::new(ctx, &shared.job)?)?;
     trigger::install(ctx, shared)?;
-    lazy::install(ctx, shared)?;
-    timers::install(ctx, shared)
+    timers::install(ctx, shared)?;
+    lazy::install(ctx, shared)
 }
