@@ -12,8 +12,15 @@ use std::rc::Rc;
 /// What file names of the prelude begin with; stacks are told without them.
 pub(in crate::js) const PRELUDE: &str = "pocketci:";
 
-/// Names the globals of each group.
+/// Defines an accessor for each global, which loads its group at the first look, over native functions made once; returns
+/// what gives an exported pipeline the members of the global that it hides. Parsed for every job: it has no comments.
 const BOOTSTRAP: &str = include_str!("../prelude/bootstrap.js");
+
+/// Groups, each followed by its globals.
+const NAMES: &str = "runtime runtime;volumes volumes;fetch fetch Headers Response;url URL URLSearchParams;\
+                     text TextEncoder TextDecoder atob btoa;abort AbortController AbortSignal;crypto crypto;\
+                     assert assert AssertionError;pipeline pipeline stage gate;notify notify;storage storage;\
+                     outside webhook event triggerPipeline;yaml yaml YAML;performance performance;clone structuredClone";
 
 /// Each group's source: a function of the native ones that answers an object with the globals.
 const GROUPS: &[(&str, &str)] = &[
@@ -56,7 +63,7 @@ pub(super) fn install<'js>(ctx: &Ctx<'js>, shared: &Rc<Shared<'js>>) -> Result<A
     let natives = Function::new(ctx.clone(), move |ctx: Ctx<'js>| {
         natives::object(&ctx, &shared)
     })?;
-    let attach = evaluate(ctx, "bootstrap", BOOTSTRAP)?.call((load, natives))?;
+    let attach = evaluate(ctx, "bootstrap", BOOTSTRAP)?.call((load, natives, NAMES))?;
     Ok(Attach(attach))
 }
 
