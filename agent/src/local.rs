@@ -77,7 +77,6 @@ pub async fn run(
     loop {
         tokio::select! {
             biased;
-            Some(_) = logs.recv() => print(&attempt, &mut tell),
             Some(upload) = uploaded.recv() => {
                 tell(Happening::Report(pb::report::Kind::Respond(upload.respond)));
                 attempt.reports.acknowledge(upload.seq);
@@ -88,6 +87,8 @@ pub async fn run(
                     attempt.reports.acknowledge(seq);
                 }
             }
+            // After the reports: a step is named before its output.
+            Some(_) = logs.recv() => print(&attempt, &mut tell),
             () = stop.cancelled(), if !stopped => {
                 stopped = true;
                 attempt.stop(StopReason::User);

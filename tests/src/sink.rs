@@ -1,7 +1,8 @@
 //! A stranger on the network: answers HTTP and takes mail, and keeps what it was told.
 //!
 //! Any path is answered with 200 and JSON that echoes path and method, but for `/missing` (404), `/slow` (after half a
-//! minute), `/redirect` (to `/target`) and `/flaky/N` (503 for the first N requests with the same `webhook-id`).
+//! minute), `/redirect` (to `/target`), `/flaky/N` (503 for the first N requests with the same `webhook-id`) and `/v2/…` (an
+//! image registry that wants a password and has no image).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -129,6 +130,14 @@ async fn answer(stream: TcpStream, kept: Arc<Mutex<Vec<Seen>>>) {
                 tokio::time::sleep(Duration::from_secs(30)).await;
                 ("200 OK", "")
             }
+            // A registry that wants to know who asks, and then has nothing.
+            path if path.starts_with("/v2/") => match seen.headers.contains_key("authorization") {
+                true => ("404 Not Found", ""),
+                false => (
+                    "401 Unauthorized",
+                    "www-authenticate: Basic realm=\"sink\"\r\n",
+                ),
+            },
             _ if failures.is_some_and(|count: usize| before < count) => {
                 ("503 Service Unavailable", "")
             }

@@ -38,7 +38,7 @@ pub(super) fn memory_limit(memory_bytes: usize) -> JobEnd {
         reason: "memory_limit",
         message: format!(
             "the pipeline's JavaScript needs more than {} MiB of memory, its limit; move heavy work into a step \
-             (runtime.run), or have the agent's operator raise the limit",
+             (runtime.run), or have the agent's operator raise --js-memory-mib",
             memory_bytes >> 20
         ),
     }

@@ -178,7 +178,7 @@ fn cpu_limit(limit: Duration) -> JobEnd {
         reason: "cpu_limit",
         message: format!(
             "the pipeline's JavaScript used more than {} s of processor time, its limit; move heavy work into a step \
-             (runtime.run), or have the agent's operator raise the limit",
+             (runtime.run), or have the agent's operator raise --js-cpu-time",
             limit.as_secs_f64()
         ),
     }

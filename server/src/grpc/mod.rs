@@ -150,7 +150,8 @@ impl Link {
             .dispatch()
             .get(session_id)
             .filter(|entry| entry.token_id == token_id)
-            .ok_or_else(|| Status::failed_precondition("no such session; connect again"))
+            // A session that was welcomed a moment ago may not be entered yet: trying again helps.
+            .ok_or_else(|| Status::unavailable("no such session; connect again"))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Containers on a remote agent, with a real Docker engine.
 
-use pocketci_tests::{Server, ServerOptions, required};
+use pocketci_tests::{Server, ServerOptions, Sink, required};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -79,5 +79,52 @@ async fn an_image_that_cannot_be_had_is_told_with_its_name() {
     assert!(
         message.contains("127.0.0.1:1/nothing:9") && message.contains("cannot be pulled"),
         "{message}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_private_image_is_asked_for_with_the_secret_password() {
+    let sink = Sink::start().await;
+    let docker: &'static str = Box::leak(required("POCKETCI_TEST_DOCKER_HOST").into_boxed_str());
+    let server = Server::start(ServerOptions {
+        flags: vec!["--docker-host", docker],
+        ..ServerOptions::default()
+    })
+    .await;
+    let client = server.client();
+    let secret = client.request(reqwest::Method::PUT, "/api/secrets/REGISTRY");
+    let set = secret
+        .json(&json!({ "value": "registry-passw0rd" }))
+        .send()
+        .await;
+    assert_eq!(set.unwrap().status(), 201);
+    let registry = sink.url.trim_start_matches("http://");
+    let content = format!(
+        "export default async () => {{
+           const image = '{registry}/private/image:1';
+           const registryAuth = {{ username: 'robot', password: 'secret:REGISTRY' }};
+           await runtime.run({{ image, registryAuth, command: {{ path: 'true' }} }}).catch((e) => console.log(e.message));
+           await runtime.run({{ image, pull: 'never', command: {{ path: 'true' }} }}).catch((e) => console.log(e.message));
+         }};"
+    );
+    let id = client
+        .set("private", &content, json!({ "driver": "docker" }))
+        .await;
+    client.webhook(&id).send().await.unwrap();
+    let run = client.newest_run().await;
+    assert_eq!(client.finished(&run).await["status"], "success");
+    let log = client.logs(&run).await;
+    assert!(log.contains("cannot be pulled"), "{log}");
+    assert!(log.contains("pull is \"never\""), "{log}");
+    assert!(!log.contains("registry-passw0rd"), "{log}");
+    // base64 of robot:registry-passw0rd
+    let asked: Vec<String> = sink
+        .seen()
+        .into_iter()
+        .filter_map(|seen| seen.headers.get("authorization").cloned())
+        .collect();
+    assert!(
+        asked.contains(&"Basic cm9ib3Q6cmVnaXN0cnktcGFzc3cwcmQ=".to_owned()),
+        "{asked:?}"
     );
 }

@@ -128,3 +128,27 @@ async fn ctrl_c_ends_the_run_and_its_processes() {
         .unwrap();
     assert!(left.stdout.is_empty());
 }
+
+#[test]
+fn a_terminal_gets_colours_and_a_line_that_is_alive() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = write(
+        &folder,
+        "p.ts",
+        "export default async () => { await runtime.run({ name: 'unit tests', command: { path: 'sh', args: ['-c', 'echo one; sleep 0.4; echo err >&2'] } }); };",
+    );
+    let program = pocketci_tests::pocketci().display();
+    let command = format!("{program} run {file} --driver native");
+    let ran = Command::new("script")
+        .args(["-qec", &command, "/dev/null"])
+        .output()
+        .unwrap();
+    let out = String::from_utf8_lossy(&ran.stdout).into_owned();
+    assert!(ran.status.success(), "{out}");
+    assert!(
+        out.contains("[unit tests]\u{1b}[0m one") && out.contains("\u{1b}[31merr"),
+        "{out:?}"
+    );
+    assert!(out.contains("unit tests runs"), "{out:?}");
+    assert!(out.contains("\u{1b}[32msucceeded in"), "{out:?}");
+}
