@@ -1,33 +1,129 @@
-//! Containers and volumes that a killed agent left behind: removed at its next start, and nothing else is touched.
+//! What a killed agent left behind: removed at the next start on its machine, and nothing else is touched.
+//!
+//! Containers and volumes are labelled with the agent's name, directories carry the process id of their maker. A name
+//! that ends in a process id ([`process_name`]) belongs to nobody once that process is gone.
 
 use super::docker::{DockerDriver, remove, remove_volume};
 use bollard::query_parameters::{ListContainersOptions, ListVolumesOptions};
 use std::collections::HashMap;
+use std::path::Path;
 
-/// Removes the containers and volumes labelled as this agent's; returns how many there were, `None` if the engine cannot be asked.
+/// The label that names the agent.
+const LABEL: &str = "pocketci.agent";
+
+/// The name of an agent that lives and dies with this process; unique among machines with different names.
+pub fn process_name(kind: &str) -> String {
+    format!("{}{}", process_prefix(kind), std::process::id())
+}
+
+fn process_prefix(kind: &str) -> String {
+    let host = nix::unistd::gethostname().unwrap_or_default();
+    format!("{kind}-{}-", host.to_string_lossy())
+}
+
+/// How directories of this process are named: `pocketci-KIND-PID-…`.
+pub(super) fn directory_prefix(kind: &str) -> String {
+    format!("pocketci-{kind}-{}-", std::process::id())
+}
+
+fn is_alive(pid: &str) -> bool {
+    pid.parse::<u32>()
+        .is_ok_and(|pid| Path::new("/proc").join(pid.to_string()).exists())
+}
+
+/// Removes the containers and volumes labelled as this agent's; returns how many there were, `None` if the engine cannot
+/// be asked.
 pub async fn remove_of_agent(driver: &DockerDriver, agent: &str) -> Option<usize> {
+    remove_labelled(driver, |name| name == agent).await
+}
+
+/// The same for agents of this kind and machine whose process is gone.
+pub async fn remove_of_dead_processes(driver: &DockerDriver, kind: &str) -> Option<usize> {
+    let prefix = process_prefix(kind);
+    remove_labelled(driver, |name| {
+        name.strip_prefix(&prefix).is_some_and(|pid| !is_alive(pid))
+    })
+    .await
+}
+
+async fn remove_labelled(driver: &DockerDriver, is_ours: impl Fn(&str) -> bool) -> Option<usize> {
     let docker = driver.client().ok()?;
-    let mine = HashMap::from([("label".to_owned(), vec![format!("pocketci.agent={agent}")])]);
+    let labelled = HashMap::from([("label".to_owned(), vec![LABEL.to_owned()])]);
+    let ours =
+        |labels: &HashMap<String, String>| labels.get(LABEL).is_some_and(|name| is_ours(name));
     let options = ListContainersOptions {
         all: true,
-        filters: Some(mine.clone()),
+        filters: Some(labelled.clone()),
         ..ListContainersOptions::default()
     };
     let found = docker.list_containers(Some(options)).await.ok()?;
     let ids: Vec<String> = found
         .into_iter()
+        .filter(|container| container.labels.as_ref().is_some_and(&ours))
         .filter_map(|container| container.id)
         .collect();
     for id in &ids {
         remove(&docker, id).await;
     }
-    let volumes = ListVolumesOptions {
-        filters: Some(mine),
+    let options = ListVolumesOptions {
+        filters: Some(labelled),
     };
-    let found = docker.list_volumes(Some(volumes)).await.ok()?;
-    let volumes = found.volumes.unwrap_or_default();
+    let found = docker.list_volumes(Some(options)).await.ok()?;
+    let volumes: Vec<String> = found
+        .volumes
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|volume| ours(&volume.labels))
+        .map(|volume| volume.name)
+        .collect();
     for volume in &volumes {
-        remove_volume(&docker, &volume.name).await;
+        remove_volume(&docker, volume).await;
     }
     Some(ids.len() + volumes.len())
+}
+
+/// Removes directories of native steps and volumes whose process is gone; returns how many there were.
+pub fn remove_directories() -> usize {
+    let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else {
+        return 0;
+    };
+    let mut removed = 0;
+    for entry in entries.flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let rest = ["pocketci-step-", "pocketci-volume-"]
+            .iter()
+            .find_map(|prefix| name.strip_prefix(prefix));
+        let Some((pid, _)) = rest.and_then(|rest| rest.split_once('-')) else {
+            continue;
+        };
+        if pid.parse::<u32>().is_ok() && !is_alive(pid) {
+            match std::fs::remove_dir_all(entry.path()) {
+                Ok(()) => removed += 1,
+                // Another user's, on a shared machine.
+                Err(error) => tracing::debug!(%error, %name, "cannot remove a left directory"),
+            }
+        }
+    }
+    removed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_of_dead_processes_go_and_those_of_living_ones_stay() {
+        // No process has the highest number that the kernel can give.
+        let dead = tempfile::Builder::new()
+            .prefix("pocketci-step-4194305-")
+            .tempdir()
+            .unwrap()
+            .keep();
+        let living = tempfile::Builder::new()
+            .prefix(&directory_prefix("volume"))
+            .tempdir()
+            .unwrap();
+        assert!(remove_directories() >= 1);
+        assert!(!dead.exists() && living.path().exists());
+    }
 }

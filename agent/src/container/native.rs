@@ -3,6 +3,7 @@
 //! The image, CPU and memory limits and `privileged` have no meaning here and are ignored. The environment is the
 //! step's own: nothing of the agent's is inherited but PATH.
 
+use super::leftovers::directory_prefix;
 use super::native_files;
 use super::{
     Driver, DriverError, Mount, Output, OutputStream, STOP_GRACE, Sandbox, StepExit, StepSpec,
@@ -149,7 +150,7 @@ impl Sandbox for NativeSandbox {
 
 fn home() -> Result<TempDir, DriverError> {
     tempfile::Builder::new()
-        .prefix("pocketci-step-")
+        .prefix(&directory_prefix("step"))
         .tempdir()
         .map_err(|error| engine("create the step's directory", &error))
 }

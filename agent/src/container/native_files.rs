@@ -1,5 +1,6 @@
 //! Volumes of the native driver: directories, mounted as symbolic links.
 
+use super::leftovers::directory_prefix;
 use super::native::engine;
 use super::{DriverError, Mount, READ_FILES_BYTES, Volume};
 use bytes::Bytes;
@@ -7,12 +8,9 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-/// What directories of volumes begin with.
-const PREFIX: &str = "pocketci-volume-";
-
 pub(super) fn create_volume() -> Result<Volume, DriverError> {
     let directory = tempfile::Builder::new()
-        .prefix(PREFIX)
+        .prefix(&directory_prefix("volume"))
         .tempdir()
         .map_err(|error| engine("create the volume", &error))?
         .keep();

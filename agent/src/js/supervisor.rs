@@ -155,6 +155,8 @@ fn run_thread(job: Job, told: oneshot::Sender<Told>) {
         Some(Trip::Broken) => panicked(),
         None => end,
     };
+    // Whoever is told may count on the host being let go.
+    drop(job);
     if let Some(told) = told.borrow_mut().take() {
         // Nobody listens when the supervisor has let go of us.
         let _ = told.send(Told::Ended(end));

@@ -22,18 +22,9 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<u8> {
     };
     if args.work.drivers.contains(&DriverArg::Docker) {
         let docker = DockerDriver::new(args.work.limits.docker_host.clone());
-        match leftovers::remove_of_agent(&docker, &name).await {
-            Some(0) => {}
-            Some(count) => {
-                eprintln!(
-                    "removed {count} containers and volumes that an earlier start left behind"
-                )
-            }
-            None => eprintln!(
-                "note: no Docker engine answers; pipelines that need containers will say so"
-            ),
-        }
+        tell_leftovers(leftovers::remove_of_agent(&docker, &name).await);
     }
+    leftovers::remove_directories();
     let drivers = drivers(&args.work);
     let config = agent_config(
         args.server,
@@ -49,6 +40,19 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<u8> {
     signals.abort();
     ended?;
     Ok(exit::OK)
+}
+
+/// Says what was cleaned up, or that nothing could be.
+pub fn tell_leftovers(removed: Option<usize>) {
+    match removed {
+        Some(0) => {}
+        Some(count) => {
+            eprintln!("removed {count} containers and volumes that an earlier start left behind");
+        }
+        None => {
+            eprintln!("note: no Docker engine answers; pipelines that need containers will say so");
+        }
+    }
 }
 
 /// The drivers offered, in the order given.

@@ -1,9 +1,11 @@
 //! `pocketci server`: a server, with an agent in the same process unless told otherwise.
 
-use super::agent::{agent_config, drivers, signals};
-use crate::args::{ServerArgs, WorkArgs};
+use super::agent::{agent_config, drivers, signals, tell_leftovers};
+use crate::args::{DriverArg, ServerArgs, WorkArgs};
 use crate::output::exit;
 use anyhow::Context;
+use pocketci_agent::container::docker::DockerDriver;
+use pocketci_agent::container::leftovers;
 use pocketci_agent::{Shutdown, Token};
 use pocketci_server::app::{self, Config, LocalAgent, SecretKey, StorageUrl, TlsFiles};
 use pocketci_server::runs::RunSettings;
@@ -21,7 +23,7 @@ const MIN_LEASE: Duration = Duration::from_secs(1);
 const MAX_BODY_BYTES_IN_FLIGHT: usize = 256 * 1024 * 1024;
 /// Where the secret key is kept for PostgreSQL unless said otherwise.
 const DEFAULT_KEY_FILE: &str = "pocketci.key";
-/// The in-process agent's name, followed by the process id, so that several servers may share a database.
+/// The in-process agent's name, followed by machine and process, so that several servers may share a database.
 const LOCAL_NAME: &str = "local";
 
 pub async fn run(args: ServerArgs) -> anyhow::Result<u8> {
@@ -43,7 +45,10 @@ pub async fn run(args: ServerArgs) -> anyhow::Result<u8> {
     }
     let shutdown = Shutdown::default();
     let agent = match (&server.local_agent, with_agent) {
-        (Some(local), true) => Some(start_local(local, &work, shutdown.clone())?),
+        (Some(local), true) => {
+            clean_up(&work).await;
+            Some(start_local(local, &work, shutdown.clone())?)
+        }
         _ => None,
     };
     let ended = match agent {
@@ -69,6 +74,17 @@ async fn drained(shutdown: &Shutdown) {
     tokio::time::sleep(Duration::from_secs(15)).await;
 }
 
+/// What earlier servers on this machine left behind when they were killed.
+async fn clean_up(work: &WorkArgs) {
+    leftovers::remove_directories();
+    if work.drivers.contains(&DriverArg::Docker) {
+        let docker = DockerDriver::new(work.limits.docker_host.clone());
+        if let Some(count) = leftovers::remove_of_dead_processes(&docker, LOCAL_NAME).await {
+            tell_leftovers(Some(count));
+        }
+    }
+}
+
 fn start_local(
     local: &LocalAgent,
     work: &WorkArgs,
@@ -77,7 +93,7 @@ fn start_local(
     let config = agent_config(
         format!("http://{}", local.address),
         Token::new(local.token.clone()),
-        format!("{LOCAL_NAME}-{}", std::process::id()),
+        leftovers::process_name(LOCAL_NAME),
         BTreeMap::new(),
         None,
         work,

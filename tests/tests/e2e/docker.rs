@@ -1,6 +1,6 @@
 //! Containers on a remote agent, with a real Docker engine.
 
-use pocketci_tests::{Server, ServerOptions, Sink, required};
+use pocketci_tests::{Server, ServerOptions, Sink, required, until};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,4 +127,52 @@ async fn a_private_image_is_asked_for_with_the_secret_password() {
         asked.contains(&"Basic cm9ib3Q6cmVnaXN0cnktcGFzc3cwcmQ=".to_owned()),
         "{asked:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_servers_own_containers_are_removed_at_its_next_start() {
+    let host = required("POCKETCI_TEST_DOCKER_HOST");
+    let docker: &'static str = Box::leak(host.clone().into_boxed_str());
+    let mut server = Server::start(ServerOptions {
+        flags: vec!["--docker-host", docker],
+        ..ServerOptions::default()
+    })
+    .await;
+    let client = server.client();
+    let content = "export default async () => {
+        const v = await volumes.create();
+        await runtime.run({ image: 'busybox', command: { path: 'sh', args: ['-c', 'echo ready; sleep 600'] }, mounts: { v } });
+    };";
+    let id = client
+        .set("long", content, json!({ "driver": "docker" }))
+        .await;
+    let (_, started) = client
+        .post(&format!("/api/pipelines/{id}/trigger"), &json!({}))
+        .await
+        .unwrap();
+    let run = started["run_id"].as_str().unwrap().to_owned();
+    until("the container runs", || async {
+        client.logs(&run).await.contains("ready").then_some(())
+    })
+    .await;
+    let left = || {
+        let listed = |what: &[&str]| {
+            let filter = format!("label=pocketci.run={run}");
+            let mut command = std::process::Command::new("docker");
+            command
+                .args(["-H", &host])
+                .args(what)
+                .args(["-q", "--filter", &filter]);
+            String::from_utf8_lossy(&command.output().unwrap().stdout)
+                .lines()
+                .count()
+        };
+        (listed(&["ps", "-a"]), listed(&["volume", "ls"]))
+    };
+    assert_eq!(left(), (1, 1));
+    server.process.kill();
+    assert_eq!(left(), (1, 1));
+    server.restart().await;
+    // The lease of the lost attempt is half a minute: the next one has not begun.
+    assert_eq!(left(), (0, 0));
 }

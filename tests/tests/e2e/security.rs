@@ -20,6 +20,8 @@ async fn with_a_token_only_webhooks_and_health_are_open() {
         "/api/agents",
         "/metrics",
         "/api/agent-tokens",
+        "/api/secrets",
+        "/api/gates",
     ] {
         let (status, told) = client.get(path).await.unwrap();
         assert_eq!(

@@ -13,6 +13,7 @@ use display::Display;
 use pocketci_agent::Token;
 use pocketci_agent::attempt::Workshop;
 use pocketci_agent::container::docker::DockerDriver;
+use pocketci_agent::container::leftovers;
 use pocketci_agent::js::{Module, Program};
 use pocketci_agent::local::{self, GateVerdict, Happening, LocalBackend, LocalJob};
 use pocketci_proto::agent as pb;
@@ -84,7 +85,7 @@ async fn execute(
     let config = agent_config(
         String::new(),
         Token::new(""),
-        format!("run-{}", std::process::id()),
+        leftovers::process_name("run"),
         BTreeMap::new(),
         None,
         &work,
