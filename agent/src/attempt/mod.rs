@@ -28,7 +28,7 @@ use pb::report::Kind;
 use pocketci_pipeline::expression::ExpressionCache;
 use pocketci_proto::agent as pb;
 use pocketci_proto::api::Driver as DriverName;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -94,6 +94,8 @@ pub struct Attempt {
     stop_reason: Mutex<Option<StopReason>>,
     /// The attempt is no longer ours: everything ends at once, nothing is reported.
     lost: CancellationToken,
+    /// Its work has ended; what is left is to tell the server.
+    worked: AtomicBool,
     lease: Mutex<Instant>,
 }
 
@@ -120,6 +122,7 @@ impl Attempt {
             stop: CancellationToken::new(),
             stop_reason: Mutex::new(None),
             lost: CancellationToken::new(),
+            worked: AtomicBool::new(false),
             lease: Mutex::new(Instant::now() + accept_within),
         }
     }
@@ -187,6 +190,16 @@ impl Attempt {
         self.stop.cancel();
         self.log.close();
         self.reports.close();
+    }
+
+    /// Its work has ended.
+    pub fn end_work(&self) {
+        self.worked.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether [`Attempt::end_work`] was called.
+    pub fn has_worked(&self) -> bool {
+        self.worked.load(Ordering::SeqCst)
     }
 
     /// Whether [`Attempt::lose`] was called.

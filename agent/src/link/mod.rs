@@ -144,6 +144,15 @@ impl Agent {
         Arc::new(AttemptLog::new(reference.clone(), room, ready))
     }
 
+    /// The attempt is no longer ours. Its slot is free once its work has ended: at once if that is so already (only its
+    /// last report was under way), else when the job's task sees it.
+    fn lose(&self, attempt: &Arc<Attempt>) {
+        attempt.lose();
+        if attempt.has_worked() {
+            self.forget(attempt);
+        }
+    }
+
     /// Forgets an attempt that has nothing more to tell.
     fn forget(&self, attempt: &Arc<Attempt>) {
         let mut attempts = lock(&self.attempts);
@@ -178,7 +187,7 @@ async fn watch_leases(agent: Arc<Agent>) {
                     job = %hex::encode(&attempt.reference.job_id),
                     "the lease was not renewed in time; stopping the job here, as another agent may get it"
                 );
-                attempt.lose();
+                agent.lose(&attempt);
             }
         }
     }
@@ -261,4 +270,64 @@ async fn leave(agent: &Arc<Agent>) {
     }
     let grace = agent.config().limits.stop_grace + LEAVE_WITHIN;
     let _ = tokio::time::timeout(grace, drained).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::attempt::Reports;
+    use crate::js::Limits;
+    use crate::{AgentConfig, Token};
+
+    fn agent() -> Agent {
+        let config = AgentConfig {
+            server_url: "http://127.0.0.1:1".into(),
+            token: Token::new("t"),
+            name: "a".into(),
+            labels: Default::default(),
+            slots: 1,
+            default_driver: pocketci_proto::api::Driver::Native,
+            tls_ca: None,
+            allow_privileged: false,
+            limits: Limits::default(),
+            outside: Default::default(),
+            drain_timeout: Duration::ZERO,
+        };
+        Agent::new(config, Vec::new(), Shutdown::default())
+    }
+
+    fn held(agent: &Agent) -> Arc<Attempt> {
+        let reference = pb::AttemptRef {
+            job_id: Bytes::from_static(b"job"),
+            attempt: 1,
+            ..Default::default()
+        };
+        let attempt = Arc::new(Attempt::new(
+            reference.clone(),
+            Reports::new(reference.clone(), None),
+            agent.new_log(&reference),
+            Duration::from_secs(1),
+            1,
+        ));
+        lock(&agent.attempts).insert(reference.job_id, attempt.clone());
+        attempt
+    }
+
+    /// A server that was killed after it stored the last report, before it acknowledged it, says "not yours" afterwards.
+    #[tokio::test]
+    async fn a_lost_attempt_whose_work_has_ended_leaves_its_slot() {
+        let agent = agent();
+        let attempt = held(&agent);
+        attempt.end_work();
+        agent.lose(&attempt);
+        assert_eq!(agent.held(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_lost_attempt_that_still_works_keeps_its_slot_until_it_has_stopped() {
+        let agent = agent();
+        let attempt = held(&agent);
+        agent.lose(&attempt);
+        assert_eq!(agent.held(), 1);
+    }
 }

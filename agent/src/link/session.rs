@@ -158,7 +158,7 @@ impl Session {
     }
 
     fn lose(&self, attempt: &Arc<Attempt>) {
-        attempt.lose();
+        self.agent.lose(attempt);
     }
 
     async fn run(
@@ -299,6 +299,7 @@ impl Session {
                     final_log_seq: 0,
                 }));
             }
+            attempt.end_work();
             if attempt.is_lost() || attempt.reports.is_over() {
                 agent.forget(&attempt);
             }
