@@ -69,6 +69,11 @@ async fn a_killed_server_loses_no_accepted_webhook() {
         let id = client.set("quick", QUICK, json!({})).await;
         let mut accepted = 0;
         for _ in 0..5 {
+            until("the agent is back", || async {
+                let answer = client.webhook(&id).send().await.ok()?;
+                (answer.status() == 200).then_some(())
+            })
+            .await;
             // Callers that keep calling while the server dies under them.
             let callers: Vec<_> = (0..8)
                 .map(|_| {
