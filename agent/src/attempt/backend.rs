@@ -23,8 +23,8 @@ pub struct GateState {
 
 /// The server's side of a job's calls: over gRPC for an agent, in memory for `pocketci run`.
 ///
-/// An `Err` is for the author: a sentence without internals. `call` numbers the calls of one kind in the job's own
-/// order, so that the same call of a job that is attempted again changes nothing twice.
+/// An `Err` is for the author: a sentence without internals. `call` is the same for the same call (its content, and the
+/// how-manieth with that content) of a job that is attempted again, so that nothing is changed twice.
 #[async_trait]
 pub trait Backend: Send + Sync {
     /// The secrets with these names that exist.

@@ -23,9 +23,8 @@ use pocketci_proto::agent as pb;
 use pocketci_proto::api::Driver as DriverName;
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
@@ -36,12 +35,22 @@ pub(super) struct JobHost {
     numbers: Numbers,
 }
 
-/// Calls of each kind so far: see [`Backend`].
+/// Calls so far, by kind and content: see [`Backend`]. Side by side, the same calls may come in another order when the job
+/// is attempted again; so what is numbered is the how-manieth call with the same content.
 #[derive(Default)]
-struct Numbers {
-    dedup: AtomicU32,
-    gates: AtomicU32,
-    triggers: AtomicU32,
+struct Numbers(Mutex<HashMap<String, u32>>);
+
+impl Numbers {
+    /// A number for the next call of this kind with this content.
+    fn next(&self, kind: &str, content: &str) -> u32 {
+        let key = format!("{kind}\n{content}");
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(key.clone()).or_default();
+        *count += 1;
+        let hash = Sha256::digest(format!("{key}\n{count}").as_bytes());
+        // 31 bits: the server keeps a signed number. Gates are compared by name as well.
+        u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]) & 0x7fff_ffff
+    }
 }
 
 /// What calls under way share.
@@ -105,12 +114,6 @@ impl JobHost {
             body: String::from_utf8_lossy(&webhook.body).into_owned(),
         })
     }
-
-    /// Called on the job's own thread, which may block; ends when the attempt is lost.
-    fn wait_for_room(&self, source: Source, bytes: Bytes) {
-        self.runtime
-            .block_on(self.parts.attempt.print(source, bytes));
-    }
 }
 
 /// What everything that a job creates is marked with.
@@ -144,9 +147,10 @@ impl Host for JobHost {
         let attempt = &self.parts.attempt;
         let bytes = Bytes::from(attempt.redactor.text(text));
         // Almost always there is room at once; a full buffer holds the program back.
-        match attempt.print(source, bytes.clone()).now_or_never() {
-            Some(()) => {}
-            None => self.wait_for_room(source, bytes),
+        let mut printing = std::pin::pin!(attempt.print(source, bytes));
+        if (&mut printing).now_or_never().is_none() {
+            // Called on the job's own thread, which may block; ends when the attempt is lost.
+            self.runtime.block_on(printing);
         }
     }
 
@@ -202,7 +206,6 @@ impl Host for JobHost {
 
     fn call(&self, request: Request) -> Answered {
         let parts = self.parts.clone();
-        let next = |number: &AtomicU32| number.fetch_add(1, Ordering::Relaxed);
         match request {
             Request::StartSandbox(request) => {
                 async move { parts.start_sandbox(request).await }.boxed()
@@ -215,10 +218,12 @@ impl Host for JobHost {
                 Ok(Answer::Nothing)
             }
             .boxed(),
-            Request::CreateVolume { name } => unless_stopped(parts.clone(), async move {
+            // Not broken off by a stop: what the engine creates must be known to be removed.
+            Request::CreateVolume { name } => async move {
                 let (name, volume) = parts.holdings.create_volume(name).await?;
                 Ok(Answer::Json(json!({ "name": name, "path": volume.path })))
-            }),
+            }
+            .boxed(),
             Request::ReadFiles { volume, paths } => unless_stopped(parts.clone(), async move {
                 parts.read_files(&volume, &paths).await
             }),
@@ -245,7 +250,7 @@ impl Host for JobHost {
                     .map_err(|error| Failure::from(format!("storage: {error}")))
             }),
             Request::Dedup { key } => {
-                let call = next(&self.numbers.dedup);
+                let call = self.numbers.next("dedup", &key);
                 unless_stopped(parts.clone(), async move {
                     let hash: [u8; 32] = Sha256::digest(key.as_bytes()).into();
                     let seen = parts.backend.dedup(call, hash).await;
@@ -258,7 +263,7 @@ impl Host for JobHost {
                 message,
                 timeout,
             } => {
-                let call = next(&self.numbers.gates);
+                let call = self.numbers.next("gate", &name);
                 unless_stopped(parts.clone(), async move {
                     gate::pass(&parts, call, &name, &message, timeout).await
                 })
@@ -268,7 +273,8 @@ impl Host for JobHost {
                 jobs,
                 args,
             } => {
-                let call = next(&self.numbers.triggers);
+                let content = json!([pipeline, jobs, args]).to_string();
+                let call = self.numbers.next("trigger", &content);
                 unless_stopped(parts.clone(), async move {
                     let started = parts.backend.trigger(call, &pipeline, jobs, args).await;
                     started

@@ -68,6 +68,7 @@ impl Reports {
         if state.closed || state.over {
             return;
         }
+        let kind = bounded(kind);
         state.over = matches!(kind, Kind::Finished(_) | Kind::Rejected(_));
         state.next_seq += 1;
         let seq = state.next_seq;
@@ -160,6 +161,31 @@ impl Reports {
     }
 }
 
+/// Longest text in a report, in bytes: a message that the server cannot take would be sent again for ever.
+const MAX_TEXT_BYTES: usize = 32 * 1024;
+
+/// The report with its texts cut to what travels in one message.
+fn bounded(mut kind: Kind) -> Kind {
+    let cut = |text: &mut String| {
+        if text.len() > MAX_TEXT_BYTES {
+            text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
+            text.push('…');
+        }
+    };
+    match &mut kind {
+        Kind::StepStarted(step) => {
+            cut(&mut step.name);
+            cut(&mut step.image);
+        }
+        Kind::StepFinished(step) => cut(&mut step.message),
+        Kind::Rejected(rejected) => cut(&mut rejected.reason),
+        Kind::Finished(finished) => cut(&mut finished.message),
+        // Bounded where they are read.
+        Kind::Accepted(_) | Kind::Respond(_) | Kind::Noted(_) => {}
+    }
+    kind
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,6 +247,18 @@ mod tests {
         assert!(seqs(&mut sent).is_empty());
         reports.acknowledge(2);
         assert_eq!(seqs(&mut sent), [3]);
+    }
+
+    #[test]
+    fn a_huge_text_is_cut_instead_of_sent_again_for_ever() {
+        let (first, mut sent) = outlet();
+        let reports = Reports::new(pb::AttemptRef::default(), Some(first));
+        reports.add(Kind::StepStarted(pb::StepStarted {
+            name: "é".repeat(3 << 20),
+            ..Default::default()
+        }));
+        let message = sent.0.try_recv().unwrap();
+        assert!(prost::Message::encoded_len(&message) < 64 * 1024);
     }
 
     #[test]

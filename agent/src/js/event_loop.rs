@@ -67,11 +67,13 @@ impl<'js> EventLoop<'js> {
                 // The job has failed: what is under way may end, but nothing new is begun by a clock.
                 self.shared.timers.borrow_mut().clear();
             }
-            if self.run_due_timer() {
-                continue;
-            }
-            if let Ok(event) = self.events.try_recv() {
-                self.handle(event);
+            // One of each in turn: timers that are always due must not starve what steps have to say.
+            let timer = self.run_due_timer();
+            let event = self.events.try_recv().ok();
+            if timer || event.is_some() {
+                if let Some(event) = event {
+                    self.handle(event);
+                }
                 continue;
             }
             if self.shared.calls.borrow().is_empty() && !self.shared.timers.borrow().hold(settled) {

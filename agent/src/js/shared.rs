@@ -13,6 +13,7 @@ use super::timers::Timers;
 use rquickjs::function::Constructor;
 use rquickjs::{Ctx, Object, Result};
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -35,8 +36,8 @@ pub(super) struct Shared<'js> {
     pub calls_grace: Duration,
     /// When the job began: monotonic, and nanoseconds since 1970.
     pub started: (std::time::Instant, i128),
-    /// Outgoing webhooks so far.
-    pub deliveries: Cell<u64>,
+    /// Outgoing webhooks so far, by content.
+    pub deliveries: RefCell<HashMap<String, u64>>,
     error: RefCell<Option<Constructor<'js>>>,
 }
 
@@ -61,7 +62,7 @@ impl<'js> Shared<'js> {
                 std::time::Instant::now(),
                 time::OffsetDateTime::now_utc().unix_timestamp_nanos(),
             ),
-            deliveries: Cell::new(0),
+            deliveries: RefCell::default(),
             error: RefCell::new(Some(ctx.globals().get("Error")?)),
         })
     }

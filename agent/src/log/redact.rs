@@ -17,6 +17,12 @@ pub const MIN_SECRET_BYTES: usize = 4;
 /// A shorter line of a secret of several lines is not masked by itself.
 const MIN_LINE_BYTES: usize = 8;
 
+/// The Base64 of a secret of this length may fill a line of its own.
+const MIN_WRAPPED_BYTES: usize = 36;
+/// Characters of Base64 that are masked by themselves where it is broken into lines; at most as many less one stay visible
+/// at each end of a line.
+const WRAPPED_PIECE: usize = 8;
+
 /// The secrets of one attempt.
 #[derive(Default)]
 pub struct Redactor {
@@ -114,6 +120,9 @@ impl Stream {
 
     /// The bytes before `border`, masked; the rest stays.
     fn show(&mut self, patterns: &Patterns, border: usize) -> Bytes {
+        if border == 0 {
+            return Bytes::new();
+        }
         let mut shown = Vec::with_capacity(border);
         let mut at = 0;
         let mut masked = 0;
@@ -162,13 +171,18 @@ impl Patterns {
         let from = bytes.len().saturating_sub(self.longest.saturating_sub(1));
         let tail = &bytes[from..];
         (0..tail.len())
-            .find(|at| {
-                let rest = &tail[*at..];
-                self.texts
-                    .iter()
-                    .any(|text| text.len() > rest.len() && text.starts_with(rest))
-            })
+            .find(|at| self.continues(&tail[*at..]))
             .map_or(0, |at| tail.len() - at)
+    }
+
+    /// Whether a secret begins with these bytes and goes on. The texts are sorted, so those that do stand together.
+    fn continues(&self, beginning: &[u8]) -> bool {
+        let first = self
+            .texts
+            .partition_point(|text| text.as_slice() <= beginning);
+        self.texts
+            .get(first)
+            .is_some_and(|text| text.starts_with(beginning))
     }
 }
 
@@ -220,7 +234,17 @@ fn base64_forms(secret: &[u8]) -> Vec<Vec<u8>> {
         for engine in [STANDARD_NO_PAD, URL_SAFE_NO_PAD] {
             let encoded = engine.encode(&padded);
             if last > first + MIN_SECRET_BYTES {
-                forms.push(encoded.as_bytes()[first..last].to_vec());
+                let inner = &encoded.as_bytes()[first..last];
+                forms.push(inner.to_vec());
+                // Programs break long Base64 into lines: wherever they do, whole pieces of it remain.
+                if secret.len() >= MIN_WRAPPED_BYTES {
+                    let pieces = inner.chunks(WRAPPED_PIECE);
+                    forms.extend(
+                        pieces
+                            .filter(|piece| piece.len() == WRAPPED_PIECE)
+                            .map(<[u8]>::to_vec),
+                    );
+                }
             }
         }
     }
@@ -330,6 +354,51 @@ mod tests {
                 "{size}"
             );
             assert_eq!(in_pieces(&redactor, b"abcdefg", size), b"***g", "{size}");
+        }
+    }
+
+    #[test]
+    fn base64_in_lines_is_masked_too() {
+        let secret: String = (0..200)
+            .map(|at| char::from(b'a' + (at * 7 % 26) as u8))
+            .collect();
+        let redactor = redactor(&[&secret]);
+        let encoded = base64::engine::general_purpose::STANDARD.encode(format!("user:{secret}"));
+        for width in [64, 76] {
+            let lines: Vec<&str> = encoded
+                .as_bytes()
+                .chunks(width)
+                .map(|line| std::str::from_utf8(line).unwrap())
+                .collect();
+            let shown = redactor.text(&lines.join("\n"));
+            for line in shown.lines().filter(|line| !line.is_empty()) {
+                let visible = line.replace('*', "");
+                assert!(visible.len() < 2 * WRAPPED_PIECE + 10, "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_masked_in_part_stays_masked() {
+        let redactor = redactor(&["abcdef", "defghi"]);
+        for pieces in [
+            &["abcdef", "g", "X"][..],
+            &["abcdef", "", "gX"],
+            &["abc", "def", "", "X"],
+        ] {
+            let mut stream = Stream::default();
+            let mut shown = Vec::new();
+            for piece in pieces {
+                shown.extend_from_slice(
+                    &stream.push(&redactor, Bytes::copy_from_slice(piece.as_bytes())),
+                );
+            }
+            shown.extend_from_slice(&stream.finish(&redactor));
+            let shown = String::from_utf8(shown).unwrap();
+            assert!(
+                shown.starts_with("***") && !shown.contains("def"),
+                "{pieces:?}: {shown}"
+            );
         }
     }
 

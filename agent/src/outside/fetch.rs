@@ -5,7 +5,9 @@ use crate::attempt::secrets::Secrets;
 use crate::js::host::{Answer, Failure};
 use crate::js::request::{Fetch, Redirect};
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, LOCATION};
+use http::header::{
+    AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, LOCATION, PROXY_AUTHORIZATION,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use reqwest::Url;
 use serde_json::json;
@@ -20,6 +22,8 @@ pub(super) struct Exchange {
     pub(super) method: Method,
     pub(super) headers: HeaderMap,
     pub(super) body: Option<Bytes>,
+    /// Headers that carry a secret: for this origin only.
+    pub(super) secret: Vec<HeaderName>,
 }
 
 /// Carries out a pipeline's `fetch`.
@@ -30,6 +34,12 @@ pub(crate) async fn fetch(
 ) -> Result<Answer, Failure> {
     let most = outside.config().timeout;
     let timeout = request.timeout.map_or(most, |time| time.0.min(most));
+    let secret: Vec<HeaderName> = request
+        .headers
+        .iter()
+        .filter(|(_, value)| value.contains("secret:"))
+        .filter_map(|(name, _)| HeaderName::from_bytes(name.as_bytes()).ok())
+        .collect();
     secrets
         .fill(request.headers.iter_mut().map(|(_, value)| value))
         .await
@@ -43,6 +53,7 @@ pub(crate) async fn fetch(
         method: method(&request.method).map_err(failed)?,
         headers: headers(&request.headers).map_err(failed)?,
         body: request.body,
+        secret,
     };
     let answered = tokio::time::timeout(timeout, follow(outside, exchange, request.redirect));
     match answered.await {
@@ -157,8 +168,13 @@ fn redirected(mut exchange: Exchange, status: StatusCode, next: Url) -> Exchange
     }
     if next.origin() != exchange.url.origin() {
         // What was meant for one host is not told to another.
-        exchange.headers.remove(AUTHORIZATION);
-        exchange.headers.remove(COOKIE);
+        for name in exchange
+            .secret
+            .iter()
+            .chain([&AUTHORIZATION, &PROXY_AUTHORIZATION, &COOKIE])
+        {
+            exchange.headers.remove(name);
+        }
     }
     exchange.url = next;
     exchange
@@ -191,4 +207,34 @@ async fn answer(
         head,
         body: Bytes::from(body),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_meant_for_one_host_is_not_told_to_another() {
+        let exchange = || Exchange {
+            url: "https://a.test/".parse().unwrap(),
+            method: Method::GET,
+            headers: headers(&[
+                ("private-token".to_owned(), "s3cr3t".to_owned()),
+                ("authorization".to_owned(), "Bearer x".to_owned()),
+                ("accept".to_owned(), "*/*".to_owned()),
+            ])
+            .unwrap(),
+            body: None,
+            secret: vec![HeaderName::from_static("private-token")],
+        };
+        let to = |url: &str| redirected(exchange(), StatusCode::FOUND, url.parse().unwrap());
+        assert_eq!(to("https://a.test/other").headers.len(), 3);
+        for elsewhere in ["https://b.test/", "http://a.test/", "https://a.test:8443/"] {
+            let left = to(elsewhere).headers;
+            assert_eq!(
+                left.keys().map(HeaderName::as_str).collect::<Vec<_>>(),
+                ["accept"]
+            );
+        }
+    }
 }

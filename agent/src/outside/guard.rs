@@ -176,8 +176,11 @@ fn is_public(address: IpAddr) -> bool {
 }
 
 fn is_public_v4(address: Ipv4Addr) -> bool {
-    let [a, b, c, _] = address.octets();
-    let special = a == 0
+    let [a, b, c, d] = address.octets();
+    // A cloud's service for its machines' agents, in public space.
+    let wire_server = [a, b, c, d] == [168, 63, 129, 16];
+    let special = wire_server
+        || a == 0
         || a == 10
         || a == 127
         || (a == 100 && (64..128).contains(&b))
@@ -223,6 +226,7 @@ mod tests {
             "http://172.31.255.255/",
             "http://192.168.0.1/",
             "http://169.254.169.254/latest/meta-data",
+            "http://168.63.129.16/metadata",
             "http://100.64.0.1/",
             "http://[::1]/",
             "http://[::]/",

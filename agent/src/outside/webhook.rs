@@ -109,6 +109,7 @@ fn prepare(request: &SendWebhook) -> Result<Exchange, String> {
         method: method(&name)?,
         headers,
         body: Some(request.body.clone()),
+        secret: Vec::new(),
     })
 }
 

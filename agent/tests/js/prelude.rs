@@ -78,7 +78,8 @@ fn urls_are_the_webs() {
            ['https:', 'example.com:8443', 'example.com', '8443', '/b', '?x=1&y=a%20b', '#h', 'https://example.com:8443', 'me']);
          url.searchParams.append('z', 'ü&'); url.pathname = '/p q'; url.port = ''; url.hash = '';
          assert.equal(String(url), 'https://me:pw@example.com/p%20q?x=1&y=a+b&z=%C3%BC%26');
-         url.search = '?only=1'; assert.equal(url.searchParams.get('only'), '1'); assert.equal(JSON.stringify({ url }).includes('only=1'), true);
+         const live = url.searchParams; url.search = '?only=1'; assert.equal(live.get('only'), '1'); live.append('z', '2');
+         assert.equal(url.search, '?only=1&z=2'); url.search = '?only=1'; assert.equal(JSON.stringify({ url }).includes('only=1'), true);
          assert.equal(URL.canParse('nonsense'), false); assert.equal(URL.parse('x:'), URL.parse('x:'));
          let thrown; try { new URL('nonsense'); } catch (e) { thrown = e; } assert.equal(thrown instanceof TypeError, true);
          const params = new URLSearchParams({ a: '1', b: '2' }); params.append('a', '3'); params.delete('b');
@@ -140,7 +141,8 @@ fn abort_signals_tell_once_and_do_not_hold_the_run() {
          assert.equal(AbortSignal.abort().reason.name, 'AbortError');
          const any = AbortSignal.any([new AbortController().signal, AbortSignal.timeout(5)]);
          await new Promise((done) => any.addEventListener('abort', done)); assert.equal(any.reason.name, 'TimeoutError');
-         AbortSignal.timeout(3_600_000);",
+         AbortSignal.timeout(3_600_000);
+         let wrong; try { AbortSignal.timeout(undefined); } catch (e) { wrong = e; } assert.equal(wrong.name, 'TypeError');",
     );
 }
 
@@ -425,4 +427,28 @@ fn notifications_carry_their_context_and_reject_as_documented() {
         "{ success: true }\n{ success: false, error: 'notification config \"nobody\" not found' }\n\
          1 notification(s) failed: nobody: notification config \"nobody\" not found\n{ success: true }\n"
     );
+}
+
+#[test]
+fn aborting_a_refused_fetch_touches_no_other_call() {
+    let ran = Case::body(
+        "const c = new AbortController(); const step = runtime.run({});
+         fetch('https://x.test/', { signal: c.signal, timeout: 'bad' }).catch((e) => console.log(e.name)); c.abort();
+         console.log((await step).code);",
+    )
+    .run()
+    .succeeded();
+    assert!(ran.stdout().contains("0\n"), "{}", ran.stdout());
+}
+
+#[test]
+fn timers_that_are_always_due_do_not_starve_steps() {
+    let ran = Case::body(
+        "let done = false; runtime.run({}).then(() => { done = true; });
+         while (!done) await new Promise((r) => setTimeout(r, 0));
+         console.log('done');",
+    )
+    .run()
+    .succeeded();
+    assert_eq!(ran.stdout(), "done\n");
 }

@@ -209,8 +209,17 @@ impl Job<'_> {
             message: ask.message,
             timeout: Duration::from_millis(ask.timeout_ms).min(MAX_GATE_TIMEOUT),
         };
+        let name = gate.name.clone();
         let opened = self.link.runs().store().open_gate(gate).await;
-        Ok(Reply::Gate(wire(opened.map_err(failed)?)))
+        let opened = opened.map_err(failed)?;
+        if opened.name != name {
+            // Whoever approved that one did not approve this one.
+            return Err(Status::failed_precondition(format!(
+                "its number belongs to gate {:?}; give one of them another name",
+                opened.name
+            )));
+        }
+        Ok(Reply::Gate(wire(opened)))
     }
 
     /// Answers when the gate is decided, or the wait is over.
@@ -251,7 +260,13 @@ impl Job<'_> {
             check("an argument", text)?;
         }
         let runs = self.link.runs();
-        let id = child_id(self.run_id, self.attempt.job_id.to_vec(), ask.call);
+        let content = json!([ask.name, ask.jobs, ask.args]).to_string();
+        let id = child_id(
+            self.run_id,
+            self.attempt.job_id.to_vec(),
+            &content,
+            ask.call,
+        );
         let trigger = Trigger {
             kind: TriggerKind::Pipeline,
             args: ask.args,
@@ -319,13 +334,14 @@ fn wire(gate: Gate) -> pb::Gate {
     }
 }
 
-/// The id of the run that a job's `call`th trigger starts: the same for every attempt, so it is stored once. Its time is
+/// The id of the run that a job's trigger with this content and number starts: the same for every attempt, so it is stored once. Its time is
 /// the parent's, which keeps it a version 7 UUID that sorts among its neighbours.
-fn child_id(parent: RunId, job_id: Vec<u8>, call: u32) -> RunId {
+fn child_id(parent: RunId, job_id: Vec<u8>, content: &str, call: u32) -> RunId {
     let mut hash = Sha256::new();
     hash.update(b"triggerPipeline");
     hash.update(&job_id);
     hash.update(call.to_be_bytes());
+    hash.update(content.as_bytes());
     let hash = hash.finalize();
     let mut bytes = *parent.0.as_bytes();
     bytes[6..].copy_from_slice(&hash[..10]);
@@ -341,10 +357,11 @@ mod tests {
     #[test]
     fn a_triggered_run_has_one_id_however_often_it_is_asked_for() {
         let parent = RunId::new();
-        let first = child_id(parent, vec![1; 16], 0);
-        assert_eq!(first, child_id(parent, vec![1; 16], 0));
-        assert_ne!(first, child_id(parent, vec![1; 16], 1));
-        assert_ne!(first, child_id(parent, vec![2; 16], 0));
+        let first = child_id(parent, vec![1; 16], "a", 0);
+        assert_eq!(first, child_id(parent, vec![1; 16], "a", 0));
+        assert_ne!(first, child_id(parent, vec![1; 16], "a", 1));
+        assert_ne!(first, child_id(parent, vec![2; 16], "a", 0));
+        assert_ne!(first, child_id(parent, vec![1; 16], "b", 0));
         assert_eq!(first.0.get_version_num(), 7);
         assert_eq!(first.0.as_bytes()[..6], parent.0.as_bytes()[..6]);
     }

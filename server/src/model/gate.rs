@@ -50,7 +50,7 @@ pub struct NewGate {
     pub run_id: RunId,
     /// Of which job.
     pub job_id: JobId,
-    /// The job's how-manieth gate, from 0: the same in every attempt.
+    /// Numbers the job's gates: the same for the same gate in every attempt.
     pub call: i32,
     /// The author's name for it.
     pub name: String,

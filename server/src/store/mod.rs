@@ -370,7 +370,7 @@ pub struct Sighting {
     pub hash: [u8; 32],
     /// Who asks.
     pub run_id: RunId,
-    /// The run's how-manieth question: asked again, it is answered the same.
+    /// Numbers the run's questions: the same one asked again is answered the same.
     pub call: i32,
 }
 

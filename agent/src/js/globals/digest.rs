@@ -53,11 +53,11 @@ pub(super) fn install<'js>(ctx: &Ctx<'js>, host: &Object<'js>) -> Result<()> {
     host.set("uuid", Function::new(ctx.clone(), uuid)?)
 }
 
-/// The id of a run's `number`th outgoing webhook: the same when the job is attempted again.
-pub(super) fn delivery_id(run_id: &str, number: u64) -> String {
+/// The id of a run's `number`th outgoing webhook with this content: the same when the job is attempted again.
+pub(super) fn delivery_id(run_id: &str, content: &str, number: u64) -> String {
     let made = digest::digest(
         &digest::SHA256,
-        format!("webhook.send {run_id} {number}").as_bytes(),
+        format!("webhook.send {run_id} {number} {content}").as_bytes(),
     );
     format!("msg_{}", hex::encode(&made.as_ref()[..16]))
 }

@@ -67,7 +67,12 @@ fn calls<'js>(ctx: &Ctx<'js>, shared: &Rc<Shared<'js>>, host: &Object<'js>) -> R
     };
     host.set("start", Function::new(ctx.clone(), start)?)?;
     let this = Rc::clone(shared);
-    let abort = move |call: f64| this.calls.borrow_mut().abort(call as u64);
+    let abort = move |call: f64| {
+        // A call that was refused has no number.
+        if call >= 0.0 {
+            this.calls.borrow_mut().abort(call as u64);
+        }
+    };
     host.set("abort", Function::new(ctx.clone(), abort)?)?;
     let this = Rc::clone(shared);
     let now = move |ctx: Ctx<'js>, op: String, json: JsString<'js>, label: String| {
@@ -222,20 +227,30 @@ fn words<'js>(ctx: &Ctx<'js>, shared: &Rc<Shared<'js>>, host: &Object<'js>) -> R
     host.set("elapsed", Function::new(ctx.clone(), elapsed)?)?;
     let this = Rc::clone(shared);
     // Rings without keeping the job alive.
-    let alarm = move |callback: Function<'js>, ms: f64| {
+    let alarm = move |ctx: Ctx<'js>, callback: Function<'js>, ms: f64| -> Result<()> {
+        if !ms.is_finite() {
+            return Err(Exception::throw_type(
+                &ctx,
+                "a number of milliseconds is expected",
+            ));
+        }
         let delay = Duration::from_secs_f64((ms / 1000.0).clamp(0.0, MAX_ALARM_SECONDS));
         let mut timers = this.timers.borrow_mut();
-        timers.start(callback, Vec::new(), delay, false, true);
+        match timers.start(callback, Vec::new(), delay, false, true) {
+            Some(_) => Ok(()),
+            None => Err(Exception::throw_range(&ctx, "too many timers at a time")),
+        }
     };
     host.set("alarm", Function::new(ctx.clone(), alarm)?)?;
     let this = Rc::clone(shared);
     let show = move |ctx: Ctx<'js>, value: Value<'js>| inspect(&ctx, &this.program, &value);
     host.set("show", Function::new(ctx.clone(), show)?)?;
     let this = Rc::clone(shared);
-    let delivery = move || {
-        let number = this.deliveries.get() + 1;
-        this.deliveries.set(number);
-        digest::delivery_id(&this.job.run_id, number)
+    let delivery = move |content: String| {
+        let mut counts = this.deliveries.borrow_mut();
+        let count = counts.entry(content.clone()).or_default();
+        *count += 1;
+        digest::delivery_id(&this.job.run_id, &content, *count)
     };
     host.set("deliveryId", Function::new(ctx.clone(), delivery)?)
 }

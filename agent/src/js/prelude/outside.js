@@ -9,7 +9,7 @@
     const { url, body, method, headers, secret, wait = true, retries, timeout } = config ?? {};
     const [payload, contentType] = payloadOf(body);
     const request = { url: url === undefined ? undefined : String(url), method, headers, secret, retries, timeout, contentType };
-    const id = host.deliveryId();
+    const id = host.deliveryId(`${request.url}\n${typeof payload === "string" ? payload : ""}`);
     const sent = host.start("sendWebhook", JSON.stringify({ ...request, id }), payload, "webhook.send")[0];
     if (wait) return sent;
     sent.catch((error) => host.note(`webhook.send: ${id}: ${error.message}`));

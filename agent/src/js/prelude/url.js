@@ -15,6 +15,9 @@
         this.#pairs = JSON.parse(host.formParse(String(init).replace(/^\?/, "")));
       }
     }
+    static refill(params, search) {
+      params.#pairs = JSON.parse(host.formParse(search.replace(/^\?/, "")));
+    }
     get size() {
       return this.#pairs.length;
     }
@@ -71,6 +74,8 @@
     }
   }
 
+  const { refill } = URLSearchParams;
+  delete URLSearchParams.refill;
   const parts = ["protocol", "username", "password", "host", "hostname", "port", "pathname", "search", "hash"];
 
   class URL {
@@ -94,7 +99,7 @@
     }
     set href(href) {
       this.#parts = new URL(href).#parts;
-      this.#params = undefined;
+      if (this.#params) refill(this.#params, this.search);
     }
     get origin() {
       return this.#parts.origin;
@@ -116,7 +121,7 @@
           },
           set(value) {
             this.#set(name, value);
-            if (name === "search") this.#params = undefined;
+            if (name === "search" && this.#params) refill(this.#params, this.search);
           },
         });
       }

@@ -19,6 +19,10 @@ use std::time::Duration;
 const MAX_NAME_BYTES: usize = 512;
 /// Most tries after the first one of an outgoing webhook.
 const MAX_RETRIES: u32 = 10;
+/// Largest payload of an event, in bytes of JSON; the server takes no larger one.
+const MAX_PAYLOAD_BYTES: usize = 256 * 1024;
+/// Longest message of a gate, in bytes.
+const MAX_MESSAGE_BYTES: usize = 16 * 1024;
 /// How long a gate stays open unless said otherwise.
 const GATE_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 
@@ -202,6 +206,12 @@ impl Request {
             "emitEvent" => {
                 let Emitted { name, payload } = read(json)?;
                 check_name("the event's name", &name)?;
+                if payload.len() > MAX_PAYLOAD_BYTES {
+                    return Err(format!(
+                        "the payload has {} bytes of JSON, more than {MAX_PAYLOAD_BYTES}",
+                        payload.len()
+                    ));
+                }
                 Ok(Self::EmitEvent { name, payload })
             }
             "notify" => Ok(Self::Notify(Box::new(read(json)?))),
@@ -223,6 +233,14 @@ impl Request {
                     timeout,
                 } = read(json)?;
                 check_name("the gate's name", &name)?;
+                if message
+                    .as_ref()
+                    .is_some_and(|message| message.len() > MAX_MESSAGE_BYTES)
+                {
+                    return Err(format!(
+                        "the message has more than {MAX_MESSAGE_BYTES} bytes"
+                    ));
+                }
                 Ok(Self::Gate {
                     name,
                     message: message.unwrap_or_default(),

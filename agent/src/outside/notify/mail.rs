@@ -3,7 +3,7 @@
 use super::SUBJECT;
 use crate::js::request::Backend;
 use crate::outside::Outside;
-use lettre::message::Mailbox;
+use lettre::message::{Mailbox, SinglePart};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Tls, TlsParameters};
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
@@ -92,6 +92,6 @@ fn message(from: &str, to: &[String], subject: &str, text: &str) -> Result<Messa
         builder = builder.to(mailbox(address)?);
     }
     builder
-        .body(text.to_owned())
+        .singlepart(SinglePart::plain(text.to_owned()))
         .map_err(|error| format!("smtp: cannot write the mail: {error}"))
 }

@@ -173,6 +173,7 @@ async fn call(
         method: method(&name.to_ascii_uppercase())?,
         headers: headers(more)?,
         body: Some(Bytes::from(body.to_string())),
+        secret: Vec::new(),
     };
     if exchange.method == Method::GET {
         exchange.body = None;
