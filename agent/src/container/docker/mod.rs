@@ -142,9 +142,17 @@ impl Driver for DockerDriver {
             let attached = self.attach(&container, spec.stdin.is_some()).await?;
             Ok::<_, DriverError>((container, attached))
         };
+        tokio::pin!(preparing);
         let prepared = tokio::select! {
-            prepared = preparing => prepared,
-            () = stop.cancelled() => return Ok(StepExit::Stopped),
+            prepared = &mut preparing => prepared,
+            () = stop.cancelled() => {
+                // The engine may be creating it: only its answer tells what is to be removed. A pull is broken off.
+                let created = tokio::time::timeout(self.grace, preparing).await;
+                if let Ok(Ok((container, _))) = created {
+                    container.remove().await;
+                }
+                return Ok(StepExit::Stopped);
+            }
         };
         let (container, attached) = prepared?;
         let ended = self
