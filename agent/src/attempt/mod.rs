@@ -89,6 +89,8 @@ pub struct Attempt {
     steps: AtomicU32,
     /// Bytes of output that may still be kept.
     output_left: AtomicU64,
+    /// Whether the log says that it is full.
+    told_full: AtomicBool,
     /// Graceful: the pipeline stops, steps get their grace, the end is reported.
     stop: CancellationToken,
     stop_reason: Mutex<Option<StopReason>>,
@@ -119,6 +121,7 @@ impl Attempt {
             redactor: Arc::default(),
             steps: AtomicU32::new(0),
             output_left: AtomicU64::new(max_output_bytes),
+            told_full: AtomicBool::new(false),
             stop: CancellationToken::new(),
             stop_reason: Mutex::new(None),
             lost: CancellationToken::new(),
@@ -176,6 +179,9 @@ impl Attempt {
         if before > 0 {
             bytes.truncate(usize::try_from(before).unwrap_or(usize::MAX));
             self.log.append(source, bytes).await;
+        }
+        // Also when the piece before this one ended exactly at the limit.
+        if !self.told_full.swap(true, Ordering::Relaxed) {
             let said = "\nthe job printed more than its log may hold; what follows is not kept. The agent's operator may \
                         raise --max-output\n";
             self.log
@@ -372,5 +378,38 @@ fn context(work: &Work, driver: DriverName) -> JobContext {
             query: fields(webhook.query),
             body: work.body.clone(),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::log::AGENT_BUFFER_BYTES;
+    use tokio::sync::{Semaphore, mpsc};
+
+    #[tokio::test]
+    async fn a_log_that_is_full_to_the_byte_still_says_that_more_came() {
+        let (ready, _listening) = mpsc::unbounded_channel();
+        let room = Arc::new(Semaphore::new(AGENT_BUFFER_BYTES));
+        let log = Arc::new(AttemptLog::new(pb::AttemptRef::default(), room, ready));
+        let reference = pb::AttemptRef::default();
+        let reports = Reports::new(reference.clone(), None);
+        let attempt = Attempt::new(reference, reports, log, Duration::from_secs(60), 4);
+        for text in ["ab", "cd"] {
+            attempt.print(SYSTEM, text.into()).await;
+        }
+        assert_eq!(printed(&attempt), "abcd");
+        for text in ["e", "f"] {
+            attempt.print(SYSTEM, text.into()).await;
+        }
+        let said = printed(&attempt);
+        assert_eq!(said.matches("--max-output").count(), 1, "{said}");
+        assert!(said.starts_with("\nthe job printed more"), "{said}");
+    }
+
+    fn printed(attempt: &Attempt) -> String {
+        let (chunks, _) = attempt.log.take();
+        let bytes: Vec<u8> = chunks.iter().flat_map(|c| c.data.to_vec()).collect();
+        String::from_utf8(bytes).unwrap()
     }
 }
