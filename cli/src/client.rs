@@ -3,7 +3,7 @@
 use crate::args::Connection;
 use anyhow::Context;
 use futures_util::StreamExt;
-use pocketci_proto::api::{ErrorBody, Pipeline, RunEvent};
+use pocketci_proto::api::{By, ErrorBody, Pipeline, RunEvent};
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -150,6 +150,16 @@ impl Client {
     pub async fn act(&self, method: Method, path: &[&str]) -> anyhow::Result<()> {
         let request = self.request(method, self.url(path)).timeout(ANSWER_WITHIN);
         self.checked(request).await?;
+        Ok(())
+    }
+
+    /// [`Self::act`] with a POST that says who is responsible.
+    pub async fn act_by(&self, path: &[&str], by: Option<String>) -> anyhow::Result<()> {
+        let by = By {
+            by: Some(by.unwrap_or_else(user)),
+        };
+        let request = self.request(Method::POST, self.url(path)).json(&by);
+        self.checked(request.timeout(ANSWER_WITHIN)).await?;
         Ok(())
     }
 
@@ -378,5 +388,14 @@ mod tests {
             all.extend(lines.push(&text.as_bytes()[cut..]).unwrap());
             assert_eq!(all, ["id: 1", "data: {\"a\":\"é\"}", ""]);
         }
+    }
+}
+
+/// Who sits at this machine.
+pub fn user() -> String {
+    let named = nix::unistd::User::from_uid(nix::unistd::Uid::current());
+    match named {
+        Ok(Some(user)) => user.name,
+        Ok(None) | Err(_) => nix::unistd::Uid::current().to_string(),
     }
 }

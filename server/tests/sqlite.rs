@@ -29,6 +29,7 @@ fn put(name: &str) -> PutPipeline {
         driver: None,
         labels: None,
         webhook_secrets: None,
+        settings: None,
     }
 }
 

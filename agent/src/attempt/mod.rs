@@ -41,8 +41,10 @@ pub enum StopReason {
     User,
     /// This agent is going down; another one may try again.
     AgentStopped,
-    /// The job took longer than it may.
+    /// The job took longer than this agent allows.
     TimedOut,
+    /// The job took longer than its pipeline allows.
+    PipelineTimedOut,
 }
 
 /// What all attempts of an agent share.
@@ -234,6 +236,11 @@ impl Attempt {
                 "timed_out",
                 "the job ran longer than this agent allows; make it shorter, or have the agent's operator raise --job-timeout",
             ),
+            Some(StopReason::PipelineTimedOut) => finished(
+                "errored",
+                "timed_out",
+                "the job ran longer than its pipeline allows (timeout_seconds, set-pipeline --timeout)",
+            ),
             Some(StopReason::User) | None => finished("aborted", "user", "stopped"),
         }
     }
@@ -315,10 +322,17 @@ async fn execute(
         attempt.stop.clone(),
     );
     tokio::pin!(running);
+    let (within, too_long) = match work.assign.timeout_ms {
+        1.. if Duration::from_millis(work.assign.timeout_ms) < limits.wall_time => (
+            Duration::from_millis(work.assign.timeout_ms),
+            StopReason::PipelineTimedOut,
+        ),
+        _ => (limits.wall_time, StopReason::TimedOut),
+    };
     let ended = tokio::select! {
         ended = &mut running => ended,
-        () = tokio::time::sleep(limits.wall_time) => {
-            attempt.stop(StopReason::TimedOut);
+        () = tokio::time::sleep(within) => {
+            attempt.stop(too_long);
             running.await
         }
     };

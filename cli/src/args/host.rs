@@ -7,6 +7,7 @@ use pocketci_agent::outside::OutsideConfig;
 use pocketci_agent::outside::guard::{Allowed, Guard};
 use pocketci_server::app::StorageUrl;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -94,6 +95,12 @@ pub struct ServerArgs {
         value_name = "JOBS"
     )]
     pub max_queue_size: u32,
+    /// Most jobs in agents' hands at once, over all servers of the database [default: no limit but the agents' slots]
+    #[arg(long, env = "CI_MAX_RUNNING", value_name = "JOBS")]
+    pub max_running: Option<NonZeroU32>,
+    /// How long a job may wait for an agent if its pipeline says nothing [default: for ever]
+    #[arg(long, env = "CI_QUEUE_TIMEOUT", value_parser = humantime::parse_duration, value_name = "DURATION")]
+    pub queue_timeout: Option<Duration>,
     /// Most webhook requests at once; more get 503
     #[arg(
         long,

@@ -3,6 +3,7 @@
 mod decide;
 mod host;
 mod local;
+mod settings;
 
 pub use decide::{
     GateDecideArgs, GatesCommand, GatesLsArgs, SecretArg, SecretsCommand, SecretsLsArgs,
@@ -10,6 +11,7 @@ pub use decide::{
 };
 pub use host::{AgentArgs, DriverArg, LimitArgs, ServerArgs, WorkArgs};
 pub use local::{InitArgs, RunFileArgs, ValidateArgs};
+pub use settings::SettingsArgs;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use pocketci_proto::ids::RunId;
@@ -46,7 +48,9 @@ pub enum Command {
     /// Print a run's output
     Logs(LogsArgs),
     /// Stop a run
-    Abort(RunArg),
+    Abort(AbortArgs),
+    /// Show what waits for an agent, and why
+    Queue(ListArgs),
     /// Run again with the same input
     Rerun(RunArg),
     /// Set, list and remove secrets; encrypt them with a new key
@@ -114,6 +118,8 @@ pub struct SetPipelineArgs {
     /// A label that agents must have; may be repeated
     #[arg(long = "label", value_parser = key_value, value_name = "KEY=VALUE")]
     pub labels: Vec<(String, String)>,
+    #[command(flatten)]
+    pub settings: SettingsArgs,
     /// Print the answer as JSON
     #[arg(long)]
     pub json: bool,
@@ -129,8 +135,8 @@ pub enum PipelineCommand {
     Get(PipelineArg),
     /// Remove a pipeline with all its runs
     Rm(PipelineArg),
-    /// Refuse triggers until unpaused
-    Pause(PipelineArg),
+    /// Refuse triggers and hold queued jobs until unpaused
+    Pause(PauseArgs),
     /// Accept triggers again
     Unpause(PipelineArg),
     /// Start a run and print its id
@@ -154,6 +160,34 @@ pub struct PipelineArg {
     pub pipeline: String,
     #[command(flatten)]
     pub connection: Connection,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(ClapArgs)]
+pub struct PauseArgs {
+    /// Name or id
+    pub pipeline: String,
+    #[command(flatten)]
+    pub connection: Connection,
+    /// Who pauses it [default: the user of this machine]
+    #[arg(long)]
+    pub by: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(ClapArgs)]
+pub struct AbortArgs {
+    /// The run's id
+    pub run: RunId,
+    #[command(flatten)]
+    pub connection: Connection,
+    /// Who stops it [default: the user of this machine]
+    #[arg(long)]
+    pub by: Option<String>,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

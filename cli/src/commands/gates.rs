@@ -1,7 +1,7 @@
 //! `pocketci gates …`.
 
 use crate::args::{GateDecideArgs, GatesCommand, GatesLsArgs};
-use crate::client::Client;
+use crate::client::{Client, user};
 use crate::output::{exit, json, table};
 use pocketci_proto::api::{DecideGate, Gate};
 use reqwest::Method;
@@ -45,15 +45,6 @@ async fn ls(args: GatesLsArgs) -> anyhow::Result<u8> {
         &rows,
     )?;
     Ok(exit::OK)
-}
-
-/// Who sits at this machine.
-pub fn user() -> String {
-    let named = nix::unistd::User::from_uid(nix::unistd::Uid::current());
-    match named {
-        Ok(Some(user)) => user.name,
-        Ok(None) | Err(_) => nix::unistd::Uid::current().to_string(),
-    }
 }
 
 async fn decide(args: GateDecideArgs, verb: &str) -> anyhow::Result<u8> {

@@ -133,7 +133,7 @@ fn narrate(kind: &RunEventKind) -> Option<String> {
             _ if message.is_empty() => format!("-- step {step} {status}"),
             _ => format!("-- step {step} {status}: {message}"),
         }),
-        RunEventKind::CancelRequested { actor } => {
+        RunEventKind::CancelRequested { actor, .. } => {
             Some(format!("-- {actor} asked to stop the run"))
         }
         RunEventKind::RunFinished {

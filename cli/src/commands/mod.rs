@@ -7,6 +7,7 @@ mod init;
 mod logs;
 mod modules;
 mod pipelines;
+mod queue;
 mod run_file;
 mod runs;
 mod secrets;
@@ -31,6 +32,7 @@ pub async fn run(command: Command) -> anyhow::Result<u8> {
         Command::Runs(command) => runs::run(command).await,
         Command::Logs(args) => logs::run(args).await,
         Command::Abort(args) => runs::abort(args).await,
+        Command::Queue(args) => queue::run(args).await,
         Command::Rerun(args) => runs::rerun(args).await,
         Command::Agents(command) => agents::run(command).await,
     }

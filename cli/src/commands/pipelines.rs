@@ -1,7 +1,9 @@
 //! `pocketci pipeline …`.
 
 use super::{logs, set_pipeline};
-use crate::args::{ListArgs, PipelineArg, PipelineCommand, PipelineRunArgs, TriggerArgs};
+use crate::args::{
+    ListArgs, PauseArgs, PipelineArg, PipelineCommand, PipelineRunArgs, TriggerArgs,
+};
 use crate::client::Client;
 use crate::output::{exit, json, table};
 use pocketci_proto::api::{Page, Pipeline, SimulatedWebhook, TriggerRequest, Triggered};
@@ -13,7 +15,7 @@ pub async fn run(command: PipelineCommand) -> anyhow::Result<u8> {
         PipelineCommand::Ls(args) => ls(args).await,
         PipelineCommand::Get(args) => get(args).await,
         PipelineCommand::Rm(args) => act(args, Method::DELETE, None, "removed").await,
-        PipelineCommand::Pause(args) => act(args, Method::POST, Some("pause"), "paused").await,
+        PipelineCommand::Pause(args) => pause(args).await,
         PipelineCommand::Unpause(args) => {
             act(args, Method::POST, Some("unpause"), "unpaused").await
         }
@@ -75,11 +77,31 @@ async fn get(args: PipelineArg) -> anyhow::Result<u8> {
     Ok(exit::OK)
 }
 
+async fn pause(args: PauseArgs) -> anyhow::Result<u8> {
+    let client = Client::new(&args.connection)?;
+    let pipeline = client.pipeline(&args.pipeline).await?;
+    let id = pipeline.id.to_string();
+    client
+        .act_by(&["api", "pipelines", &id, "pause"], args.by)
+        .await?;
+    done(args.json, &pipeline, "paused")
+}
+
+fn done(as_json: bool, pipeline: &Pipeline, result: &str) -> anyhow::Result<u8> {
+    if as_json {
+        let id = pipeline.id.to_string();
+        json(&serde_json::json!({ "id": id, "name": pipeline.name, "result": result }))?;
+    } else {
+        println!("pipeline {:?} {result}", pipeline.name);
+    }
+    Ok(exit::OK)
+}
+
 async fn act(
     args: PipelineArg,
     method: Method,
     verb: Option<&str>,
-    done: &str,
+    result: &str,
 ) -> anyhow::Result<u8> {
     let client = Client::new(&args.connection)?;
     let pipeline = client.pipeline(&args.pipeline).await?;
@@ -87,12 +109,7 @@ async fn act(
     let mut path = vec!["api", "pipelines", id.as_str()];
     path.extend(verb);
     client.act(method, &path).await?;
-    if args.json {
-        json(&serde_json::json!({ "id": id, "name": pipeline.name, "result": done }))?;
-    } else {
-        println!("pipeline {:?} {done}", pipeline.name);
-    }
-    Ok(exit::OK)
+    done(args.json, &pipeline, result)
 }
 
 async fn trigger(args: TriggerArgs) -> anyhow::Result<u8> {

@@ -1,6 +1,6 @@
 //! `pocketci runs …`, `abort`, `rerun`.
 
-use crate::args::{RunArg, RunsCommand, RunsLsArgs};
+use crate::args::{AbortArgs, RunArg, RunsCommand, RunsLsArgs};
 use crate::client::Client;
 use crate::output::{exit, json, table};
 use pocketci_proto::api::{Page, Run, Triggered};
@@ -63,7 +63,16 @@ async fn show(args: RunArg) -> anyhow::Result<u8> {
     println!("pipeline: {} ({})", run.pipeline_name, run.pipeline_id);
     println!("status:   {}", run.status.as_str());
     if let Some(reason) = run.reason.as_deref().filter(|reason| !reason.is_empty()) {
-        println!("reason:   {reason}");
+        let by = run.actor.as_deref().unwrap_or_default();
+        let by = if by.is_empty() {
+            String::new()
+        } else {
+            format!(" (by {by})")
+        };
+        println!("reason:   {reason}{by}");
+    }
+    if let Some(group) = run.group.as_deref().filter(|group| !group.is_empty()) {
+        println!("group:    {group}");
     }
     println!("trigger:  {}", run.triggered_by);
     println!("created:  {}", moment(run.created_at));
@@ -87,6 +96,9 @@ async fn show(args: RunArg) -> anyhow::Result<u8> {
             job.status.as_str(),
             job.attempt
         );
+        if let Some(wait) = &job.wait {
+            println!("waits:    {} ({})", wait.message, wait.reason);
+        }
     }
     if let Some(message) = run.message.as_deref().filter(|message| !message.is_empty()) {
         println!("message:  {message}");
@@ -107,11 +119,11 @@ fn lasted(run: &Run) -> String {
     }
 }
 
-pub async fn abort(args: RunArg) -> anyhow::Result<u8> {
+pub async fn abort(args: AbortArgs) -> anyhow::Result<u8> {
     let client = Client::new(&args.connection)?;
     let id = args.run.to_string();
     client
-        .act(Method::POST, &["api", "runs", &id, "stop"])
+        .act_by(&["api", "runs", &id, "stop"], args.by)
         .await?;
     let run: Run = client.get(&["api", "runs", &id], &[]).await?;
     if args.json {

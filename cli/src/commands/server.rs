@@ -140,6 +140,8 @@ fn config(args: ServerArgs) -> anyhow::Result<Config> {
             accept_within: args.accept_timeout,
             lease: args.lease,
             max_queue: i64::from(args.max_queue_size),
+            max_running: args.max_running.map(|jobs| i64::from(jobs.get())),
+            queue_timeout: args.queue_timeout,
         },
         auth_token: args.auth_token,
         agent_tokens: args.agent_tokens,

@@ -40,6 +40,7 @@ pub async fn run(args: SetPipelineArgs) -> anyhow::Result<u8> {
         driver: args.driver.map(Into::into),
         webhook_secret,
         webhook_secrets,
+        settings: args.settings.patch(),
         labels: (!args.labels.is_empty()).then(|| args.labels.into_iter().collect()),
     };
     let result: PutPipelineResult = client

@@ -117,10 +117,13 @@ pub enum RunEventKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         base64: Option<String>,
     },
-    /// A user asked to stop the run.
+    /// The run is to stop.
     CancelRequested {
-        /// Who.
+        /// Who wants it.
         actor: String,
+        /// `user` or `superseded`.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        reason: String,
     },
     /// The job ended.
     JobFinished {

@@ -3,8 +3,10 @@
 //! Times are RFC 3339 in UTC. Unknown fields in requests are refused, so that a typing error is not silence.
 
 mod event;
+mod settings;
 
 pub use event::{RunEvent, RunEventKind};
+pub use settings::{By, ConcurrencySettings, OnConflict, PipelineSettings, Queue, QueuedJob, Wait};
 
 use crate::ids::{AgentId, GateId, PipelineId, ReceiptId, RevisionId, RunId, TokenId};
 use serde::{Deserialize, Serialize};
@@ -89,6 +91,10 @@ pub struct PutPipeline {
     /// Labels that an agent must have to run this pipeline; absent keeps the stored ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub labels: Option<BTreeMap<String, String>>,
+    /// A merge patch of the stored [`PipelineSettings`]: what is absent stays, null goes back to the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<PipelineSettings>)]
+    pub settings: Option<serde_json::Value>,
 }
 
 /// A stored pipeline; secrets are never shown.
@@ -111,10 +117,16 @@ pub struct Pipeline {
     pub driver: Option<Driver>,
     /// Labels that an agent must have.
     pub labels: BTreeMap<String, String>,
+    /// How its runs wait and are tried again.
+    #[serde(default)]
+    pub settings: PipelineSettings,
     /// How many webhook secrets are active; 0 means that webhooks are not verified.
     pub webhook_secrets: u32,
     /// Whether triggers are refused.
     pub paused: bool,
+    /// Who paused it; empty if it is not paused.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub paused_by: String,
     /// `/api/webhooks/<id>`.
     pub webhook_path: String,
     /// When it was first set.
@@ -134,7 +146,7 @@ pub struct PutPipelineResult {
     pub pipeline: Pipeline,
     /// Whether it did not exist before.
     pub created: bool,
-    /// What this request changed: `content`, `driver`, `labels`, `webhook_secrets`; empty if nothing.
+    /// What this request changed: `content`, `driver`, `labels`, `webhook_secrets`, `settings`; empty if nothing.
     pub changed: Vec<String>,
 }
 
@@ -302,10 +314,16 @@ pub struct Run {
     /// Why it ended so, for example `agent_lost`, `user`, `timed_out`; absent if there is nothing to say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Who caused that end: who stopped it, `run <id>` that superseded it, `server`, `agent`; absent for its own end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
     /// For people: the error's text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// `webhook` or `manual`.
+    /// Its concurrency group, if its pipeline has a rule; empty is the pipeline as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// `webhook`, `manual` or `pipeline`.
     pub triggered_by: String,
     /// The stored request that started it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -353,6 +371,12 @@ pub struct Job {
     /// Why it ended so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Who caused that end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    /// Why it is not running yet; in answers about one run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wait: Option<Wait>,
 }
 
 /// What the caller of a webhook was answered.

@@ -1,14 +1,18 @@
 //! Work that nobody asked for: ticks that take no input, may run twice and never die.
 
-use crate::runs::{Runs, expire};
+use crate::runs::{Runs, expire, matcher};
+use crate::store::wake::Wake;
 use std::future::Future;
 use std::time::Duration;
+use tokio::sync::broadcast::error::RecvError;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 /// How often leases that ran out are looked for.
 const EXPIRE_EVERY: Duration = Duration::from_millis(500);
+/// How often concurrency groups are settled without a hint.
+const SETTLE_EVERY: Duration = Duration::from_secs(1);
 /// How often the connected sessions of this server are recorded as alive; well below the silence limit.
 const SEEN_EVERY: Duration = Duration::from_secs(5);
 
@@ -37,6 +41,28 @@ impl Background {
                 }
             },
         ));
+        let overdue = runs.clone();
+        tasks.spawn(every(
+            "end overdue jobs",
+            EXPIRE_EVERY,
+            shutdown.clone(),
+            move || {
+                let runs = overdue.clone();
+                async move { runs.end_overdue().await }
+            },
+        ));
+        let settling = runs.clone();
+        tasks.spawn(every(
+            "settle groups",
+            SETTLE_EVERY,
+            shutdown.clone(),
+            move || {
+                let runs = settling.clone();
+                async move { runs.settle_groups().await }
+            },
+        ));
+        tasks.spawn(settle_freed(runs.clone(), shutdown.clone()));
+        tasks.spawn(matcher::serve(runs.clone(), shutdown.clone()));
         let seeing = runs.clone();
         tasks.spawn(every(
             "record sessions",
@@ -62,6 +88,29 @@ impl Background {
             if let Err(error) = ended {
                 tracing::error!(%error, "a background tick panicked");
             }
+        }
+    }
+}
+
+/// Settles a group as soon as a place in it is free; what fails or is missed is for the tick.
+async fn settle_freed(runs: Runs, shutdown: CancellationToken) {
+    let mut wakes = runs.store().wakes().subscribe();
+    loop {
+        let wake = tokio::select! {
+            wake = wakes.recv() => wake,
+            () = shutdown.cancelled() => return,
+        };
+        match wake {
+            Ok(Wake::Freed(pipeline_id, group)) => {
+                if let Err(error) = runs.settle_group(pipeline_id, &group).await {
+                    tracing::debug!(
+                        error = &error as &dyn std::error::Error,
+                        "cannot settle a concurrency group"
+                    );
+                }
+            }
+            Ok(_) | Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => return,
         }
     }
 }

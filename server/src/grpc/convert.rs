@@ -167,6 +167,7 @@ pub(super) fn report(
             end: End {
                 outcome: Outcome::parse(&finished.outcome).ok_or_else(|| broken("outcome"))?,
                 reason: text(finished.reason),
+                actor: String::new(),
                 message: text(finished.message),
             },
             final_log_seq: i64::try_from(finished.final_log_seq)
@@ -211,6 +212,7 @@ pub(super) fn assign(
         run,
         job,
         pipeline_name,
+        settings,
         receipt,
     } = claimed;
     let attempt = Ref {
@@ -243,6 +245,9 @@ pub(super) fn assign(
             },
         }),
         traceparent: String::new(),
+        timeout_ms: settings
+            .timeout_seconds
+            .map_or(0, |seconds| seconds.saturating_mul(1000)),
     };
     pb::ServerMessage {
         kind: Some(pb::server_message::Kind::Assign(assign)),

@@ -9,8 +9,7 @@ use crate::model::agent::Registration;
 use crate::model::transition::{Applied, Change, Report};
 use crate::model::{BootId, JobId, RunId, SessionId, TokenId};
 use crate::runs::dispatch::{Reservation, SessionEntry};
-use crate::store::wake::Wake;
-use crate::store::{ClaimRequest, Claimed, Registered, StoreError};
+use crate::store::{AGE_STEP, ClaimRequest, Claimed, Registered, StoreError};
 use futures_util::StreamExt;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::FuturesUnordered;
@@ -21,7 +20,7 @@ use pocketci_proto::api::Driver;
 use pocketci_proto::{PROTOCOL_MAX, PROTOCOL_MIN};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
@@ -29,8 +28,8 @@ use tonic::{Status, Streaming};
 /// Reports being stored at once for one agent; more wait in the stream.
 const IN_FLIGHT: usize = 1024;
 /// How often a session checks its clock: pings and silence.
-const TICK: Duration = Duration::from_secs(1);
-/// How often a session looks for work and cancels without a hint; every hint may be lost.
+const TICK: Duration = Duration::from_secs(5);
+/// How often a session that holds jobs looks for cancels without a hint; every hint may be lost.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long a new connection may take to say Hello.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
@@ -76,13 +75,11 @@ pub(super) async fn open(
         held,
     });
     let session = Session {
-        wakes: store.wakes().subscribe(),
         link,
         entry,
         outbound,
         reports: FuturesUnordered::new(),
         claim: None,
-        more_work: true,
         heard: Instant::now(),
         looked: Instant::now(),
         nonce: 0,
@@ -187,11 +184,8 @@ struct Session {
     link: Link,
     entry: Arc<SessionEntry>,
     outbound: Outbound,
-    wakes: broadcast::Receiver<Wake>,
     reports: FuturesUnordered<BoxFuture<'static, Stored>>,
     claim: Option<Claim>,
-    /// Jobs may be waiting in the store: look when there is a free slot.
-    more_work: bool,
     heard: Instant,
     looked: Instant,
     nonce: u64,
@@ -240,6 +234,7 @@ impl Session {
         let mut pinged = Instant::now();
         let outbound = self.outbound.clone();
         let shutdown = self.link.inner.shutdown.clone();
+        let entry = self.entry.clone();
         loop {
             self.look_for_work();
             tokio::select! {
@@ -250,7 +245,7 @@ impl Session {
                 Some(claimed) = deliveries.recv() => self.assign(claimed)?,
                 Some(stored) = self.reports.next() => self.stored(stored)?,
                 (reservation, claimed) = wait(&mut self.claim) => self.claimed(reservation, claimed),
-                wake = self.wakes.recv() => self.wake(wake).await?,
+                () = entry.poked() => self.poked().await?,
                 _ = tick.tick() => {
                     if pinged.elapsed() >= PING_EVERY {
                         pinged = Instant::now();
@@ -318,6 +313,7 @@ impl Session {
             Applied::Done | Applied::Duplicate => {
                 if stored.last {
                     self.entry.release(attempt.job_id);
+                    self.slot_is_free();
                 }
                 self.send(ToAgent::ReportAck(pb::ReportAck {
                     r#ref: Some(attempt.to_wire()),
@@ -328,6 +324,13 @@ impl Session {
             Applied::Gap => Err(Status::aborted(
                 "reports are missing; connect again and resend",
             )),
+        }
+    }
+
+    /// Under a global limit a free slot here may be room for a job that another agent waits to take.
+    fn slot_is_free(&self) {
+        if self.link.runs().settings().max_running.is_some() {
+            self.link.runs().store().nudge();
         }
     }
 
@@ -384,13 +387,14 @@ impl Session {
 
     /// Starts a claim if there may be work, a free slot and no claim under way.
     fn look_for_work(&mut self) {
-        if !self.more_work || self.claim.is_some() {
+        if !self.entry.should_look() || self.claim.is_some() {
             return;
         }
         let Some(reservation) = self.entry.reserve_free() else {
             return;
         };
-        self.more_work = false;
+        // Before the claim: what is queued during it is looked for again.
+        self.entry.set_look(false);
         let request = ClaimRequest {
             agent_id: self.entry.agent_id,
             session_id: self.entry.session_id,
@@ -398,6 +402,8 @@ impl Session {
             drivers: self.entry.drivers.clone(),
             max: reservation.count() as i64,
             accept_within: self.link.runs().settings().accept_within,
+            age_step: AGE_STEP,
+            max_running: self.link.runs().settings().max_running,
         };
         let store = self.link.runs().store().clone();
         self.claim = Some(
@@ -412,7 +418,9 @@ impl Session {
     fn claimed(&mut self, mut slots: Reservation, claimed: Result<Vec<Claimed>, StoreError>) {
         match claimed {
             Ok(jobs) => {
-                self.more_work |= jobs.len() == slots.count();
+                if jobs.len() == slots.count() {
+                    self.entry.set_look(true);
+                }
                 for job in jobs {
                     slots.deliver(job);
                 }
@@ -427,21 +435,10 @@ impl Session {
         }
     }
 
-    async fn wake(
-        &mut self,
-        wake: Result<Wake, broadcast::error::RecvError>,
-    ) -> Result<(), Status> {
-        match wake {
-            Ok(Wake::JobQueued) => self.more_work = true,
-            Ok(Wake::Cancel(session_id)) if session_id != self.entry.session_id => {}
-            Ok(Wake::Cancel(_)) => self.pass_on_cancels().await?,
-            Err(broadcast::error::RecvError::Lagged(_)) => {
-                self.more_work = true;
-                self.pass_on_cancels().await?;
-            }
-            Err(broadcast::error::RecvError::Closed) => {
-                return Err(Status::unavailable("the server is stopping"));
-            }
+    /// There may be work, which the loop looks for anyway, or something to cancel.
+    async fn poked(&mut self) -> Result<(), Status> {
+        if self.entry.take_cancels() {
+            self.pass_on_cancels().await?;
         }
         Ok(())
     }
@@ -454,7 +451,6 @@ impl Session {
         }
         if self.looked.elapsed() >= LOOK_EVERY {
             self.looked = Instant::now();
-            self.more_work = true;
             if self.entry.held() > 0 {
                 self.pass_on_cancels().await?;
             }

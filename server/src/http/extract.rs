@@ -6,6 +6,7 @@ use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, header};
 use bytes::Bytes;
+use pocketci_proto::api::By;
 use serde::de::DeserializeOwned;
 use std::error::Error;
 use std::fmt::Display;
@@ -47,6 +48,25 @@ pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
         return Err(unexpected(&"it is an array and should be an object"));
     }
     serde_json::from_slice(body).map_err(|error| unexpected(&error))
+}
+
+/// Longest name of somebody, in bytes.
+const MAX_BY_BYTES: usize = 200;
+
+/// Who is responsible for a request; `api` if the body is empty or says nothing.
+pub(super) fn by(body: &[u8]) -> Result<String, ApiError> {
+    let asked = match body {
+        [] => By::default(),
+        body => parse(body)?,
+    };
+    let by = asked.by.unwrap_or_else(|| "api".to_owned());
+    without_nul("by", &by)?;
+    if by.is_empty() || by.len() > MAX_BY_BYTES {
+        return Err(ApiError::Invalid(format!(
+            "by must have 1 to {MAX_BY_BYTES} bytes; leave it out instead"
+        )));
+    }
+    Ok(by)
 }
 
 fn is_json(headers: &HeaderMap) -> bool {

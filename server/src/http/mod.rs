@@ -102,6 +102,7 @@ fn guarded() -> Routes {
         .at("/api/pipelines/{id}/unpause", post(pipelines::unpause))
         .at("/api/pipelines/{id}/trigger", post(trigger::trigger))
         .at("/api/pipelines/{id}/run", post(trigger::trigger_and_follow))
+        .at("/api/queue", get(runs::queue))
         .at("/api/runs", get(runs::list))
         .at("/api/runs/{id}", get(runs::show))
         .at("/api/runs/{id}/status", get(runs::show))

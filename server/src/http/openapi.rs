@@ -30,6 +30,7 @@ use utoipa::OpenApi;
         status,
         runs::steps,
         runs::stop,
+        runs::queue,
         events::events,
         events::logs,
         secrets::list,

@@ -1,11 +1,11 @@
 //! Pipelines: list, show, set, pause, remove.
 
 use super::error::ApiError;
-use super::extract::{ApiJson, ApiQuery, PathId, without_nul};
+use super::extract::{ApiJson, ApiQuery, PathId, RawBody, by, without_nul};
 use super::{App, view};
 use crate::model::PipelineId;
 use crate::model::pipeline::{
-    self as model, ContentType, MAX_WEBHOOK_SECRETS, Pipeline, WebhookSecret,
+    self as model, ContentType, MAX_WEBHOOK_SECRETS, Pipeline, SettingsPatch, WebhookSecret,
 };
 use axum::Json;
 use axum::extract::State;
@@ -158,7 +158,15 @@ async fn checked(name: String, body: PutPipeline) -> Result<model::PutPipeline, 
         driver: body.driver.map(Some),
         labels: body.labels,
         webhook_secrets,
+        settings: settings(body.settings)?,
     })
+}
+
+fn settings(patch: Option<serde_json::Value>) -> Result<Option<SettingsPatch>, ApiError> {
+    patch
+        .map(SettingsPatch::new)
+        .transpose()
+        .map_err(|error| ApiError::Invalid(error.to_string()))
 }
 
 fn check_name(name: &str) -> Result<(), ApiError> {
@@ -226,12 +234,13 @@ pub(super) async fn remove(
     Ok(StatusCode::NO_CONTENT)
 }
 
-#[utoipa::path(post, path = "/api/pipelines/{id}/pause", tag = "pipelines", params(("id" = String, Path, description = "id or name")), responses((status = 200, body = api::Pipeline), (status = 404)))]
+#[utoipa::path(post, path = "/api/pipelines/{id}/pause", tag = "pipelines", params(("id" = String, Path, description = "id or name")), request_body = api::By, responses((status = 200, body = api::Pipeline), (status = 404)))]
 pub(super) async fn pause(
     State(app): State<App>,
     PathId(id): PathId,
+    RawBody(body): RawBody,
 ) -> Result<Json<api::Pipeline>, ApiError> {
-    set_paused(&app, &id, true).await
+    set_paused(&app, &id, Some(by(&body)?)).await
 }
 
 #[utoipa::path(post, path = "/api/pipelines/{id}/unpause", tag = "pipelines", params(("id" = String, Path, description = "id or name")), responses((status = 200, body = api::Pipeline), (status = 404)))]
@@ -239,16 +248,17 @@ pub(super) async fn unpause(
     State(app): State<App>,
     PathId(id): PathId,
 ) -> Result<Json<api::Pipeline>, ApiError> {
-    set_paused(&app, &id, false).await
+    set_paused(&app, &id, None).await
 }
 
 async fn set_paused(
     app: &App,
     name_or_id: &str,
-    paused: bool,
+    by: Option<String>,
 ) -> Result<Json<api::Pipeline>, ApiError> {
     let pipeline = app.find_pipeline(name_or_id).await?;
-    let changed = app.runs.store().set_paused(pipeline.id, paused).await?;
+    let store = app.runs.store();
+    let changed = store.set_paused(pipeline.id, by.as_deref()).await?;
     app.runs.reload_pipeline(pipeline.id).await?;
     let changed = changed.ok_or_else(|| ApiError::NotFound {
         what: "pipeline",

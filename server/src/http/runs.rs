@@ -1,7 +1,7 @@
 //! Runs: list, show, stop, the steps inside.
 
 use super::error::ApiError;
-use super::extract::{ApiQuery, PathId};
+use super::extract::{ApiQuery, PathId, RawBody, by};
 use super::{App, view};
 use crate::model::RunId;
 use crate::model::run::EventBody;
@@ -67,7 +67,7 @@ pub(super) async fn list(
     let next = (found.len() as i64 == limit)
         .then(|| found.last().map(|last| last.run.id.to_string()))
         .flatten();
-    let items = found.iter().map(view::run).collect();
+    let items = found.iter().map(|found| view::run(found, vec![])).collect();
     Ok(Json(api::Page { items, next }))
 }
 
@@ -76,17 +76,30 @@ pub(super) async fn show(
     State(app): State<App>,
     PathId(id): PathId,
 ) -> Result<Json<api::Run>, ApiError> {
-    Ok(Json(view::run(&app.find_run(&id).await?)))
+    show_run(&app, &id).await
 }
 
-#[utoipa::path(post, path = "/api/runs/{id}/stop", tag = "runs", params(("id" = String, Path)), responses((status = 200, body = api::Run), (status = 404)))]
+async fn show_run(app: &App, id: &str) -> Result<Json<api::Run>, ApiError> {
+    let view = app.find_run(id).await?;
+    let waits = app.runs.waits(&view).await?;
+    Ok(Json(view::run(&view, waits)))
+}
+
+#[utoipa::path(get, path = "/api/queue", tag = "runs", responses((status = 200, body = api::Queue, description = "jobs that wait, and why")))]
+pub(super) async fn queue(State(app): State<App>) -> Result<Json<api::Queue>, ApiError> {
+    Ok(Json(app.runs.queue().await?))
+}
+
+#[utoipa::path(post, path = "/api/runs/{id}/stop", tag = "runs", params(("id" = String, Path)), request_body = api::By, responses((status = 200, body = api::Run), (status = 404)))]
 pub(super) async fn stop(
     State(app): State<App>,
     PathId(id): PathId,
+    RawBody(body): RawBody,
 ) -> Result<Json<api::Run>, ApiError> {
+    let by = by(&body)?;
     let view = app.find_run(&id).await?;
-    app.runs.stop(view.run.id, "api".into()).await?;
-    Ok(Json(view::run(&app.find_run(&id).await?)))
+    app.runs.stop(view.run.id, by).await?;
+    show_run(&app, &id).await
 }
 
 #[utoipa::path(get, path = "/api/runs/{id}/tasks", tag = "runs", params(("id" = String, Path)), responses((status = 200, body = Vec<api::Step>), (status = 404)))]

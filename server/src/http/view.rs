@@ -21,7 +21,9 @@ pub(super) fn pipeline(pipeline: &Pipeline, content: Option<String>) -> api::Pip
         driver: pipeline.driver,
         labels: pipeline.labels.clone(),
         webhook_secrets: u32::try_from(pipeline.webhook_secrets.len()).unwrap_or(u32::MAX),
+        settings: pipeline.settings.clone(),
         paused: pipeline.paused,
+        paused_by: pipeline.paused_by.clone(),
         webhook_path: format!("/api/webhooks/{}", pipeline.id),
         created_at: pipeline.created_at,
         updated_at: pipeline.updated_at,
@@ -41,7 +43,14 @@ fn reason(end: Option<&End>) -> Option<String> {
         .filter(|reason| !reason.is_empty())
 }
 
-pub(super) fn run(view: &RunView) -> api::Run {
+fn actor(end: Option<&End>) -> Option<String> {
+    end.map(|end| end.actor.clone())
+        .filter(|actor| !actor.is_empty())
+}
+
+/// A run with what its jobs wait for, in the order of the jobs; none where nobody asked.
+pub(super) fn run(view: &RunView, waits: Vec<Option<api::Wait>>) -> api::Run {
+    let mut waits = waits.into_iter();
     let run = &view.run;
     let end = run.end.as_ref();
     api::Run {
@@ -51,9 +60,11 @@ pub(super) fn run(view: &RunView) -> api::Run {
         revision_id: run.revision_id,
         status: status(end, run.state == RunState::Queued),
         reason: reason(end),
+        actor: actor(end),
         message: end
             .map(|end| end.message.clone())
             .filter(|message| !message.is_empty()),
+        group: run.group.clone(),
         triggered_by: run.trigger.kind.as_str().to_owned(),
         receipt_id: run.receipt_id,
         reply: view.reply.as_ref().map(|reply| api::Reply {
@@ -64,7 +75,7 @@ pub(super) fn run(view: &RunView) -> api::Run {
         jobs: view
             .jobs
             .iter()
-            .map(|(found, agent)| job(found, agent.clone()))
+            .map(|(found, agent)| job(found, agent.clone(), waits.next().flatten()))
             .collect(),
         created_at: run.created_at,
         started_at: run.started_at,
@@ -72,7 +83,7 @@ pub(super) fn run(view: &RunView) -> api::Run {
     }
 }
 
-fn job(job: &Job, agent: Option<String>) -> api::Job {
+fn job(job: &Job, agent: Option<String>, wait: Option<api::Wait>) -> api::Job {
     let queued = matches!(job.state, JobState::Queued | JobState::Assigned);
     api::Job {
         name: job.name.clone(),
@@ -80,6 +91,8 @@ fn job(job: &Job, agent: Option<String>) -> api::Job {
         attempt: job.attempt,
         agent,
         reason: reason(job.end.as_ref()),
+        actor: actor(job.end.as_ref()),
+        wait,
     }
 }
 

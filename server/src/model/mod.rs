@@ -1,11 +1,14 @@
 //! The domain's nouns and the rules of how a run may change; no I/O.
 
 pub mod agent;
+pub mod concurrency;
 pub mod gate;
 pub mod pipeline;
 pub mod receipt;
+pub mod retry;
 pub mod run;
 pub mod secret;
+pub mod settings;
 pub mod transition;
 pub mod vault;
 

@@ -1,7 +1,9 @@
 //! A pipeline: a named program in numbered revisions, with its settings.
 
+use super::settings::{self, SettingsError};
 use super::{PipelineId, RevisionId};
-use pocketci_proto::api::Driver;
+use pocketci_proto::api::{Driver, PipelineSettings};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
 use time::OffsetDateTime;
@@ -85,8 +87,12 @@ pub struct Pipeline {
     pub labels: Labels,
     /// Active secrets, newest first; none means that webhooks are not verified.
     pub webhook_secrets: Vec<WebhookSecret>,
-    /// Triggers are refused while set.
+    /// How its runs wait and are tried again.
+    pub settings: PipelineSettings,
+    /// Triggers are refused and queued jobs wait while set.
     pub paused: bool,
+    /// Who paused it; empty if it is not paused.
+    pub paused_by: String,
     /// First set.
     pub created_at: OffsetDateTime,
     /// Last changed.
@@ -152,6 +158,24 @@ pub struct PutPipeline {
     pub labels: Option<Labels>,
     /// Replaces all secrets; an empty list removes them.
     pub webhook_secrets: Option<Vec<WebhookSecret>>,
+    /// Merge patch of the settings.
+    pub settings: Option<SettingsPatch>,
+}
+
+/// A merge patch that was checked: whatever settings it meets, the result is one that can be, as each field is
+/// checked by itself.
+#[derive(Debug, Clone)]
+pub struct SettingsPatch(Value);
+
+impl SettingsPatch {
+    /// Checks a patch.
+    pub fn new(patch: Value) -> Result<Self, SettingsError> {
+        settings::patched(&PipelineSettings::default(), &patch).map(|_| Self(patch))
+    }
+
+    fn of(&self, stored: &PipelineSettings) -> PipelineSettings {
+        settings::patched(stored, &self.0).unwrap_or_else(|_| stored.clone())
+    }
 }
 
 /// What a put did.
@@ -161,7 +185,7 @@ pub struct PutOutcome {
     pub pipeline: Pipeline,
     /// Whether it is new.
     pub created: bool,
-    /// Which of `content`, `driver`, `labels`, `webhook_secrets` differ from before (all for a new one, as far as set).
+    /// Which of `content`, `driver`, `labels`, `webhook_secrets`, `settings` differ from before (all for a new one, as far as set).
     pub changed: Vec<&'static str>,
 }
 
@@ -219,7 +243,9 @@ impl Pipeline {
             driver: None,
             labels: Labels::new(),
             webhook_secrets: Vec::new(),
+            settings: PipelineSettings::default(),
             paused: false,
+            paused_by: String::new(),
             created_at: now,
             updated_at: now,
         }
@@ -243,6 +269,13 @@ impl Pipeline {
         {
             self.webhook_secrets.clone_from(secrets);
             changed.push("webhook_secrets");
+        }
+        if let Some(patch) = &put.settings {
+            let settings = patch.of(&self.settings);
+            if settings != self.settings {
+                self.settings = settings;
+                changed.push("settings");
+            }
         }
     }
 }

@@ -1,14 +1,13 @@
 //! Runs and jobs: what is stored of an execution.
 
 use super::pipeline::Labels;
+use super::settings::DEFAULT_ATTEMPTS;
 use super::{AgentId, JobId, PipelineId, ReceiptId, RevisionId, RunId, SessionId};
 use bytes::Bytes;
 use pocketci_proto::api::{Driver, RunEventKind, RunStatus};
 use serde::{Deserialize, Serialize};
+use std::time::Duration;
 use time::OffsetDateTime;
-
-/// Accepted attempts of a job before it ends as errored (`agent_lost`).
-pub const MAX_ATTEMPTS: i32 = 3;
 
 /// Where a run stands. Finished ⇔ an outcome is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,13 +87,20 @@ impl Outcome {
     }
 }
 
-/// How, why and with which words a run or job ended.
+/// The actor of an end that the server decided.
+pub const BY_SERVER: &str = "server";
+/// The actor of an end that an agent decided: limits, or that it could not carry the job out.
+pub const BY_AGENT: &str = "agent";
+
+/// How, why, through whom and with which words a run or job ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct End {
     /// How.
     pub outcome: Outcome,
     /// Why: a stable word (`agent_lost`, `user`, `timed_out`, `limit`…), empty if there is nothing to say.
     pub reason: String,
+    /// Who caused it: who stopped it, `run <id>`, [`BY_SERVER`], [`BY_AGENT`]; empty for the pipeline's own end.
+    pub actor: String,
     /// For people.
     pub message: String,
 }
@@ -158,14 +164,68 @@ pub struct Run {
     pub replied: bool,
     /// Number of the last event stored; events have no holes.
     pub event_seq: i64,
-    /// Who asked to stop it.
-    pub cancel_actor: Option<String>,
+    /// Who asked to stop it, and why.
+    pub cancel: Option<Cancelled>,
+    /// The concurrency group it was put in.
+    pub group: Option<String>,
     /// Stored.
     pub created_at: OffsetDateTime,
     /// First accepted by an agent.
     pub started_at: Option<OffsetDateTime>,
     /// Ended.
     pub finished_at: Option<OffsetDateTime>,
+}
+
+/// A wish to stop a run: a fact that stays until every job has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cancelled {
+    /// Who wants it.
+    pub actor: String,
+    /// Why.
+    pub reason: CancelReason,
+}
+
+/// See [`Cancelled`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CancelReason {
+    /// Somebody asked.
+    User,
+    /// A newer run of its concurrency group takes its place.
+    Superseded,
+}
+
+words!(CancelReason { User = "user", Superseded = "superseded" });
+
+/// Why a queued job may not be handed out yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// Its concurrency group is full, or was not looked at yet.
+    Group,
+    /// Its pipeline is paused.
+    Paused,
+}
+
+words!(Hold { Group = "group", Paused = "paused" });
+
+/// How a job waits and is tried again; decided when its run is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QueueTerms {
+    /// Higher ones are handed out first.
+    pub priority: i32,
+    /// How long it may be queued.
+    pub timeout: Option<Duration>,
+    /// Attempts at most.
+    pub attempts: i32,
+}
+
+impl Default for QueueTerms {
+    fn default() -> Self {
+        Self {
+            priority: 0,
+            timeout: None,
+            attempts: DEFAULT_ATTEMPTS,
+        }
+    }
 }
 
 /// Who holds a job, until when.
@@ -204,6 +264,12 @@ pub struct Job {
     pub labels: Labels,
     /// Driver that the agent must offer.
     pub driver: Option<Driver>,
+    /// How it waits.
+    pub terms: QueueTerms,
+    /// Set: queued, but not to be handed out yet.
+    pub hold: Option<Hold>,
+    /// When waiting becomes an error; set while queued, if `terms.timeout` is.
+    pub queue_until: Option<OffsetDateTime>,
     /// Highest stored report of the current attempt.
     pub report_seq: i32,
     /// Highest stored log chunk of the current attempt.

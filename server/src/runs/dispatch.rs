@@ -5,12 +5,14 @@
 
 use crate::model::pipeline::Labels;
 use crate::model::{AgentId, JobId, SessionId, TokenId};
-use crate::store::{Claimed, HandOff};
+use crate::store::{Claimed, Demand, HandOff};
 use pocketci_proto::api::Driver;
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -32,6 +34,12 @@ pub struct SessionEntry {
     pub drivers: Vec<Driver>,
     slots: usize,
     use_of_slots: Mutex<SlotUse>,
+    /// Jobs may be waiting in the store: the session looks when it has a free slot.
+    look: AtomicBool,
+    /// Something may be to be cancelled.
+    cancels: AtomicBool,
+    /// Wakes the session's task.
+    poke: Notify,
     /// Bounded by `slots`: only a reserved slot may be delivered to.
     deliveries: mpsc::UnboundedSender<Claimed>,
 }
@@ -59,6 +67,9 @@ impl SessionEntry {
             drivers: registration.drivers.clone(),
             slots: usize::try_from(registration.slots).unwrap_or(1),
             use_of_slots: Mutex::default(),
+            look: AtomicBool::new(true),
+            cancels: AtomicBool::new(true),
+            poke: Notify::new(),
             deliveries,
         };
         (Arc::new(entry), receiver)
@@ -69,6 +80,32 @@ impl SessionEntry {
             && labels
                 .iter()
                 .all(|(key, value)| self.labels.get(key) == Some(value))
+    }
+
+    /// Waits until there is something to look for; a poke that comes meanwhile is not lost.
+    pub async fn poked(&self) {
+        self.poke.notified().await;
+    }
+
+    /// Whether to look for work once there is a free slot; the next hint sets it again.
+    pub fn should_look(&self) -> bool {
+        self.look.load(Ordering::SeqCst)
+    }
+
+    /// Says whether there may be more work than was taken.
+    pub fn set_look(&self, look: bool) {
+        self.look.store(look, Ordering::SeqCst);
+    }
+
+    /// Something of this session's is to be cancelled.
+    pub fn tell_of_cancel(&self) {
+        self.cancels.store(true, Ordering::SeqCst);
+        self.poke.notify_one();
+    }
+
+    /// Whether something may be to be cancelled; asked once for each hint.
+    pub fn take_cancels(&self) -> bool {
+        self.cancels.swap(false, Ordering::SeqCst)
     }
 
     /// Free slots now.
@@ -202,6 +239,47 @@ impl Dispatch {
         })
     }
 
+    /// Whether any session could take a job.
+    pub fn has_free_slot(&self) -> bool {
+        lock(&self.sessions).values().any(|entry| entry.free() > 0)
+    }
+
+    /// Who is busy now looks when a slot gets free.
+    pub fn all_should_look(&self) {
+        let sessions = lock(&self.sessions);
+        for entry in sessions.values().filter(|entry| entry.free() == 0) {
+            entry.set_look(true);
+        }
+    }
+
+    /// Wakes sessions that suit, with the most free slots first, until there are slots enough for what is asked.
+    pub fn poke(&self, asked: &Demand) {
+        let sessions = lock(&self.sessions);
+        let mut able: Vec<(usize, &Arc<SessionEntry>)> = sessions
+            .values()
+            .filter(|entry| entry.suits(&asked.labels, asked.driver))
+            .map(|entry| (entry.free(), entry))
+            .filter(|(free, _)| *free > 0)
+            .collect();
+        able.sort_by_key(|(free, _)| Reverse(*free));
+        let mut wanted = asked.jobs;
+        for (free, entry) in able {
+            if wanted <= 0 {
+                break;
+            }
+            wanted -= i64::try_from(free).unwrap_or(i64::MAX);
+            entry.set_look(true);
+            entry.poke.notify_one();
+        }
+    }
+
+    /// Hints were lost: everybody looks for cancels.
+    pub fn all_have_cancels(&self) {
+        for entry in lock(&self.sessions).values() {
+            entry.tell_of_cancel();
+        }
+    }
+
     /// Connected sessions.
     pub fn sessions(&self) -> Vec<SessionId> {
         lock(&self.sessions).keys().copied().collect()
@@ -213,6 +291,7 @@ mod tests {
     use super::*;
     use crate::model::agent::Registration;
     use crate::model::{BootId, TokenId};
+    use futures_util::FutureExt;
 
     fn entry(slots: i32, labels: &[(&str, &str)]) -> Arc<SessionEntry> {
         let registration = Registration {
@@ -255,5 +334,23 @@ mod tests {
         drop(held);
         gpu.drain();
         assert!(dispatch.reserve(&wanted, None).is_none(), "draining");
+    }
+
+    #[tokio::test]
+    async fn only_as_many_sessions_are_woken_as_there_are_jobs_and_only_those_that_suit() {
+        let dispatch = Dispatch::default();
+        let entries: Vec<_> = (0..10).map(|_| entry(1, &[("os", "linux")])).collect();
+        let other = entry(1, &[("os", "plan9")]);
+        for entry in entries.iter().chain([&other]) {
+            dispatch.add(entry.clone());
+        }
+        dispatch.poke(&Demand {
+            labels: Labels::from([("os".to_owned(), "linux".to_owned())]),
+            driver: None,
+            jobs: 3,
+        });
+        let woken = |entry: &Arc<SessionEntry>| entry.poked().now_or_never().is_some();
+        assert_eq!(entries.iter().filter(|entry| woken(entry)).count(), 3);
+        assert!(!woken(&other));
     }
 }

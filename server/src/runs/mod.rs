@@ -4,9 +4,12 @@ mod cache;
 pub mod dispatch;
 pub mod expire;
 mod follow;
+mod group;
+pub mod matcher;
 mod reply;
 mod secrets;
 mod start;
+mod wait;
 
 pub use follow::Follow;
 pub use reply::ReplyWait;
@@ -14,6 +17,7 @@ pub use secrets::KeyError;
 pub use start::{StartRun, Started};
 
 use crate::model::pipeline::{Pipeline, Revision, WebhookSecret};
+use crate::model::run::{CancelReason, Cancelled};
 use crate::model::secret;
 use crate::model::transition::{Applied, Change};
 use crate::model::vault::Vault;
@@ -21,6 +25,7 @@ use crate::model::{PipelineId, RevisionId, RunId};
 use crate::store::{Result, Store, StoreError};
 use cache::Cache;
 use dispatch::Dispatch;
+use pocketci_pipeline::expression::ExpressionCache;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +38,10 @@ pub struct RunSettings {
     pub lease: Duration,
     /// Most queued jobs in the store.
     pub max_queue: i64,
+    /// Most jobs in agents' hands, over all servers; no limit if `None`.
+    pub max_running: Option<i64>,
+    /// How long a job may be queued if its pipeline says nothing; for ever if `None`.
+    pub queue_timeout: Option<Duration>,
 }
 
 impl Default for RunSettings {
@@ -41,6 +50,8 @@ impl Default for RunSettings {
             accept_within: Duration::from_secs(5),
             lease: Duration::from_secs(30),
             max_queue: 10_000,
+            max_running: None,
+            queue_timeout: None,
         }
     }
 }
@@ -57,6 +68,8 @@ struct Inner {
     settings: RunSettings,
     cache: Cache,
     dispatch: Dispatch,
+    /// Of concurrency groups.
+    expressions: Arc<ExpressionCache>,
 }
 
 impl Runs {
@@ -69,6 +82,7 @@ impl Runs {
                 settings,
                 cache: Cache::default(),
                 dispatch: Dispatch::default(),
+                expressions: Arc::default(),
             }),
         }
     }
@@ -136,7 +150,11 @@ impl Runs {
 
     /// Asks a run to stop; queued jobs end at once, running ones when their agent has stopped them.
     pub async fn stop(&self, id: RunId, actor: String) -> Result<Applied> {
-        self.inner.store.submit(id, Change::Cancel { actor }).await
+        let wish = Cancelled {
+            actor,
+            reason: CancelReason::User,
+        };
+        self.inner.store.submit(id, Change::Cancel(wish)).await
     }
 
     /// Follows a run's events after `after` (0 for all); `None` if the run is unknown.

@@ -2,12 +2,14 @@
 //! server suits, hands its job out.
 
 use super::reply::ReplyWait;
-use super::{Runs, dispatch::Reservation};
+use super::{RunSettings, Runs, dispatch::Reservation};
 use crate::model::pipeline::Pipeline;
 use crate::model::receipt::Receipt;
-use crate::model::run::{Job, JobState, Lease, Run, RunState, Trigger};
-use crate::model::{JobId, RunId};
+use crate::model::run::{Job, JobState, Lease, QueueTerms, Run, RunState, Trigger};
+use crate::model::settings::{DEFAULT_ATTEMPTS, queue_timeout};
+use crate::model::{JobId, PipelineId, RunId};
 use crate::store::{Claimed, Enqueued, NewJob, NewRun, Result};
+use pocketci_proto::api::PipelineSettings;
 use std::sync::Arc;
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -60,12 +62,23 @@ impl Runs {
         }
         let wait = reply_within.map(|within| ReplyWait::register(self.store(), run_id, within));
         let settings = self.settings();
-        let reservation = self.dispatch().reserve(&pipeline.labels, pipeline.driver);
+        let rule = pipeline.settings.concurrency.as_ref();
+        let group = match rule {
+            Some(rule) => Some(self.group_of(rule, receipt.as_ref()).await),
+            None => None,
+        };
+        // Whoever must wait for others goes through the queue.
+        let direct = group.is_none() && settings.max_running.is_none();
+        let reservation = match direct {
+            true => self.dispatch().reserve(&pipeline.labels, pipeline.driver),
+            false => None,
+        };
         let job = NewJob {
             id: JobId::new(),
             name: PROGRAM_JOB.into(),
             labels: pipeline.labels.clone(),
             driver: pipeline.driver,
+            terms: terms(&pipeline.settings, settings),
             hand_to: reservation
                 .as_ref()
                 .map(|slot| slot.hand_off(settings.accept_within)),
@@ -78,19 +91,42 @@ impl Runs {
             trigger,
             receipt,
             wants_reply: wait.is_some(),
+            group,
             jobs: vec![job],
             max_queue: settings.max_queue,
         };
         match self.store().enqueue(new.clone()).await? {
             Enqueued::Stored => {
-                if let Some(slot) = reservation {
-                    deliver(slot, new, &pipeline);
+                match (reservation, &new.group) {
+                    (Some(slot), _) => deliver(slot, new, &pipeline),
+                    (None, Some(group)) => self.settle_new(pipeline.id, group).await,
+                    (None, None) => {}
                 }
                 Ok(Started::Stored { run_id, wait })
             }
             Enqueued::Stale => Ok(Started::Stale),
             Enqueued::QueueFull => Ok(Started::QueueFull),
         }
+    }
+}
+
+impl Runs {
+    /// The run is stored; whether its group could be settled is for the tick, if not for us.
+    async fn settle_new(&self, pipeline_id: PipelineId, group: &str) {
+        if let Err(error) = self.settle_group(pipeline_id, group).await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot settle a concurrency group; trying again"
+            );
+        }
+    }
+}
+
+fn terms(settings: &PipelineSettings, server: &RunSettings) -> QueueTerms {
+    QueueTerms {
+        priority: settings.priority.unwrap_or(0),
+        timeout: queue_timeout(settings, server.queue_timeout),
+        attempts: settings.attempts.unwrap_or(DEFAULT_ATTEMPTS),
     }
 }
 
@@ -108,7 +144,8 @@ fn deliver(mut slot: Reservation, new: NewRun, pipeline: &Pipeline) {
         wants_reply: new.wants_reply,
         replied: false,
         event_seq: 0,
-        cancel_actor: None,
+        cancel: None,
+        group: new.group,
         created_at: now,
         started_at: None,
         finished_at: None,
@@ -131,6 +168,9 @@ fn deliver(mut slot: Reservation, new: NewRun, pipeline: &Pipeline) {
             }),
             labels: job.labels,
             driver: job.driver,
+            terms: job.terms,
+            hold: None,
+            queue_until: None,
             report_seq: 0,
             log_seq: 0,
             queued_at: now,
@@ -141,6 +181,7 @@ fn deliver(mut slot: Reservation, new: NewRun, pipeline: &Pipeline) {
             run: run.clone(),
             job,
             pipeline_name: pipeline.name.clone(),
+            settings: pipeline.settings.clone(),
             receipt: new.receipt.clone(),
         });
     }

@@ -11,11 +11,13 @@ pub mod sqlite;
 pub mod wake;
 
 use crate::model::agent::{Agent, AgentToken, Registration};
+use crate::model::concurrency::{Member, Ruling};
 use crate::model::gate::{Decision, Gate, NewGate};
 use crate::model::pipeline::{Labels, Pipeline, PutOutcome, PutPipeline, Revision, WebhookSecret};
 use crate::model::receipt::Receipt;
-use crate::model::run::{Event, Job, Reply, Run, Trigger};
+use crate::model::run::{Event, Job, QueueTerms, Reply, Run, Trigger};
 use crate::model::secret::{Scope, SealedSecret, SecretInfo};
+use crate::model::settings::MAX_PRIORITY;
 use crate::model::transition::{Applied, Change};
 use crate::model::vault::KeyId;
 use crate::model::{
@@ -23,7 +25,7 @@ use crate::model::{
 };
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
-use pocketci_proto::api::{Driver, RunStatus};
+use pocketci_proto::api::{Driver, PipelineSettings, RunStatus};
 use serde_json::Value;
 use std::time::Duration;
 use wake::WakeBus;
@@ -83,8 +85,9 @@ pub trait PipelineStore: Send + Sync {
     async fn revision(&self, id: RevisionId) -> Result<Option<Revision>>;
     /// Removes it with its revisions, runs, events and receipts; `false` if unknown. Attempts under way become stale.
     async fn delete_pipeline(&self, id: PipelineId) -> Result<bool>;
-    /// Pauses or resumes (a new version, if it differs); `None` if unknown.
-    async fn set_paused(&self, id: PipelineId, paused: bool) -> Result<Option<Pipeline>>;
+    /// Pauses (by whom) or resumes (`None`): a new version, if it differs; `None` if unknown. What is queued is held
+    /// while it lasts; what has begun goes on, also in another attempt.
+    async fn set_paused(&self, id: PipelineId, by: Option<&str>) -> Result<Option<Pipeline>>;
 }
 
 /// A session that gets a new job in the same transaction that stores it.
@@ -109,6 +112,8 @@ pub struct NewJob {
     pub labels: Labels,
     /// Driver that the agent must offer.
     pub driver: Option<Driver>,
+    /// How it waits.
+    pub terms: QueueTerms,
     /// Hand it out at once as attempt 1 (state assigned); otherwise it is queued.
     pub hand_to: Option<HandOff>,
 }
@@ -130,10 +135,19 @@ pub struct NewRun {
     pub receipt: Option<Receipt>,
     /// Whether somebody waits for the reply.
     pub wants_reply: bool,
+    /// Its concurrency group: its jobs (without `hand_to`) are held until [`QueueStore::admit`] lets them go.
+    pub group: Option<String>,
     /// At least one.
     pub jobs: Vec<NewJob>,
     /// Most queued jobs in the whole store; counts only for jobs without `hand_to`.
     pub max_queue: i64,
+}
+
+impl NewRun {
+    /// Whether its jobs go to the queue ready to be handed out.
+    fn is_ready(&self) -> bool {
+        self.group.is_none() && self.jobs.iter().any(|job| job.hand_to.is_none())
+    }
 }
 
 /// What became of a [`NewRun`].
@@ -203,7 +217,16 @@ pub struct ClaimRequest {
     pub max: i64,
     /// The lease until it must have accepted.
     pub accept_within: Duration,
+    /// Waiting so long counts as one level of priority; [`AGE_STEP`] but in tests.
+    pub age_step: Duration,
+    /// Most jobs in agents' hands in the whole store, if there is a limit.
+    pub max_running: Option<i64>,
 }
+
+/// See [`ClaimRequest::age_step`].
+pub const AGE_STEP: Duration = Duration::from_secs(60);
+/// Levels of priority that waiting can bring: enough to pass whatever keeps coming.
+pub const MAX_AGE_LEVELS: i32 = 2 * MAX_PRIORITY + 1;
 
 /// A job that was handed out, with everything the agent needs but the program and a large body.
 #[derive(Clone)]
@@ -214,6 +237,8 @@ pub struct Claimed {
     pub job: Job,
     /// The pipeline's name.
     pub pipeline_name: String,
+    /// Its settings as they are now.
+    pub settings: PipelineSettings,
     /// The webhook that started the run.
     pub receipt: Option<Receipt>,
 }
@@ -224,8 +249,10 @@ pub const PREFER_OTHER_AGENT: Duration = Duration::from_secs(5);
 /// Jobs in agents' hands.
 #[async_trait]
 pub trait AttemptStore: Send + Sync {
-    /// Hands out queued jobs, oldest first, whose labels and driver the agent has: state assigned, attempt + 1, event
-    /// numbering untouched. Jobs locked by others are passed over. A job with `lost > 0` that this agent had last is
+    /// Hands out queued jobs that are not held and whose labels and driver the agent has: state assigned, attempt + 1,
+    /// event numbering untouched. Higher priorities first (waiting raises it, see [`ClaimRequest::age_step`]), among
+    /// equals each pipeline in its turn, oldest first. Jobs locked by others are passed over. The work grows with the
+    /// number of distinct requirements, not of jobs. A job with `lost > 0` that this agent had last is
     /// passed over until it has been queued for [`PREFER_OTHER_AGENT`].
     async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>>;
     /// Applies a change to a run by [`crate::model::transition::apply`]; [`Applied::Stale`] if the run is unknown.
@@ -260,6 +287,58 @@ pub trait AttemptStore: Send + Sync {
     ) -> Result<Option<(RunId, PipelineId)>>;
     /// Queued jobs in the store, for metrics.
     async fn queued_jobs(&self) -> Result<i64>;
+}
+
+/// What queued jobs ask of an agent, and how many of them there are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Demand {
+    /// Labels that an agent must have.
+    pub labels: Labels,
+    /// Driver that it must offer.
+    pub driver: Option<Driver>,
+    /// Jobs, counted up to [`MAX_DEMAND`].
+    pub jobs: i64,
+}
+
+/// See [`Demand::jobs`].
+pub const MAX_DEMAND: i64 = 256;
+
+/// A queued job as people look at it.
+#[derive(Debug, Clone)]
+pub struct QueuedView {
+    /// The job.
+    pub job: Job,
+    /// Its pipeline.
+    pub pipeline_id: PipelineId,
+    /// That pipeline's name.
+    pub pipeline_name: String,
+    /// Who paused that pipeline; empty if it is not.
+    pub paused_by: String,
+    /// Its run's concurrency group.
+    pub group: Option<String>,
+}
+
+/// Jobs that wait.
+#[async_trait]
+pub trait QueueStore: Send + Sync {
+    /// What the jobs that could be handed out ask for, each distinct requirement once.
+    async fn demand(&self) -> Result<Vec<Demand>>;
+    /// Queued jobs, held ones last, otherwise about in the order in which they will be handed out.
+    async fn queue(&self, limit: i64) -> Result<Vec<QueuedView>>;
+    /// Jobs in each agent's hands.
+    async fn load(&self) -> Result<Vec<(AgentId, i64)>>;
+    /// Jobs that have waited longer than they may, at most `limit`; feed them to [`Change::Overdue`].
+    async fn overdue(&self, limit: i64) -> Result<Vec<(RunId, JobId)>>;
+    /// Concurrency groups in which a job is held, at most `limit`.
+    async fn held_groups(&self, limit: i64) -> Result<Vec<(PipelineId, String)>>;
+    /// The runs of a group that are not over.
+    async fn group(&self, pipeline_id: PipelineId, group: &str) -> Result<Vec<Member>>;
+    /// Decides on a group by its pipeline's rule as it is now ([`crate::model::concurrency::decide`]) and lets go the
+    /// jobs of those admitted, in one transaction that no other decision on the group crosses. Who is superseded or
+    /// skipped is returned, for [`Change::Cancel`] and [`Change::Skip`]; deciding again tells it again.
+    async fn admit(&self, pipeline_id: PipelineId, group: &str) -> Result<Ruling>;
+    /// Wakes whoever looks for work, on every server.
+    fn nudge(&self);
 }
 
 /// Stored webhook requests.
@@ -436,6 +515,7 @@ pub trait Store:
     PipelineStore
     + RunStore
     + AttemptStore
+    + QueueStore
     + ReceiptStore
     + AgentStore
     + SecretStore

@@ -2,7 +2,7 @@
 //! waits for a hint or a timer.
 
 use crate::model::run::Reply;
-use crate::model::{RunId, SessionId};
+use crate::model::{PipelineId, RunId, SessionId};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{broadcast, watch};
@@ -11,12 +11,14 @@ use tokio::sync::{broadcast, watch};
 const WAKE_BUFFER: usize = 256;
 
 /// A coarse hint, for whoever looks for work.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Wake {
     /// Some job became claimable.
     JobQueued,
     /// Some job of this session is to be cancelled.
     Cancel(SessionId),
+    /// A place became free in this concurrency group. Only in the process that ended the run.
+    Freed(PipelineId, String),
 }
 
 /// What is known to have happened to a run.

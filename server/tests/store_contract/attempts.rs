@@ -279,9 +279,7 @@ pub async fn a_finished_run_never_changes(store: Shared) {
     messages.push(Change::Expire {
         job_id: attempt.job,
     });
-    messages.push(Change::Cancel {
-        actor: "eve".into(),
-    });
+    messages.push(cancel_by("eve"));
     messages.push(Change::CloseReply);
     for message in messages {
         assert_ne!(attempt.submit(message).await, Applied::Done);
@@ -293,9 +291,7 @@ pub async fn a_finished_run_never_changes(store: Shared) {
 pub async fn a_change_to_an_unknown_run_is_stale(store: Shared) {
     let changes = [
         Change::CloseReply,
-        Change::Cancel {
-            actor: "eve".into(),
-        },
+        cancel_by("eve"),
         Change::Expire {
             job_id: JobId::new(),
         },

@@ -6,9 +6,7 @@ use pocketci_server::model::transition::{Applied, Change, Report};
 use std::time::Duration;
 
 fn cancel() -> Change {
-    Change::Cancel {
-        actor: "eve".into(),
-    }
+    cancel_by("eve")
 }
 
 pub async fn cancelling_a_queued_run_aborts_it_at_once(store: Shared) {
@@ -17,7 +15,10 @@ pub async fn cancelling_a_queued_run_aborts_it_at_once(store: Shared) {
     assert_eq!(store.submit(run, cancel()).await.unwrap(), Applied::Done);
     let found = view(&store, run).await;
     assert_eq!(found.run.state, RunState::Finished);
-    assert_eq!(found.run.cancel_actor.as_deref(), Some("eve"));
+    assert_eq!(
+        found.run.cancel.map(|wish| wish.actor).as_deref(),
+        Some("eve")
+    );
     let end = found.run.end.unwrap();
     assert_eq!(
         (end.outcome, end.reason.as_str()),
@@ -47,6 +48,7 @@ pub async fn cancelling_a_running_run_lists_it_for_its_session(store: Shared) {
         end: End {
             outcome: Outcome::Aborted,
             reason: "user".into(),
+            actor: String::new(),
             message: String::new(),
         },
         final_log_seq: 0,
@@ -63,9 +65,7 @@ pub async fn cancelling_twice_changes_nothing(store: Shared) {
     let attempt = running(&store, &build, &ann).await;
     attempt.submit(cancel()).await;
     let before = picture(&store, attempt.run).await;
-    let other = Change::Cancel {
-        actor: "mallory".into(),
-    };
+    let other = cancel_by("mallory");
     assert_eq!(attempt.submit(other).await, Applied::Duplicate);
     assert_eq!(picture(&store, attempt.run).await, before);
 }

@@ -87,6 +87,7 @@ pub async fn a_stopped_agents_job_is_queued_again(store: Shared) {
         end: End {
             outcome: Outcome::Errored,
             reason: "agent_stopped".into(),
+            actor: String::new(),
             message: String::new(),
         },
         final_log_seq: 0,
@@ -151,9 +152,7 @@ pub async fn adoption_tells_of_a_cancel(store: Shared) {
     let build = pipeline(&store, "build").await;
     let ann = peer(&store, "ann").await;
     let attempt = running(&store, &build, &ann).await;
-    let cancel = Change::Cancel {
-        actor: "eve".into(),
-    };
+    let cancel = cancel_by("eve");
     attempt.submit(cancel).await;
     let session = SessionId::new();
     assert_eq!(

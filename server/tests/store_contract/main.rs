@@ -18,6 +18,7 @@ mod leases;
 mod listings;
 mod logs;
 mod pipelines;
+mod queue;
 mod receipts;
 mod runs;
 mod secrets;
@@ -50,6 +51,23 @@ macro_rules! contract {
 }
 
 contract! {
+    queue {
+        pipelines_take_turns_however_much_one_of_them_queued,
+        runs_stored_in_one_group_take_turns_too,
+        higher_priorities_go_first,
+        waiting_counts_as_priority_so_that_nobody_starves,
+        a_long_queue_that_fits_nobody_is_no_hindrance,
+        a_limit_on_all_running_jobs_holds_against_many_claims_at_once,
+        a_paused_pipelines_jobs_are_held_until_it_is_resumed,
+        a_lost_job_of_a_paused_pipeline_goes_on,
+        a_groups_jobs_are_held_until_they_are_admitted_one_by_one,
+        a_group_is_ruled_as_its_pipeline_says_now,
+        a_paused_groups_admitted_jobs_stay_held,
+        a_superseded_run_says_by_whom_and_a_skipped_one_did_nothing,
+        what_waits_too_long_is_found_and_ends_saying_why,
+        a_job_that_was_accepted_is_not_overdue,
+        terms_are_kept_and_a_job_is_tried_as_often_as_they_say,
+    }
     pipelines {
         put_creates_version_and_revision_one,
         put_without_a_difference_changes_nothing,

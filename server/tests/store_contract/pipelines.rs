@@ -125,14 +125,28 @@ pub async fn concurrent_puts_of_one_name_make_one_pipeline(store: Shared) {
 
 pub async fn pausing_is_a_new_version_only_if_it_differs(store: Shared) {
     let first = pipeline(&store, "build").await;
-    let paused = store.set_paused(first.id, true).await.unwrap().unwrap();
+    let paused = store
+        .set_paused(first.id, Some("ann"))
+        .await
+        .unwrap()
+        .unwrap();
     assert!(paused.paused && paused.version > first.version);
-    let again = store.set_paused(first.id, true).await.unwrap().unwrap();
+    let again = store
+        .set_paused(first.id, Some("ann"))
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(again.version, paused.version);
-    let resumed = store.set_paused(first.id, false).await.unwrap().unwrap();
+    let resumed = store.set_paused(first.id, None).await.unwrap().unwrap();
     assert!(!resumed.paused && resumed.version > paused.version);
     store.delete_pipeline(first.id).await.unwrap();
-    assert!(store.set_paused(first.id, true).await.unwrap().is_none());
+    assert!(
+        store
+            .set_paused(first.id, Some("ann"))
+            .await
+            .unwrap()
+            .is_none()
+    );
 }
 
 pub async fn pipelines_are_paged_by_name(store: Shared) {

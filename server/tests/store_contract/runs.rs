@@ -68,7 +68,11 @@ pub async fn a_stale_version_stores_nothing(store: Shared) {
 
 pub async fn a_paused_or_deleted_pipeline_stores_nothing(store: Shared) {
     let build = pipeline(&store, "build").await;
-    let paused = store.set_paused(build.id, true).await.unwrap().unwrap();
+    let paused = store
+        .set_paused(build.id, Some("ann"))
+        .await
+        .unwrap()
+        .unwrap();
     let new = webhook(&paused);
     let id = new.id;
     assert_eq!(store.enqueue(new.clone()).await.unwrap(), Enqueued::Stale);

@@ -6,7 +6,8 @@ use pocketci_server::model::agent::Registration;
 use pocketci_server::model::pipeline::{ContentType, Labels, Pipeline, PutPipeline};
 use pocketci_server::model::receipt::{Receipt, Verdict};
 use pocketci_server::model::run::{
-    End, Event, EventBody, LogPiece, LogStream, Outcome, Reply, ReplyBy, Trigger, TriggerKind,
+    CancelReason, Cancelled, End, Event, EventBody, LogPiece, LogStream, Outcome, QueueTerms,
+    Reply, ReplyBy, Trigger, TriggerKind,
 };
 use pocketci_server::model::transition::{Applied, Change, Holder, Report};
 use pocketci_server::model::{AgentId, BootId, JobId, ReceiptId, RunId, SessionId, TokenId};
@@ -60,6 +61,7 @@ pub fn put(name: &str) -> PutPipeline {
         driver: None,
         labels: None,
         webhook_secrets: None,
+        settings: None,
     }
 }
 
@@ -103,6 +105,7 @@ pub fn job(name: &str) -> NewJob {
         name: name.into(),
         labels: Labels::new(),
         driver: None,
+        terms: QueueTerms::default(),
         hand_to: None,
     }
 }
@@ -122,6 +125,7 @@ pub fn webhook(pipeline: &Pipeline) -> NewRun {
         },
         receipt: Some(receipt(pipeline, Verdict::Accepted, Some(id))),
         wants_reply: true,
+        group: None,
         jobs: vec![job("pipeline")],
         max_queue: 10_000,
     }
@@ -181,6 +185,8 @@ impl Peer {
             drivers: vec![Driver::Docker, Driver::Native],
             max,
             accept_within: LONG,
+            age_step: LONG,
+            max_running: None,
         }
     }
 
@@ -283,6 +289,7 @@ pub fn finished(outcome: Outcome, final_log_seq: i64) -> Report {
         end: End {
             outcome,
             reason: String::new(),
+            actor: String::new(),
             message: "the end".into(),
         },
         final_log_seq,
@@ -378,4 +385,12 @@ pub async fn picture(store: &Shared, run: RunId) -> String {
     let reply = view.reply.map(|reply| (reply.status, reply.body));
     let events = events(store, run).await;
     format!("{:?} {:?} {reply:?} {events:?}", view.run, view.jobs)
+}
+
+/// Somebody asks to stop a run.
+pub fn cancel_by(actor: &str) -> Change {
+    Change::Cancel(Cancelled {
+        actor: actor.into(),
+        reason: CancelReason::User,
+    })
 }

@@ -65,9 +65,7 @@ pub async fn cancel_wakes_the_session(store: Shared) {
     let ann = peer(&store, "ann").await;
     let attempt = running(&store, &build, &ann).await;
     let mut wakes = store.wakes().subscribe();
-    let cancel = Change::Cancel {
-        actor: "eve".into(),
-    };
+    let cancel = cancel_by("eve");
     attempt.submit(cancel).await;
     heard(&mut wakes, Wake::Cancel(ann.session)).await;
     assert_eq!(store.cancelled(ann.session).await.unwrap().len(), 1);

@@ -2,9 +2,8 @@
 
 use crate::story::*;
 use pocketci_proto::api::RunEventKind;
-use pocketci_server::model::run::{
-    End, EventBody, Job, JobState, MAX_ATTEMPTS, Outcome, RunState, TriggerKind,
-};
+use pocketci_server::model::run::{End, EventBody, Job, JobState, Outcome, RunState, TriggerKind};
+use pocketci_server::model::settings::DEFAULT_ATTEMPTS;
 use pocketci_server::model::transition::{Aggregate, Applied, Change, Effects, Holder, Report};
 use pocketci_server::model::{AgentId, SessionId};
 use rand::rngs::StdRng;
@@ -82,6 +81,7 @@ impl Life {
                 end: End {
                     outcome: outcome[self.random.random_range(0..3)],
                     reason: String::new(),
+                    actor: String::new(),
                     message: String::new(),
                 },
                 final_log_seq: stored + self.random.random_range(0..=1),
@@ -126,10 +126,15 @@ impl Life {
                     lease: LEASE,
                 }
             }
-            94..98 => Change::CloseReply,
-            _ => Change::Cancel {
-                actor: "eve".into(),
+            94..96 => Change::CloseReply,
+            96 => Change::Skip {
+                for_run: self.aggregate.run.id,
             },
+            97 => Change::Overdue {
+                job_id,
+                waited_for: "ann".into(),
+            },
+            _ => cancel_by("eve"),
         }
     }
 
@@ -197,8 +202,8 @@ impl Life {
             assert_eq!(held, job.lease.is_some(), "lease ⇔ state");
             let over = job.state == JobState::Finished;
             assert_eq!((over, over), (job.end.is_some(), job.finished_at.is_some()));
-            assert!(job.lost <= MAX_ATTEMPTS && job.lost <= job.attempt);
-            let cancelled = run.cancel_actor.is_some();
+            assert!(job.lost <= DEFAULT_ATTEMPTS && job.lost <= job.attempt);
+            let cancelled = run.cancel.is_some();
             assert!(!(cancelled && job.state == JobState::Queued), "no way back");
             all_over &= over;
         }

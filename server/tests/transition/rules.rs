@@ -48,9 +48,7 @@ fn a_loss_while_cancelling_ends_the_job() {
     let (mut run, holder) = handed_out();
     let accept = report(&run, holder, 1, accepted());
     change(&mut run, accept, start());
-    let cancel = Change::Cancel {
-        actor: "eve".into(),
-    };
+    let cancel = cancel_by("eve");
     let (_, effects) = change(&mut run, cancel, start());
     assert_eq!(effects.cancel, [holder.session_id]);
     let expire = Change::Expire {
@@ -66,9 +64,7 @@ fn a_loss_while_cancelling_ends_the_job() {
 #[test]
 fn rejecting_while_cancelling_ends_the_job() {
     let (mut run, holder) = handed_out();
-    let cancel = Change::Cancel {
-        actor: "eve".into(),
-    };
+    let cancel = cancel_by("eve");
     change(&mut run, cancel, start());
     let rejected = Report::Rejected {
         reason: "full".into(),
@@ -90,9 +86,7 @@ fn an_agents_stop_is_a_loss_unless_the_run_is_cancelled() {
     let (_, effects) = change(&mut run, stopped.clone(), start());
     assert!(effects.job_queued);
     assert_eq!(effects.lost[0].reason, "agent_stopped");
-    let cancel = Change::Cancel {
-        actor: "eve".into(),
-    };
+    let cancel = cancel_by("eve");
     change(&mut cancelled, cancel, start());
     change(&mut cancelled, stopped, start());
     assert_eq!(cancelled.run.state, RunState::Finished);

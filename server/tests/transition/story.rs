@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use pocketci_server::model::pipeline::Labels;
 use pocketci_server::model::run::{
-    End, Job, JobState, Lease, LogPiece, LogStream, Outcome, Reply, ReplyBy, Run, RunState,
-    Trigger, TriggerKind,
+    CancelReason, Cancelled, End, Job, JobState, Lease, LogPiece, LogStream, Outcome, QueueTerms,
+    Reply, ReplyBy, Run, RunState, Trigger, TriggerKind,
 };
 use pocketci_server::model::transition::{
     Aggregate, Applied, Change, Effects, Holder, Report, apply,
@@ -33,6 +33,9 @@ pub fn aggregate(jobs: usize) -> Aggregate {
         agent_id: None,
         labels: Labels::new(),
         driver: None,
+        terms: QueueTerms::default(),
+        hold: None,
+        queue_until: None,
         report_seq: 0,
         log_seq: 0,
         queued_at: start(),
@@ -55,7 +58,8 @@ pub fn aggregate(jobs: usize) -> Aggregate {
             wants_reply: true,
             replied: false,
             event_seq: 0,
-            cancel_actor: None,
+            cancel: None,
+            group: None,
             created_at: start(),
             started_at: None,
             finished_at: None,
@@ -119,6 +123,7 @@ pub fn end(outcome: Outcome, reason: &str) -> Report {
         end: End {
             outcome,
             reason: reason.into(),
+            actor: String::new(),
             message: String::new(),
         },
         final_log_seq: 0,
@@ -144,4 +149,12 @@ pub fn pieces(first: i64, count: i64) -> Vec<(i64, LogPiece)> {
     (first..first + count)
         .map(|seq| (seq, piece(seq)))
         .collect()
+}
+
+/// Somebody asks to stop a run.
+pub fn cancel_by(actor: &str) -> Change {
+    Change::Cancel(Cancelled {
+        actor: actor.into(),
+        reason: CancelReason::User,
+    })
 }

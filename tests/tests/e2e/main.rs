@@ -10,6 +10,7 @@ mod gates;
 mod http;
 mod local;
 mod outside;
+mod queueing;
 mod secrets;
 mod security;
 mod stopping;

@@ -4,9 +4,9 @@ mod display;
 mod webhook;
 
 use super::agent::{agent_config, driver};
-use super::gates::user;
 use super::validate::{compiled, read};
 use crate::args::{DriverArg, RunFileArgs, WorkArgs};
+use crate::client::user;
 use crate::output::exit;
 use anyhow::Context;
 use display::Display;

@@ -7,8 +7,8 @@
 
 mod step;
 
-use super::run::{End, Event, Job, Lease, LogPiece, Reply, ReplyBy, Run};
-use super::{AgentId, JobId, RunId, SessionId};
+use super::run::{Cancelled, End, Event, Job, Lease, LogPiece, Reply, ReplyBy, Run};
+use super::{AgentId, JobId, PipelineId, RunId, SessionId};
 use bytes::Bytes;
 use pocketci_proto::api::RunEventKind;
 use std::time::Duration;
@@ -109,10 +109,19 @@ pub enum Change {
         /// The job.
         job_id: JobId,
     },
-    /// A user wants the run to stop.
-    Cancel {
-        /// Who.
-        actor: String,
+    /// The run is to stop: somebody asks, or a newer one takes its place.
+    Cancel(Cancelled),
+    /// The run finds its concurrency group full and shall not wait.
+    Skip {
+        /// The run in its way.
+        for_run: RunId,
+    },
+    /// The job is believed to have waited longer than it may.
+    Overdue {
+        /// The job.
+        job_id: JobId,
+        /// What it waited for, for people.
+        waited_for: String,
     },
     /// The caller's time is up: the server answers 202.
     CloseReply,
@@ -150,7 +159,7 @@ pub struct LostAttempt {
     /// On which agent.
     pub agent_id: AgentId,
     /// Why.
-    pub reason: &'static str,
+    pub reason: String,
     /// When it had been accepted.
     pub started_at: Option<OffsetDateTime>,
 }
@@ -166,6 +175,8 @@ pub struct Effects {
     pub lost: Vec<LostAttempt>,
     /// A job became claimable.
     pub job_queued: bool,
+    /// The concurrency group in which a place became free.
+    pub freed: Option<(PipelineId, String)>,
     /// Sessions that must be told to cancel something.
     pub cancel: Vec<SessionId>,
     /// Whether run or jobs must be written back.
@@ -226,7 +237,9 @@ pub fn apply(
         ),
         Change::Release { job_id, holder } => step.release(job_id, holder),
         Change::Expire { job_id } => step.expire(job_id),
-        Change::Cancel { actor } => step.cancel(actor),
+        Change::Cancel(wish) => step.cancel(wish),
+        Change::Skip { for_run } => step.skip(for_run),
+        Change::Overdue { job_id, waited_for } => step.overdue(job_id, &waited_for),
         Change::CloseReply => step.close_reply(),
     }
 }

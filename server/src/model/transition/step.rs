@@ -1,11 +1,11 @@
 //! The rules themselves: one method for each change, and what follows from it.
 
 use super::{Aggregate, Applied, Effects, Holder, LostAttempt, Report, accepted_reply};
-use crate::model::JobId;
 use crate::model::run::{
-    End, Event, EventBody, JobState, Lease, LogPiece, MAX_ATTEMPTS, Outcome, Reply, RunState,
-    TriggerKind,
+    BY_AGENT, BY_SERVER, CancelReason, Cancelled, End, Event, EventBody, JobState, Lease, LogPiece,
+    Outcome, Reply, RunState, TriggerKind,
 };
+use crate::model::{JobId, RunId, retry};
 use pocketci_proto::api::RunEventKind;
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -104,6 +104,7 @@ impl Step<'_> {
         let job = &mut self.aggregate.jobs[at];
         job.state = JobState::Running;
         job.started_at = Some(now);
+        job.queue_until = None;
         if let Some(held) = &mut job.lease {
             held.until = now + lease;
         }
@@ -128,13 +129,19 @@ impl Step<'_> {
         self.fact(Some(at), RunEventKind::Replied { status });
     }
 
-    fn finished(&mut self, at: usize, end: End) {
-        let stopped_agent = end.outcome == Outcome::Errored && end.reason == "agent_stopped";
-        if stopped_agent && self.aggregate.run.cancel_actor.is_none() {
-            self.lose(at, "agent_stopped");
-        } else {
-            self.finish_job(at, end);
+    /// An attempt ended by its agent's word. Who wanted it stopped is the store's to say, not the agent's.
+    fn finished(&mut self, at: usize, mut end: End) {
+        let retried = end.outcome == Outcome::Errored && retry::is_infrastructure(&end.reason);
+        if self.aggregate.run.cancel.is_some() && (retried || end.outcome == Outcome::Aborted) {
+            return self.finish_job(at, self.cancelled_end());
         }
+        if retried {
+            return self.lose(at, end.reason, &end.message);
+        }
+        if end.outcome == Outcome::Errored {
+            end.actor = BY_AGENT.into();
+        }
+        self.finish_job(at, end);
     }
 
     pub(super) fn logs(
@@ -165,7 +172,7 @@ impl Step<'_> {
     }
 
     pub(super) fn adopt(&mut self, job_id: JobId, attempt: i32, lease: Lease) -> Applied {
-        let cancel = self.aggregate.run.cancel_actor.is_some();
+        let cancel = self.aggregate.run.cancel.is_some();
         let Some(job) = self.aggregate.jobs.iter_mut().find(|job| {
             job.id == job_id
                 && job.attempt == attempt
@@ -204,32 +211,77 @@ impl Step<'_> {
         };
         match self.aggregate.jobs[at].state {
             JobState::Assigned => self.requeue(at, "not accepted in time".into()),
-            JobState::Running => self.lose(at, "agent_lost"),
+            JobState::Running => {
+                self.lose(at, "agent_lost".into(), "the agent did not renew its lease")
+            }
             JobState::Queued | JobState::Finished => return Applied::Stale,
         }
         Applied::Done
     }
 
-    pub(super) fn cancel(&mut self, actor: String) -> Applied {
+    pub(super) fn cancel(&mut self, wish: Cancelled) -> Applied {
         let run = &mut self.aggregate.run;
-        if run.state == RunState::Finished || run.cancel_actor.is_some() {
+        if run.state == RunState::Finished || run.cancel.is_some() {
             return Applied::Duplicate;
         }
-        run.cancel_actor = Some(actor.clone());
-        self.fact(
-            None,
-            RunEventKind::CancelRequested {
-                actor: actor.clone(),
-            },
-        );
+        let told = RunEventKind::CancelRequested {
+            actor: wish.actor.clone(),
+            reason: wish.reason.as_str().into(),
+        };
+        run.cancel = Some(wish);
+        self.fact(None, told);
         for at in 0..self.aggregate.jobs.len() {
             let job = &self.aggregate.jobs[at];
             match (job.state, &job.lease) {
-                (JobState::Queued, _) => self.finish_job(at, self.user_end()),
+                (JobState::Queued, _) => self.finish_job(at, self.cancelled_end()),
                 (_, Some(lease)) => self.effects.cancel.push(lease.session_id),
                 (_, None) => {}
             }
         }
+        Applied::Done
+    }
+
+    /// A run of which nothing was handed out ends without having done anything.
+    pub(super) fn skip(&mut self, for_run: RunId) -> Applied {
+        let jobs = &self.aggregate.jobs;
+        if self.aggregate.run.state == RunState::Finished {
+            return Applied::Duplicate;
+        }
+        if jobs.iter().any(|job| job.state != JobState::Queued) {
+            return Applied::Stale;
+        }
+        for at in 0..self.aggregate.jobs.len() {
+            let end = End {
+                outcome: Outcome::Skipped,
+                reason: "already_running".into(),
+                actor: format!("run {for_run}"),
+                message: format!("run {for_run} of the same concurrency group is not over"),
+            };
+            self.finish_job(at, end);
+        }
+        Applied::Done
+    }
+
+    pub(super) fn overdue(&mut self, job_id: JobId, waited_for: &str) -> Applied {
+        let now = self.now;
+        let found = self.aggregate.jobs.iter().position(|job| {
+            job.id == job_id
+                && job.state == JobState::Queued
+                && job.queue_until.is_some_and(|until| until <= now)
+        });
+        let Some(at) = found else {
+            return Applied::Stale;
+        };
+        let waited = (now - self.aggregate.jobs[at].queued_at).whole_seconds();
+        let end = End {
+            outcome: Outcome::Errored,
+            reason: "queue_timeout".into(),
+            actor: BY_SERVER.into(),
+            message: format!(
+                "waited {waited} s in the queue, which is as long as it may (queue_timeout_seconds): {waited_for}"
+            ),
+        };
+        self.finish_job(at, end);
         Applied::Done
     }
 
@@ -244,17 +296,27 @@ impl Step<'_> {
         Applied::Done
     }
 
-    fn user_end(&self) -> End {
-        let actor = self.aggregate.run.cancel_actor.as_deref().unwrap_or("user");
+    /// The end of a job that was asked to stop.
+    fn cancelled_end(&self) -> End {
+        let wish = self.aggregate.run.cancel.as_ref();
+        let actor = wish.map_or_else(String::new, |wish| wish.actor.clone());
+        let reason = wish.map_or(CancelReason::User, |wish| wish.reason);
+        let message = match reason {
+            CancelReason::User => format!("stopped by {actor}"),
+            CancelReason::Superseded => {
+                format!("superseded by {actor} of the same concurrency group")
+            }
+        };
         End {
             outcome: Outcome::Aborted,
-            reason: "user".into(),
-            message: format!("stopped by {actor}"),
+            reason: reason.as_str().into(),
+            actor,
+            message,
         }
     }
 
     /// The attempt is gone without a result: another one, or the end if there were too many.
-    fn lose(&mut self, at: usize, reason: &'static str) {
+    fn lose(&mut self, at: usize, reason: String, why: &str) {
         let job = &mut self.aggregate.jobs[at];
         job.lost += 1;
         let lost = job.lost;
@@ -263,36 +325,39 @@ impl Step<'_> {
                 job_id: job.id,
                 attempt: job.attempt,
                 agent_id: lease.agent_id,
-                reason,
+                reason: reason.clone(),
                 started_at: job.started_at,
             });
         }
-        if self.aggregate.run.cancel_actor.is_some() {
-            self.finish_job(at, self.user_end());
-        } else if lost >= MAX_ATTEMPTS {
-            let message = format!("{lost} attempts were lost with their agents; giving up");
-            self.finish_job(
-                at,
-                End {
-                    outcome: Outcome::Errored,
-                    reason: reason.into(),
-                    message,
-                },
-            );
+        let attempts = self.aggregate.jobs[at].terms.attempts;
+        if self.aggregate.run.cancel.is_some() {
+            self.finish_job(at, self.cancelled_end());
+        } else if lost >= attempts {
+            let times = if lost == 1 { "attempt" } else { "attempts" };
+            let end = End {
+                outcome: Outcome::Errored,
+                reason,
+                actor: BY_SERVER.into(),
+                message: format!(
+                    "{lost} {times} failed without the pipeline's fault, the last one because {why}; giving up"
+                ),
+            };
+            self.finish_job(at, end);
         } else {
-            self.requeue(at, reason.into());
+            self.requeue(at, reason);
         }
     }
 
     fn requeue(&mut self, at: usize, reason: String) {
-        if self.aggregate.run.cancel_actor.is_some() {
-            return self.finish_job(at, self.user_end());
+        if self.aggregate.run.cancel.is_some() {
+            return self.finish_job(at, self.cancelled_end());
         }
         self.fact(Some(at), RunEventKind::Requeued { reason });
         let job = &mut self.aggregate.jobs[at];
         job.state = JobState::Queued;
         job.lease = None;
         job.queued_at = self.now;
+        job.queue_until = job.terms.timeout.map(|within| self.now + within);
         job.started_at = None;
         job.report_seq = 0;
         job.log_seq = 0;
@@ -303,6 +368,8 @@ impl Step<'_> {
         let job = &mut self.aggregate.jobs[at];
         job.state = JobState::Finished;
         job.lease = None;
+        job.hold = None;
+        job.queue_until = None;
         job.finished_at = Some(self.now);
         job.end = Some(end.clone());
         self.fact(
@@ -342,6 +409,9 @@ impl Step<'_> {
             return;
         };
         let run = &mut self.aggregate.run;
+        if let Some(group) = &run.group {
+            self.effects.freed = Some((run.pipeline_id, group.clone()));
+        }
         run.state = RunState::Finished;
         run.finished_at = Some(self.now);
         run.end = Some(end.clone());

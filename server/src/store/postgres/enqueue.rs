@@ -5,8 +5,9 @@ use super::super::wake::{Wake, WakeBus};
 use super::super::{Enqueued, NewJob, NewRun, Result, codec};
 use super::notify::Notifier;
 use super::receipts::ReceiptColumns;
-use super::{pool_error, sql_error};
+use super::{millis, pool_error, sql_error};
 use crate::model::RunId;
+use crate::model::run::Hold;
 use deadpool_postgres::Pool;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,19 +15,23 @@ use tokio::task::JoinHandle;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
+/// Turns make the round over pipelines: a job comes after the last one of its pipeline, but not before the turn that is
+/// served now. So whoever comes late is next, and a pipeline with a thousand jobs takes its turns between the others.
+///
 /// A run is stored iff its pipeline is as the caller knew it; receipts and jobs follow their run. A run that is there
 /// already (the call is repeated) stays as it is and counts as stored.
 const STORE: &str = "WITH wanted AS (
-    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::uuid[], $5::text[], $6::text[], $7::uuid[], $8::bool[])
-        AS t (id, pipeline_id, version, revision_id, trigger_kind, trigger_data, receipt_id, wants_reply)
+    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::uuid[], $5::text[], $6::text[], $7::uuid[], $8::bool[],
+                         $33::text[])
+        AS t (id, pipeline_id, version, revision_id, trigger_kind, trigger_data, receipt_id, wants_reply, group_key)
 ), current AS (
     SELECT w.* FROM wanted w JOIN pipelines p ON p.id = w.pipeline_id AND p.version = w.version AND NOT p.paused
 ), stored AS (
     INSERT INTO runs (id, pipeline_id, revision_id, state, trigger_kind, trigger_data, receipt_id, wants_reply,
-                      replied, event_seq, created_at)
+                      replied, event_seq, created_at, group_key)
     SELECT id, pipeline_id, revision_id, 'queued', trigger_kind, trigger_data, receipt_id, wants_reply, false, 0,
-           clock_timestamp() FROM current
-    ON CONFLICT (id) DO NOTHING RETURNING id
+           clock_timestamp(), group_key FROM current
+    ON CONFLICT (id) DO NOTHING RETURNING id, pipeline_id
 ), with_receipts AS (
     INSERT INTO receipts (id, pipeline_id, method, url, headers, body, body_bytes, body_sha256, remote_addr, provider,
                           event_type, verdict, reason, received_at, run_id)
@@ -35,15 +40,29 @@ const STORE: &str = "WITH wanted AS (
         AS t (id, pipeline_id, method, url, headers, body, body_bytes, body_sha256, remote_addr, provider, event_type,
               verdict, reason, received_at, run_id)
     JOIN stored s ON s.id = t.run_id
+), new_jobs AS (
+    SELECT t.*, s.pipeline_id, coalesce(t.driver, '') || ' ' || t.labels AS needs,
+           row_number() OVER (PARTITION BY s.pipeline_id, t.session_id IS NULL ORDER BY t.position) - 1 AS nth
+    FROM unnest($24::uuid[], $25::uuid[], $26::text[], $27::uuid[], $28::uuid[], $29::bigint[], $30::text[], $31::text[],
+                $34::int[], $35::bigint[], $36::int[], $37::text[]) WITH ORDINALITY
+        AS t (id, run_id, name, agent_id, session_id, accept_ms, labels, driver, priority, queue_timeout_ms, attempts,
+              hold, position)
+    JOIN stored s ON s.id = t.run_id
 ), with_jobs AS (
     INSERT INTO jobs (id, run_id, name, state, attempt, lost, agent_id, session_id, lease_until, labels, driver,
-                      report_seq, log_seq, queued_at)
+                      report_seq, log_seq, queued_at, pipeline_id, needs, priority, queue_timeout_ms, attempts, hold,
+                      queue_until, turn)
     SELECT t.id, t.run_id, t.name, CASE WHEN t.session_id IS NULL THEN 'queued' ELSE 'assigned' END,
            CASE WHEN t.session_id IS NULL THEN 0 ELSE 1 END, 0, t.agent_id, t.session_id,
-           clock_timestamp() + t.accept_ms * interval '1 millisecond', t.labels::jsonb, t.driver, 0, 0, clock_timestamp()
-    FROM unnest($24::uuid[], $25::uuid[], $26::text[], $27::uuid[], $28::uuid[], $29::bigint[], $30::text[], $31::text[])
-        AS t (id, run_id, name, agent_id, session_id, accept_ms, labels, driver)
-    JOIN stored s ON s.id = t.run_id
+           clock_timestamp() + t.accept_ms * interval '1 millisecond', t.labels::jsonb, t.driver, 0, 0, clock_timestamp(),
+           t.pipeline_id, t.needs, t.priority, t.queue_timeout_ms, t.attempts, t.hold,
+           CASE WHEN t.session_id IS NULL THEN clock_timestamp() + t.queue_timeout_ms * interval '1 millisecond' END,
+           CASE WHEN t.session_id IS NULL THEN t.nth + greatest(
+               coalesce((SELECT q.turn FROM jobs q WHERE q.state = 'queued' AND q.hold IS NULL AND q.needs = t.needs
+                         AND q.priority = t.priority ORDER BY q.turn LIMIT 1), 0),
+               coalesce((SELECT q.turn + 1 FROM jobs q WHERE q.state = 'queued' AND q.pipeline_id = t.pipeline_id
+                         ORDER BY q.turn DESC LIMIT 1), 0)) ELSE 0 END
+    FROM new_jobs t
 )
 SELECT id FROM current UNION SELECT id FROM runs WHERE id = ANY ($32)";
 
@@ -58,9 +77,10 @@ pub(super) fn start(
             let (pool, wakes, notifier) = (pool.clone(), wakes.clone(), notifier.clone());
             async move {
                 let results = flush(&pool, &group).await?;
-                let queued = group.iter().zip(&results).any(|(new, result)| {
-                    *result == Enqueued::Stored && new.jobs.iter().any(|job| job.hand_to.is_none())
-                });
+                let queued = group
+                    .iter()
+                    .zip(&results)
+                    .any(|(new, result)| *result == Enqueued::Stored && new.is_ready());
                 if queued {
                     wakes.publish(Wake::JobQueued);
                     notifier.wake(Wake::JobQueued);
@@ -149,6 +169,11 @@ struct Columns<'a> {
     labels: Vec<String>,
     driver: Vec<Option<&'static str>>,
     asked: Vec<Uuid>,
+    group: Vec<Option<&'a str>>,
+    priority: Vec<i32>,
+    queue_timeout_ms: Vec<Option<i64>>,
+    attempts: Vec<i32>,
+    hold: Vec<Option<&'static str>>,
 }
 
 impl<'a> Columns<'a> {
@@ -169,26 +194,31 @@ impl<'a> Columns<'a> {
                 .receipt_id
                 .push(new.receipt.as_ref().map(|receipt| receipt.id.0));
             columns.wants_reply.push(new.wants_reply);
+            columns.group.push(new.group.as_deref());
             if let Some(receipt) = &new.receipt {
                 columns.receipts.push(receipt);
             }
             for job in &new.jobs {
-                columns.push_job(new.id, job);
+                columns.push_job(new, job);
             }
         }
         columns
     }
 
-    fn push_job(&mut self, run_id: RunId, job: &'a NewJob) {
+    fn push_job(&mut self, run: &NewRun, job: &'a NewJob) {
         let hand_to = job.hand_to.as_ref();
         self.job_id.push(job.id.0);
-        self.job_run_id.push(run_id.0);
+        self.job_run_id.push(run.id.0);
         self.job_name.push(&job.name);
         self.agent_id.push(hand_to.map(|hand| hand.agent_id.0));
         self.session_id.push(hand_to.map(|hand| hand.session_id.0));
-        self.accept_ms.push(
-            hand_to.map(|hand| i64::try_from(hand.accept_within.as_millis()).unwrap_or(i64::MAX)),
-        );
+        self.accept_ms
+            .push(hand_to.map(|hand| millis(hand.accept_within)));
+        self.priority.push(job.terms.priority);
+        self.queue_timeout_ms.push(job.terms.timeout.map(millis));
+        self.attempts.push(job.terms.attempts);
+        let is_held = run.group.is_some() && hand_to.is_none();
+        self.hold.push(is_held.then_some(Hold::Group.as_str()));
         self.labels.push(codec::labels(&job.labels));
         self.driver.push(job.driver.map(|driver| driver.as_str()));
     }
@@ -205,7 +235,7 @@ impl<'a> Columns<'a> {
             &self.wants_reply,
         ];
         params.extend(self.receipts.params());
-        let jobs: [&(dyn ToSql + Sync); 9] = [
+        let jobs: [&(dyn ToSql + Sync); 14] = [
             &self.job_id,
             &self.job_run_id,
             &self.job_name,
@@ -215,6 +245,11 @@ impl<'a> Columns<'a> {
             &self.labels,
             &self.driver,
             &self.asked,
+            &self.group,
+            &self.priority,
+            &self.queue_timeout_ms,
+            &self.attempts,
+            &self.hold,
         ];
         params.extend(jobs);
         params

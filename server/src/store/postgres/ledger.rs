@@ -87,6 +87,9 @@ impl Told {
             wakes.publish(Wake::JobQueued);
             notifier.wake(Wake::JobQueued);
         }
+        if let Some((pipeline, group)) = &self.effects.freed {
+            wakes.publish(Wake::Freed(*pipeline, group.clone()));
+        }
         for session in &self.effects.cancel {
             wakes.publish(Wake::Cancel(*session));
             notifier.wake(Wake::Cancel(*session));

@@ -9,6 +9,7 @@ mod ledger;
 mod migrate;
 mod notify;
 mod pipelines;
+mod queue;
 mod receipts;
 mod rows;
 mod runs;
@@ -27,6 +28,7 @@ use async_trait::async_trait;
 use deadpool_postgres::{Object, Pool, PoolError};
 use notify::Notifier;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_postgres::error::SqlState;
 
@@ -129,6 +131,10 @@ fn pool_error(error: PoolError) -> StoreError {
 const OUR_FAULT: &[&str] = &["0A", "21", "22", "23", "42", "XX"];
 
 /// Whether the database may do better in a moment.
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
 fn sql_error(error: tokio_postgres::Error) -> StoreError {
     let ours = match error.code() {
         Some(code) => OUR_FAULT.contains(&&code.code()[..2]),

@@ -67,10 +67,12 @@ impl Notifier {
     }
 
     pub(super) fn wake(&self, wake: Wake) {
-        self.hint(match wake {
-            Wake::JobQueued => Hint::JobQueued,
-            Wake::Cancel(session) => Hint::Cancel(session),
-        });
+        match wake {
+            Wake::JobQueued => self.hint(Hint::JobQueued),
+            Wake::Cancel(session) => self.hint(Hint::Cancel(session)),
+            // Whoever ended the run looks after its group; should it die, every server looks now and then.
+            Wake::Freed(..) => {}
+        }
     }
 
     pub(super) fn run(&self, run: RunId, finished: bool) {

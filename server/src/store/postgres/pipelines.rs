@@ -1,8 +1,9 @@
 //! Pipelines and their revisions.
 
-use super::super::{PipelineStore, Result, codec};
+use super::super::{PipelineStore, QueueStore, Result, codec};
 use super::{Failable, PostgresStore, rows, sql_error};
 use crate::model::pipeline::{Pipeline, PutOutcome, PutPipeline, Revision};
+use crate::model::run::Hold;
 use crate::model::{PipelineId, RevisionId};
 use async_trait::async_trait;
 use deadpool_postgres::Transaction;
@@ -77,15 +78,33 @@ impl PipelineStore for PostgresStore {
         Ok(known == Some(true))
     }
 
-    async fn set_paused(&self, id: PipelineId, paused: bool) -> Result<Option<Pipeline>> {
-        let client = self.client().await?;
-        let sql = "UPDATE pipelines SET paused = $2, version = version + 1, updated_at = clock_timestamp()
-            WHERE id = $1 AND paused <> $2";
-        client
-            .execute(sql, &[&id.0, &paused])
+    async fn set_paused(&self, id: PipelineId, by: Option<&str>) -> Result<Option<Pipeline>> {
+        let mut client = self.client().await?;
+        let transaction = client.transaction().await.map_err(sql_error)?;
+        let (paused, by) = (by.is_some(), by.unwrap_or_default());
+        let sql = "UPDATE pipelines SET paused = $2, paused_by = $3, version = version + 1,
+            updated_at = clock_timestamp() WHERE id = $1 AND paused <> $2";
+        transaction
+            .execute(sql, &[&id.0, &paused, &by])
             .await
             .map_err(sql_error)?;
+        // In the order of ids, as everywhere.
+        let sql = "WITH mine AS (
+                SELECT id FROM jobs WHERE pipeline_id = $1 AND state = 'queued' AND attempt = 0
+                AND hold IS NOT DISTINCT FROM $2 ORDER BY id FOR UPDATE
+            )
+            UPDATE jobs j SET hold = $3 FROM mine WHERE j.id = mine.id";
+        let (from, to) = match paused {
+            true => (None, Some(Hold::Paused.as_str())),
+            false => (Some(Hold::Paused.as_str()), None),
+        };
+        transaction
+            .execute(sql, &[&id.0, &from, &to])
+            .await
+            .map_err(sql_error)?;
+        transaction.commit().await.map_err(sql_error)?;
         drop(client);
+        self.nudge();
         self.pipeline(id).await
     }
 }
@@ -144,14 +163,15 @@ async fn write(
     let pipeline = &outcome.pipeline;
     if !outcome.changed.is_empty() {
         let sql = if outcome.created {
-            "INSERT INTO pipelines (id, name, version, revision_id, driver, labels, paused, updated_at, created_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)"
+            "INSERT INTO pipelines (id, name, version, revision_id, driver, labels, paused, updated_at, settings,
+                created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $8)"
         } else {
             "UPDATE pipelines SET name = $2, version = $3, revision_id = $4, driver = $5, labels = $6, paused = $7,
-             updated_at = $8 WHERE id = $1"
+             updated_at = $8, settings = $9 WHERE id = $1"
         };
         let driver = pipeline.driver.map(|driver| driver.as_str());
-        let params: [&(dyn ToSql + Sync); 8] = [
+        let settings = codec::json(&pipeline.settings);
+        let params: [&(dyn ToSql + Sync); 9] = [
             &pipeline.id.0,
             &pipeline.name,
             &pipeline.version,
@@ -160,6 +180,7 @@ async fn write(
             &Json(&pipeline.labels),
             &pipeline.paused,
             &pipeline.updated_at,
+            &settings,
         ];
         transaction.execute(sql, &params).await?;
     }

@@ -2,15 +2,17 @@
 
 use super::super::codec;
 use super::Failable;
+use crate::model::concurrency::Member;
 use crate::model::pipeline::{ContentType, Labels, Pipeline, Revision, WebhookSecret};
 use crate::model::receipt::{Receipt, Verdict};
 use crate::model::run::{
-    End, Event, EventBody, Job, JobState, Lease, LogPiece, LogStream, Outcome, Reply, ReplyBy, Run,
-    RunState, Trigger, TriggerKind,
+    CancelReason, Cancelled, End, Event, EventBody, Hold, Job, JobState, Lease, LogPiece,
+    LogStream, Outcome, QueueTerms, Reply, ReplyBy, Run, RunState, Trigger, TriggerKind,
 };
 use crate::model::{AgentId, JobId, PipelineId, ReceiptId, RevisionId, RunId, SessionId};
 use bytes::Bytes;
-use pocketci_proto::api::Driver;
+use pocketci_proto::api::{Driver, PipelineSettings};
+use std::time::Duration;
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, Json};
 use uuid::Uuid;
@@ -35,6 +37,14 @@ fn labels(row: &Row) -> Failable<Labels> {
     get::<Json<Labels>>(row, "labels").map(|json| json.0)
 }
 
+/// A pipeline's settings, from the column that has them.
+pub(super) fn settings(row: &Row, column: &str) -> Failable<PipelineSettings> {
+    Ok(codec::from_json(
+        "pipelines.settings",
+        get::<&str>(row, column)?,
+    )?)
+}
+
 /// A pipeline with its newest revision's number and kind, and its secrets.
 pub(super) const PIPELINE: &str = "SELECT p.*, r.number, r.content_type,
     ARRAY(SELECT s.secret FROM webhook_secrets s WHERE s.pipeline_id = p.id ORDER BY s.position) AS secrets
@@ -52,7 +62,9 @@ pub(super) fn pipeline(row: &Row) -> Failable<Pipeline> {
         driver: driver(row)?,
         labels: labels(row)?,
         webhook_secrets: secrets.into_iter().filter_map(WebhookSecret::new).collect(),
+        settings: settings(row, "settings")?,
         paused: get(row, "paused")?,
+        paused_by: get(row, "paused_by")?,
         created_at: get(row, "created_at")?,
         updated_at: get(row, "updated_at")?,
     })
@@ -79,6 +91,7 @@ fn end(row: &Row) -> Failable<Option<End>> {
     Ok(Some(End {
         outcome: codec::word("outcome", outcome, Outcome::parse(outcome))?,
         reason: get(row, "reason")?,
+        actor: get(row, "actor")?,
         message: get(row, "message")?,
     }))
 }
@@ -97,7 +110,8 @@ pub(super) fn run(row: &Row) -> Failable<Run> {
 /// What [`run_to_change`] reads.
 pub(super) const RUN_TO_CHANGE: &str =
     "id, pipeline_id, revision_id, state, outcome, reason, message, trigger_kind,
-    receipt_id, wants_reply, replied, event_seq, cancel_actor, created_at, started_at, finished_at";
+    receipt_id, wants_reply, replied, event_seq, cancel_actor, created_at, started_at, finished_at, actor,
+    cancel_reason, group_key";
 
 /// A run without the trigger's details, which the state machine does not look at and nobody writes again.
 pub(super) fn run_to_change(row: &Row) -> Failable<Run> {
@@ -121,11 +135,47 @@ pub(super) fn run_to_change(row: &Row) -> Failable<Run> {
         wants_reply: get(row, "wants_reply")?,
         replied: get(row, "replied")?,
         event_seq: get(row, "event_seq")?,
-        cancel_actor: get(row, "cancel_actor")?,
+        cancel: cancelled(row)?,
+        group: get(row, "group_key")?,
         created_at: get(row, "created_at")?,
         started_at: get(row, "started_at")?,
         finished_at: get(row, "finished_at")?,
     })
+}
+
+/// A run that is not over, as its concurrency group sees it.
+pub(super) fn member(row: &Row) -> Failable<Member> {
+    Ok(Member {
+        run_id: RunId(get(row, "id")?),
+        admitted: get(row, "admitted")?,
+        cancelled: get(row, "cancelled")?,
+    })
+}
+
+fn cancelled(row: &Row) -> Failable<Option<Cancelled>> {
+    let Some(actor) = get::<Option<String>>(row, "cancel_actor")? else {
+        return Ok(None);
+    };
+    Ok(Some(Cancelled {
+        actor,
+        reason: get_word(row, "cancel_reason", CancelReason::parse)?,
+    }))
+}
+
+fn terms(row: &Row) -> Failable<QueueTerms> {
+    let millis: Option<i64> = get(row, "queue_timeout_ms")?;
+    Ok(QueueTerms {
+        priority: get(row, "priority")?,
+        timeout: millis.map(|millis| Duration::from_millis(millis.unsigned_abs())),
+        attempts: get(row, "attempts")?,
+    })
+}
+
+fn hold(row: &Row) -> Failable<Option<Hold>> {
+    match get::<Option<&str>>(row, "hold")? {
+        Some(text) => Ok(Some(codec::word("hold", text, Hold::parse(text))?)),
+        None => Ok(None),
+    }
 }
 
 pub(super) fn job(row: &Row) -> Failable<Job> {
@@ -152,6 +202,9 @@ pub(super) fn job(row: &Row) -> Failable<Job> {
         agent_id,
         labels: labels(row)?,
         driver: driver(row)?,
+        terms: terms(row)?,
+        hold: hold(row)?,
+        queue_until: get(row, "queue_until")?,
         report_seq: get(row, "report_seq")?,
         log_seq: get(row, "log_seq")?,
         queued_at: get(row, "queued_at")?,

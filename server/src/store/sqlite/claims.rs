@@ -1,87 +1,34 @@
 //! Jobs in agents' hands: claiming, leases, what is to be cancelled.
 
 use super::error::Defect;
-use super::rows::{self, Columns, JOB, micros, now};
-use super::{SqliteStore, ledger, receipts, runs};
-use crate::model::pipeline::Labels;
+use super::rows::{Columns, micros, now};
+use super::{SqliteStore, ledger, queue, receipts, runs};
 use crate::model::receipt::Receipt;
 use crate::model::run::{Job, JobState, Lease};
 use crate::model::transition::{Applied, Change};
 use crate::model::{AgentId, JobId, PipelineId, RunId, SessionId};
-use crate::store::{AttemptStore, ClaimRequest, Claimed, PREFER_OTHER_AGENT, Result};
+use crate::store::{AttemptStore, ClaimRequest, Claimed, Result};
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
-use pocketci_proto::api::Driver;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use std::time::Duration;
 use time::OffsetDateTime;
 
-/// What queued jobs ask of an agent, as stored: labels (JSON) and driver (empty for any).
-type Requirement = (String, String);
-
-/// The first requirement after `after` of which a job is queued; one step in the index, however long the queue.
-fn next_requirement(connection: &Connection, after: &Requirement) -> Result<Option<Requirement>> {
-    let sql = "SELECT labels, driver FROM jobs \
-         WHERE state = 'queued' AND (labels, driver) > (?1, ?2) ORDER BY labels, driver LIMIT 1";
+/// How many jobs are in agents' hands.
+fn running(connection: &Connection) -> Result<i64> {
+    let sql = "SELECT count(*) FROM jobs WHERE lease_until IS NOT NULL";
     let mut statement = connection.prepare_cached(sql)?;
-    let found = statement.query_row(params![after.0, after.1], |row| {
-        Ok((row.get(0)?, row.get(1)?))
-    });
-    Ok(found.optional()?)
-}
-
-/// Whether the session's agent has what is asked for.
-fn fits(requirement: &Requirement, request: &ClaimRequest) -> bool {
-    let Ok(labels) = serde_json::from_str::<Labels>(&requirement.0) else {
-        return false;
-    };
-    let has_labels = labels
-        .iter()
-        .all(|(name, value)| request.labels.get(name) == Some(value));
-    let any_driver = requirement.1.is_empty();
-    let has_driver =
-        Driver::parse(&requirement.1).is_some_and(|driver| request.drivers.contains(&driver));
-    has_labels && (any_driver || has_driver)
-}
-
-/// The oldest claimable jobs of one requirement.
-fn oldest(
-    connection: &Connection,
-    requirement: &Requirement,
-    request: &ClaimRequest,
-    now: OffsetDateTime,
-) -> Result<Vec<Job>> {
-    let sql = format!(
-        "SELECT {JOB} FROM jobs j WHERE j.state = 'queued' AND j.labels = ?1 AND j.driver = ?2 \
-         AND NOT (j.lost > 0 AND j.agent_id IS ?3 AND j.queued_at > ?4) \
-         ORDER BY j.queued_at, j.id LIMIT ?5"
-    );
-    let mut statement = connection.prepare_cached(&sql)?;
-    let given = params![
-        requirement.0,
-        requirement.1,
-        request.agent_id.0.as_bytes(),
-        micros(now - PREFER_OTHER_AGENT),
-        request.max.max(0),
-    ];
-    let found = statement.query_map(given, |row| rows::job(&mut Columns::of(row)))?;
-    Ok(found.collect::<rusqlite::Result<_>>()?)
+    Ok(statement.query_row([], |row| row.get(0))?)
 }
 
 fn claim(connection: &Connection, request: &ClaimRequest) -> Result<Vec<Claimed>> {
+    let max = match request.max_running {
+        Some(limit) => request.max.min(limit - running(connection)?),
+        None => request.max,
+    };
     let now = now();
-    let mut jobs = vec![];
-    // No stored requirement sorts before this one: labels are at least `{}`.
-    let mut last = Requirement::default();
-    while let Some(requirement) = next_requirement(connection, &last)? {
-        if fits(&requirement, request) {
-            jobs.extend(oldest(connection, &requirement, request, now)?);
-        }
-        last = requirement;
-    }
-    jobs.sort_by_key(|job| (job.queued_at, job.id));
-    jobs.truncate(usize::try_from(request.max).unwrap_or(0));
-    jobs.into_iter()
+    queue::best(connection, request, usize::try_from(max).unwrap_or(0), now)?
+        .into_iter()
         .map(|job| hand_out(connection, job, request, now))
         .collect()
 }
@@ -102,8 +49,12 @@ fn hand_out(
     });
     ledger::save_job(connection, &job)?;
     let run = ledger::load_run(connection, job.run_id)?.ok_or(Defect::NoRun)?;
-    let mut statement = connection.prepare_cached("SELECT name FROM pipelines WHERE id = ?1")?;
-    let pipeline_name = statement.query_row([run.pipeline_id.0.as_bytes()], |row| row.get(0))?;
+    let sql = "SELECT name, settings FROM pipelines WHERE id = ?1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let (pipeline_name, settings) = statement.query_row([run.pipeline_id.0.as_bytes()], |row| {
+        let mut columns = Columns::of(row);
+        Ok((columns.take()?, columns.json()?))
+    })?;
     let receipt = match run.receipt_id {
         Some(id) => receipts::by_id(connection, id)?,
         None => None,
@@ -112,6 +63,7 @@ fn hand_out(
         run,
         job,
         pipeline_name,
+        settings,
         receipt,
     })
 }

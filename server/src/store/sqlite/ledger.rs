@@ -3,7 +3,7 @@
 use super::rows::{self, Columns, JOB, RUN, json, key, micros, micros_opt, now};
 use super::writer::Hints;
 use crate::model::RunId;
-use crate::model::run::{End, Event, EventBody, Job, Reply, Run, RunState};
+use crate::model::run::{End, Event, EventBody, Hold, Job, Reply, Run, RunState};
 use crate::model::transition::{Aggregate, Applied, Change, Effects, LostAttempt, apply};
 use crate::store::Result;
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -54,6 +54,7 @@ fn tell(run: &Run, effects: Effects, hints: &mut Hints) {
         hints.runs.push((run.id, reply, finished));
     }
     hints.job_queued |= effects.job_queued;
+    hints.freed.extend(effects.freed);
     hints.cancel.extend(effects.cancel);
 }
 
@@ -91,6 +92,7 @@ fn is_moved(old: &Job, new: &Job) -> bool {
         || old.lease != new.lease
         || old.agent_id != new.agent_id
         || old.queued_at != new.queued_at
+        || old.hold != new.hold
         || old.started_at != new.started_at
         || old.finished_at != new.finished_at
 }
@@ -115,7 +117,7 @@ fn end_columns(end: Option<&End>) -> (Option<&'static str>, Option<&str>, Option
 fn save_run(connection: &Connection, old: &Run, run: &Run) -> Result<()> {
     let is_moved = old.state != run.state
         || old.end != run.end
-        || old.cancel_actor != run.cancel_actor
+        || old.cancel != run.cancel
         || old.started_at != run.started_at
         || old.finished_at != run.finished_at;
     if !is_moved {
@@ -125,7 +127,8 @@ fn save_run(connection: &Connection, old: &Run, run: &Run) -> Result<()> {
         return Ok(());
     }
     let sql = "UPDATE runs SET state = ?2, outcome = ?3, reason = ?4, message = ?5, replied = ?6, \
-         event_seq = ?7, cancel_actor = ?8, started_at = ?9, finished_at = ?10 WHERE id = ?1";
+         event_seq = ?7, cancel_actor = ?8, started_at = ?9, finished_at = ?10, actor = ?11, \
+         cancel_reason = ?12 WHERE id = ?1";
     let (outcome, reason, message) = end_columns(run.end.as_ref());
     connection.prepare_cached(sql)?.execute(params![
         run.id.0.as_bytes(),
@@ -135,9 +138,11 @@ fn save_run(connection: &Connection, old: &Run, run: &Run) -> Result<()> {
         message,
         run.replied,
         run.event_seq,
-        run.cancel_actor,
+        run.cancel.as_ref().map(|wish| &wish.actor),
         micros_opt(run.started_at),
         micros_opt(run.finished_at),
+        run.end.as_ref().map(|end| &end.actor),
+        run.cancel.as_ref().map(|wish| wish.reason.as_str()),
     ])?;
     Ok(())
 }
@@ -146,7 +151,8 @@ fn save_run(connection: &Connection, old: &Run, run: &Run) -> Result<()> {
 pub(super) fn save_job(connection: &Connection, job: &Job) -> Result<()> {
     let sql = "UPDATE jobs SET state = ?2, outcome = ?3, reason = ?4, message = ?5, attempt = ?6, \
          lost = ?7, agent_id = ?8, session_id = ?9, lease_until = ?10, report_seq = ?11, \
-         log_seq = ?12, queued_at = ?13, started_at = ?14, finished_at = ?15 WHERE id = ?1";
+         log_seq = ?12, queued_at = ?13, started_at = ?14, finished_at = ?15, actor = ?16, \
+         hold = ?17, queue_until = ?18 WHERE id = ?1";
     let (outcome, reason, message) = end_columns(job.end.as_ref());
     let lease = job.lease.as_ref();
     connection.prepare_cached(sql)?.execute(params![
@@ -165,6 +171,9 @@ pub(super) fn save_job(connection: &Connection, job: &Job) -> Result<()> {
         micros(job.queued_at),
         micros_opt(job.started_at),
         micros_opt(job.finished_at),
+        job.end.as_ref().map(|end| &end.actor),
+        job.hold.map(Hold::as_str),
+        micros_opt(job.queue_until),
     ])?;
     Ok(())
 }

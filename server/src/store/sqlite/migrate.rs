@@ -6,9 +6,10 @@ use crate::store::{Result, StoreError};
 use rusqlite::{Connection, TransactionBehavior};
 
 /// All migrations; the version is the position, from 1. A published one never changes.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("../../../../migrations/sqlite/0001_begin.sql"),
     include_str!("../../../../migrations/sqlite/0002_pipeline_api.sql"),
+    include_str!("../../../../migrations/sqlite/0003_queue.sql"),
 ];
 
 /// Brings the schema up to this program's version.

@@ -12,6 +12,7 @@ mod ledger;
 mod lock;
 mod migrate;
 mod pipelines;
+mod queue;
 mod readers;
 mod receipts;
 mod rows;

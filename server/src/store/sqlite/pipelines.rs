@@ -2,8 +2,10 @@
 
 use super::SqliteStore;
 use super::error::Defect;
+use super::queue;
 use super::rows::{self, Columns, PIPELINE, driver_word, json, micros, now, secret_text};
-use crate::model::pipeline::{ContentType, Labels, Pipeline, PutOutcome, PutPipeline, Revision};
+use super::writer::Hints;
+use crate::model::pipeline::{ContentType, Pipeline, PutOutcome, PutPipeline, Revision};
 use crate::model::{PipelineId, RevisionId};
 use crate::store::{PipelineStore, Result};
 use async_trait::async_trait;
@@ -71,10 +73,11 @@ fn insert_revision(connection: &Connection, of: &Pipeline, put: &PutPipeline) ->
 /// Inserts or overwrites the row of a pipeline.
 fn store(connection: &Connection, pipeline: &Pipeline) -> Result<()> {
     let sql = "INSERT INTO pipelines (id, name, version, revision, driver, labels, \
-         webhook_secrets, paused, created_at, updated_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10) \
+         webhook_secrets, paused, created_at, updated_at, settings, paused_by) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12) \
          ON CONFLICT (id) DO UPDATE SET version = ?3, revision = ?4, driver = ?5, labels = ?6, \
-         webhook_secrets = ?7, paused = ?8, updated_at = ?10";
+         webhook_secrets = ?7, paused = ?8, updated_at = ?10, settings = ?11, \
+         paused_by = ?12";
     connection.prepare_cached(sql)?.execute(params![
         pipeline.id.0.as_bytes(),
         pipeline.name,
@@ -86,91 +89,44 @@ fn store(connection: &Connection, pipeline: &Pipeline) -> Result<()> {
         pipeline.paused,
         micros(pipeline.created_at),
         micros(pipeline.updated_at),
+        json(&pipeline.settings)?,
+        pipeline.paused_by,
     ])?;
     Ok(())
 }
 
-/// A pipeline that nobody has set anything of.
-fn blank(put: &PutPipeline) -> Pipeline {
-    let now = now();
-    Pipeline {
-        id: PipelineId::new(),
-        name: put.name.clone(),
-        version: 0,
-        revision_id: RevisionId::new(),
-        revision: 0,
-        content_type: put.content_type,
-        driver: None,
-        labels: Labels::new(),
-        webhook_secrets: vec![],
-        paused: false,
-        created_at: now,
-        updated_at: now,
+fn put_pipeline(connection: &Connection, put: &PutPipeline) -> Result<PutOutcome> {
+    let stored = match by_name(connection, &put.name)? {
+        None => None,
+        Some(pipeline) => {
+            let newest = revision(connection, pipeline.revision_id)?.ok_or(Defect::NoRevision)?;
+            Some((pipeline, newest))
+        }
+    };
+    let outcome = PutOutcome::decide(stored, put, now());
+    if !outcome.changed.is_empty() {
+        store(connection, &outcome.pipeline)?;
     }
+    if outcome.changed.contains(&"content") {
+        insert_revision(connection, &outcome.pipeline, put)?;
+    }
+    Ok(outcome)
 }
 
-/// Whether the newest revision's program is the one wanted.
-fn same_content(connection: &Connection, stored: &Pipeline, put: &PutPipeline) -> Result<bool> {
-    let newest = revision(connection, stored.revision_id)?.ok_or(Defect::NoRevision)?;
-    Ok(newest.content_type == put.content_type
-        && newest.file_name == put.file_name
-        && newest.source == put.source
-        && newest.javascript == put.javascript
-        && newest.source_map == put.source_map
-        && newest.modules == put.modules)
-}
-
-fn put_pipeline(connection: &Connection, put: PutPipeline) -> Result<PutOutcome> {
-    let stored = by_name(connection, &put.name)?;
-    let created = stored.is_none();
-    let mut pipeline = stored.unwrap_or_else(|| blank(&put));
-    let new_content = created || !same_content(connection, &pipeline, &put)?;
-    let mut changed = vec![];
-    if new_content {
-        changed.push("content");
-        pipeline.revision += 1;
-        pipeline.revision_id = RevisionId::new();
-        pipeline.content_type = put.content_type;
-    }
-    if let Some(driver) = put.driver
-        && driver != pipeline.driver
-    {
-        changed.push("driver");
-        pipeline.driver = driver;
-    }
-    if let Some(labels) = &put.labels
-        && *labels != pipeline.labels
-    {
-        changed.push("labels");
-        pipeline.labels = labels.clone();
-    }
-    if let Some(secrets) = &put.webhook_secrets
-        && *secrets != pipeline.webhook_secrets
-    {
-        changed.push("webhook_secrets");
-        pipeline.webhook_secrets = secrets.clone();
-    }
-    if !changed.is_empty() {
-        pipeline.version += 1;
-        pipeline.updated_at = now();
-        store(connection, &pipeline)?;
-    }
-    if new_content {
-        insert_revision(connection, &pipeline, &put)?;
-    }
-    Ok(PutOutcome {
-        pipeline,
-        created,
-        changed,
-    })
-}
-
-fn set_paused(connection: &Connection, id: PipelineId, paused: bool) -> Result<Option<Pipeline>> {
+fn set_paused(
+    connection: &Connection,
+    id: PipelineId,
+    by: Option<&str>,
+    hints: &mut Hints,
+) -> Result<Option<Pipeline>> {
     let Some(mut pipeline) = by_id(connection, id)? else {
         return Ok(None);
     };
-    if pipeline.paused != paused {
-        pipeline.paused = paused;
+    queue::pause(connection, id, by.is_some())?;
+    hints.job_queued = true;
+    if pipeline.paused != by.is_some() {
+        pipeline.paused = by.is_some();
+        pipeline.paused_by = by.unwrap_or_default().to_owned();
         pipeline.version += 1;
         pipeline.updated_at = now();
         store(connection, &pipeline)?;
@@ -193,7 +149,7 @@ fn delete(connection: &Connection, id: PipelineId) -> Result<bool> {
 impl PipelineStore for SqliteStore {
     async fn put_pipeline(&self, put: PutPipeline) -> Result<PutOutcome> {
         self.writer
-            .call(move |connection, _| put_pipeline(connection, put))
+            .call(move |connection, _| put_pipeline(connection, &put))
             .await
     }
 
@@ -231,9 +187,10 @@ impl PipelineStore for SqliteStore {
             .await
     }
 
-    async fn set_paused(&self, id: PipelineId, paused: bool) -> Result<Option<Pipeline>> {
+    async fn set_paused(&self, id: PipelineId, by: Option<&str>) -> Result<Option<Pipeline>> {
+        let by = by.map(str::to_owned);
         self.writer
-            .call(move |connection, _| set_paused(connection, id, paused))
+            .call(move |connection, hints| set_paused(connection, id, by.as_deref(), hints))
             .await
     }
 }

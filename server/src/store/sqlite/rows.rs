@@ -3,8 +3,8 @@
 use crate::model::pipeline::{ContentType, Labels, Pipeline, WebhookSecret};
 use crate::model::receipt::{Receipt, Verdict};
 use crate::model::run::{
-    End, Event, EventBody, Job, JobState, Lease, LogPiece, LogStream, Outcome, Reply, ReplyBy, Run,
-    RunState,
+    CancelReason, Cancelled, End, Event, EventBody, Hold, Job, JobState, Lease, LogPiece,
+    LogStream, Outcome, QueueTerms, Reply, ReplyBy, Run, RunState,
 };
 use crate::model::{AgentId, JobId, PipelineId, ReceiptId, RevisionId, RunId, SessionId};
 use bytes::Bytes;
@@ -13,6 +13,7 @@ use rusqlite::types::{FromSql, Type};
 use rusqlite::{Error, Row};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::time::Duration;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -21,16 +22,17 @@ type Result<T> = rusqlite::Result<T>;
 /// In the order of [`run`].
 pub(super) const RUN: &str = "r.id, r.pipeline_id, r.revision_id, r.state, r.outcome, r.reason, \
     r.message, r.trigger, r.receipt_id, r.wants_reply, r.replied, r.event_seq, r.cancel_actor, \
-    r.created_at, r.started_at, r.finished_at";
+    r.created_at, r.started_at, r.finished_at, r.actor, r.cancel_reason, r.group_key";
 
 /// In the order of [`job`].
 pub(super) const JOB: &str = "j.id, j.run_id, j.name, j.state, j.outcome, j.reason, j.message, \
     j.attempt, j.lost, j.agent_id, j.session_id, j.lease_until, j.labels, j.driver, j.report_seq, \
-    j.log_seq, j.queued_at, j.started_at, j.finished_at";
+    j.log_seq, j.queued_at, j.started_at, j.finished_at, j.actor, j.priority, j.queue_timeout_ms, \
+    j.attempts, j.hold, j.queue_until";
 
 /// In the order of [`pipeline`]; `v` is the newest revision.
 pub(super) const PIPELINE: &str = "p.id, p.name, p.version, v.id, p.revision, v.content_type, \
-    p.driver, p.labels, p.webhook_secrets, p.paused, p.created_at, p.updated_at";
+    p.driver, p.labels, p.webhook_secrets, p.paused, p.created_at, p.updated_at, p.settings, p.paused_by";
 
 /// In the order of [`receipt`].
 pub(super) const RECEIPT: &str = "c.id, c.pipeline_id, c.method, c.url, c.headers, c.body, \
@@ -154,7 +156,24 @@ impl<'a, 'row> Columns<'a, 'row> {
         parse(word).ok_or_else(|| self.unknown())
     }
 
-    fn driver(&mut self) -> Result<Option<Driver>> {
+    fn word_opt<T>(&mut self, parse: fn(&str) -> Option<T>) -> Result<Option<T>> {
+        let word: Option<String> = self.take()?;
+        match word {
+            Some(word) => parse(&word).map(Some).ok_or_else(|| self.unknown()),
+            None => Ok(None),
+        }
+    }
+
+    /// Who caused an end; the column is read in any case.
+    fn actor(&mut self, end: Option<&mut End>) -> Result<()> {
+        let actor: Option<String> = self.take()?;
+        if let Some(end) = end {
+            end.actor = actor.unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    pub(super) fn driver(&mut self) -> Result<Option<Driver>> {
         self.word(|word| match word {
             "" => Some(None),
             word => Driver::parse(word).map(Some),
@@ -181,6 +200,7 @@ impl<'a, 'row> Columns<'a, 'row> {
         Ok(Some(End {
             outcome: Outcome::parse(&outcome).ok_or_else(|| self.unknown())?,
             reason: reason.unwrap_or_default(),
+            actor: String::new(),
             message: message.unwrap_or_default(),
         }))
     }
@@ -188,7 +208,7 @@ impl<'a, 'row> Columns<'a, 'row> {
 
 /// Reads [`RUN`].
 pub(super) fn run(columns: &mut Columns) -> Result<Run> {
-    Ok(Run {
+    let mut run = Run {
         id: columns.id(RunId)?,
         pipeline_id: columns.id(PipelineId)?,
         revision_id: columns.id(RevisionId)?,
@@ -199,11 +219,23 @@ pub(super) fn run(columns: &mut Columns) -> Result<Run> {
         wants_reply: columns.take()?,
         replied: columns.take()?,
         event_seq: columns.take()?,
-        cancel_actor: columns.take()?,
-        created_at: columns.time()?,
-        started_at: columns.time_opt()?,
-        finished_at: columns.time_opt()?,
-    })
+        cancel: None,
+        group: None,
+        created_at: OffsetDateTime::UNIX_EPOCH,
+        started_at: None,
+        finished_at: None,
+    };
+    let cancel_actor: Option<String> = columns.take()?;
+    run.created_at = columns.time()?;
+    run.started_at = columns.time_opt()?;
+    run.finished_at = columns.time_opt()?;
+    columns.actor(run.end.as_mut())?;
+    let reason = columns.word_opt(CancelReason::parse)?;
+    run.cancel = cancel_actor
+        .zip(reason)
+        .map(|(actor, reason)| Cancelled { actor, reason });
+    run.group = columns.take()?;
+    Ok(run)
 }
 
 /// Reads [`JOB`].
@@ -220,6 +252,9 @@ pub(super) fn job(columns: &mut Columns) -> Result<Job> {
         lease: None,
         labels: Labels::new(),
         driver: None,
+        terms: QueueTerms::default(),
+        hold: None,
+        queue_until: None,
         report_seq: 0,
         log_seq: 0,
         queued_at: OffsetDateTime::UNIX_EPOCH,
@@ -242,6 +277,16 @@ pub(super) fn job(columns: &mut Columns) -> Result<Job> {
     job.queued_at = columns.time()?;
     job.started_at = columns.time_opt()?;
     job.finished_at = columns.time_opt()?;
+    columns.actor(job.end.as_mut())?;
+    job.terms = QueueTerms {
+        priority: columns.take()?,
+        timeout: columns
+            .take::<Option<i64>>()?
+            .map(|millis| Duration::from_millis(millis.unsigned_abs())),
+        attempts: columns.take()?,
+    };
+    job.hold = columns.word_opt(Hold::parse)?;
+    job.queue_until = columns.time_opt()?;
     Ok(job)
 }
 
@@ -260,6 +305,8 @@ pub(super) fn pipeline(columns: &mut Columns) -> Result<Pipeline> {
         paused: columns.take()?,
         created_at: columns.time()?,
         updated_at: columns.time()?,
+        settings: columns.json()?,
+        paused_by: columns.take()?,
     })
 }
 

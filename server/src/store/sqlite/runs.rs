@@ -2,9 +2,9 @@
 
 use super::rows::{self, Columns, EVENT, JOB, REPLY, RUN, driver_word, json, key, micros, now};
 use super::writer::Hints;
-use super::{SqliteStore, receipts};
+use super::{SqliteStore, queue, receipts};
 use crate::model::RunId;
-use crate::model::run::{Event, Job, Outcome, Reply, RunState};
+use crate::model::run::{Event, Hold, Job, Outcome, Reply, RunState};
 use crate::store::{Enqueued, NewJob, NewRun, Result, RunFilter, RunStore, RunView};
 use async_trait::async_trait;
 use pocketci_proto::api::RunStatus;
@@ -49,16 +49,16 @@ fn enqueue(connection: &Connection, new: &NewRun, hints: &mut Hints) -> Result<E
         receipts::insert(connection, receipt)?;
     }
     for (position, job) in (0..).zip(&new.jobs) {
-        insert_job(connection, new.id, position, job, now)?;
+        insert_job(connection, new, position, job, now)?;
     }
-    hints.job_queued = waiting > 0;
+    hints.job_queued = new.is_ready();
     Ok(Enqueued::Stored)
 }
 
 fn insert_run(connection: &Connection, new: &NewRun, now: OffsetDateTime) -> Result<()> {
     let sql = "INSERT INTO runs (id, pipeline_id, revision_id, state, trigger, receipt_id, \
-         wants_reply, replied, event_seq, created_at) \
-         VALUES (?1, ?2, ?3, 'queued', ?4, ?5, ?6, 0, 0, ?7)";
+         wants_reply, replied, event_seq, created_at, group_key) \
+         VALUES (?1, ?2, ?3, 'queued', ?4, ?5, ?6, 0, 0, ?7, ?8)";
     connection.prepare_cached(sql)?.execute(params![
         new.id.0.as_bytes(),
         new.pipeline_id.0.as_bytes(),
@@ -67,25 +67,37 @@ fn insert_run(connection: &Connection, new: &NewRun, now: OffsetDateTime) -> Res
         key(new.receipt.as_ref().map(|receipt| receipt.id.0)),
         new.wants_reply,
         micros(now),
+        new.group,
     ])?;
     Ok(())
 }
 
 fn insert_job(
     connection: &Connection,
-    run_id: RunId,
+    run: &NewRun,
     position: i64,
     job: &NewJob,
     now: OffsetDateTime,
 ) -> Result<()> {
     let sql = "INSERT INTO jobs (id, run_id, position, name, state, attempt, lost, agent_id, \
-         session_id, lease_until, labels, driver, report_seq, log_seq, queued_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8, ?9, ?10, ?11, 0, 0, ?12)";
+         session_id, lease_until, labels, driver, report_seq, log_seq, queued_at, pipeline_id, needs, \
+         priority, queue_timeout_ms, attempts, hold, queue_until, turn) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8, ?9, ?10, ?11, 0, 0, ?12, ?13, ?14, ?15, ?16, \
+         ?17, ?18, ?19, ?20)";
     let hand_to = job.hand_to.as_ref();
     let state = hand_to.map_or("queued", |_| "assigned");
+    let needs = queue::needs(job)?;
+    let (turn, queue_until) = match hand_to {
+        Some(_) => (0, None),
+        None => (
+            queue::next_turn(connection, &needs, job.terms.priority, run.pipeline_id)?,
+            job.terms.timeout.map(|within| micros(now + within)),
+        ),
+    };
+    let hold = (run.group.is_some() && hand_to.is_none()).then_some(Hold::Group.as_str());
     connection.prepare_cached(sql)?.execute(params![
         job.id.0.as_bytes(),
-        run_id.0.as_bytes(),
+        run.id.0.as_bytes(),
         position,
         job.name,
         state,
@@ -96,6 +108,16 @@ fn insert_job(
         json(&job.labels)?,
         driver_word(job.driver),
         micros(now),
+        run.pipeline_id.0.as_bytes(),
+        needs,
+        job.terms.priority,
+        job.terms
+            .timeout
+            .map(|within| i64::try_from(within.as_millis()).unwrap_or(i64::MAX)),
+        job.terms.attempts,
+        hold,
+        queue_until,
+        turn,
     ])?;
     Ok(())
 }

@@ -7,7 +7,7 @@ use super::closed;
 use super::error::{Defect, OpenError, shared_error};
 use super::lock::FileLock;
 use crate::model::run::Reply;
-use crate::model::{RunId, SessionId};
+use crate::model::{PipelineId, RunId, SessionId};
 use crate::store::wake::{Wake, WakeBus};
 use crate::store::{Result, StoreError};
 use rusqlite::Connection;
@@ -25,6 +25,8 @@ const GROUP: usize = 256;
 pub(super) struct Hints {
     /// A job became claimable.
     pub(super) job_queued: bool,
+    /// Groups in which a place became free.
+    pub(super) freed: Vec<(PipelineId, String)>,
     /// Sessions with something to cancel.
     pub(super) cancel: Vec<SessionId>,
     /// Runs that changed: reply, whether finished.
@@ -79,6 +81,9 @@ impl Hints {
     fn publish(self, wakes: &WakeBus) {
         for (run_id, reply, finished) in self.runs {
             wakes.publish_run(run_id, reply, finished);
+        }
+        for (pipeline_id, group) in self.freed {
+            wakes.publish(Wake::Freed(pipeline_id, group));
         }
         for session_id in self.cancel {
             wakes.publish(Wake::Cancel(session_id));

@@ -3,7 +3,7 @@
 use super::super::super::codec;
 use super::Failable;
 use crate::model::RunId;
-use crate::model::run::{Event, EventBody, Job, Reply, Run};
+use crate::model::run::{End, Event, EventBody, Hold, Job, Reply, Run};
 use crate::model::transition::{Aggregate, Effects, LostAttempt};
 use deadpool_postgres::Object;
 use futures_util::future::{BoxFuture, FutureExt, join_all, try_join_all};
@@ -35,14 +35,15 @@ columns! {
     Runs {
         id: Uuid, state: &'static str, outcome: Option<&'static str>, reason: String, message: String, replied: bool,
         event_seq: i64, cancel_actor: Option<String>, started_at: Option<OffsetDateTime>,
-        finished_at: Option<OffsetDateTime>,
+        finished_at: Option<OffsetDateTime>, actor: String, cancel_reason: Option<&'static str>,
     }
     "UPDATE runs r SET state = t.state, outcome = t.outcome, reason = t.reason, message = t.message,
         replied = t.replied, event_seq = t.event_seq, cancel_actor = t.cancel_actor, started_at = t.started_at,
-        finished_at = t.finished_at
+        finished_at = t.finished_at, actor = t.actor, cancel_reason = t.cancel_reason
      FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bool[], $7::bigint[], $8::text[],
-        $9::timestamptz[], $10::timestamptz[])
-        AS t (id, state, outcome, reason, message, replied, event_seq, cancel_actor, started_at, finished_at)
+        $9::timestamptz[], $10::timestamptz[], $11::text[], $12::text[])
+        AS t (id, state, outcome, reason, message, replied, event_seq, cancel_actor, started_at, finished_at, actor,
+            cancel_reason)
      WHERE r.id = t.id"
 }
 
@@ -52,17 +53,19 @@ columns! {
         id: Uuid, state: &'static str, outcome: Option<&'static str>, reason: String, message: String, attempt: i32,
         lost: i32, agent_id: Option<Uuid>, session_id: Option<Uuid>, lease_until: Option<OffsetDateTime>,
         report_seq: i32, log_seq: i64, queued_at: OffsetDateTime, started_at: Option<OffsetDateTime>,
-        finished_at: Option<OffsetDateTime>,
+        finished_at: Option<OffsetDateTime>, actor: String, hold: Option<&'static str>,
+        queue_until: Option<OffsetDateTime>,
     }
     "UPDATE jobs j SET state = t.state, outcome = t.outcome, reason = t.reason, message = t.message,
         attempt = t.attempt, lost = t.lost, agent_id = t.agent_id, session_id = t.session_id,
         lease_until = t.lease_until, report_seq = t.report_seq, log_seq = t.log_seq, queued_at = t.queued_at,
-        started_at = t.started_at, finished_at = t.finished_at
+        started_at = t.started_at, finished_at = t.finished_at, actor = t.actor, hold = t.hold,
+        queue_until = t.queue_until
      FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], $6::int[], $7::int[], $8::uuid[],
         $9::uuid[], $10::timestamptz[], $11::int[], $12::bigint[], $13::timestamptz[], $14::timestamptz[],
-        $15::timestamptz[])
+        $15::timestamptz[], $16::text[], $17::text[], $18::timestamptz[])
         AS t (id, state, outcome, reason, message, attempt, lost, agent_id, session_id, lease_until, report_seq,
-            log_seq, queued_at, started_at, finished_at)
+            log_seq, queued_at, started_at, finished_at, actor, hold, queue_until)
      WHERE j.id = t.id"
 }
 
@@ -89,11 +92,15 @@ columns! {
 columns! {
     /// Attempts without result.
     Losses {
-        job_id: Uuid, attempt: i32, agent_id: Uuid, reason: &'static str, started_at: Option<OffsetDateTime>,
+        job_id: Uuid, attempt: i32, agent_id: Uuid, reason: String, started_at: Option<OffsetDateTime>,
         ended_at: OffsetDateTime,
     }
     "INSERT INTO lost_attempts (job_id, attempt, agent_id, reason, started_at, ended_at)
      SELECT * FROM unnest($1::uuid[], $2::int[], $3::uuid[], $4::text[], $5::timestamptz[], $6::timestamptz[])"
+}
+
+fn actor(end: Option<&End>) -> String {
+    end.map(|end| end.actor.clone()).unwrap_or_default()
 }
 
 /// Everything that a group writes.
@@ -140,7 +147,14 @@ impl Writes {
             .push(end.map(|end| end.message.clone()).unwrap_or_default());
         columns.replied.push(run.replied);
         columns.event_seq.push(run.event_seq);
-        columns.cancel_actor.push(run.cancel_actor.clone());
+        let cancel = run.cancel.as_ref();
+        columns
+            .cancel_actor
+            .push(cancel.map(|wish| wish.actor.clone()));
+        columns
+            .cancel_reason
+            .push(cancel.map(|wish| wish.reason.as_str()));
+        columns.actor.push(actor(end));
         columns.started_at.push(run.started_at);
         columns.finished_at.push(run.finished_at);
     }
@@ -156,6 +170,9 @@ impl Writes {
         columns
             .message
             .push(end.map(|end| end.message.clone()).unwrap_or_default());
+        columns.actor.push(actor(end));
+        columns.hold.push(job.hold.map(Hold::as_str));
+        columns.queue_until.push(job.queue_until);
         columns.attempt.push(job.attempt);
         columns.lost.push(job.lost);
         columns.agent_id.push(job.agent_id.map(|id| id.0));
@@ -203,7 +220,7 @@ impl Writes {
         columns.job_id.push(lost.job_id.0);
         columns.attempt.push(lost.attempt);
         columns.agent_id.push(lost.agent_id.0);
-        columns.reason.push(lost.reason);
+        columns.reason.push(lost.reason.clone());
         columns.started_at.push(lost.started_at);
         columns.ended_at.push(now);
     }

@@ -1,0 +1,171 @@
+//! Jobs that wait: what they ask for, their concurrency groups, how long they may.
+
+use super::super::wake::Wake;
+use super::super::{Demand, MAX_DEMAND, QueueStore, QueuedView, Result};
+use super::{Failable, PostgresStore, rows, sql_error};
+use crate::model::concurrency::{Member, Ruling, decide};
+use crate::model::run::Hold;
+use crate::model::{AgentId, JobId, PipelineId, RunId};
+use async_trait::async_trait;
+use deadpool_postgres::{GenericClient, Transaction};
+use pocketci_proto::api::Driver;
+use tokio_postgres::types::Json;
+use uuid::Uuid;
+
+/// Each distinct requirement of what is ready: one step in the index jobs_ready for each, however long the queue.
+const DEMAND: &str = "WITH RECURSIVE asked AS (
+        (SELECT needs, labels, driver FROM jobs WHERE state = 'queued' AND hold IS NULL ORDER BY needs LIMIT 1)
+        UNION ALL
+        SELECT next.* FROM asked a CROSS JOIN LATERAL (
+            SELECT needs, labels, driver FROM jobs WHERE state = 'queued' AND hold IS NULL AND needs > a.needs
+            ORDER BY needs LIMIT 1) next
+    )
+    SELECT labels, driver, (SELECT count(*) FROM (
+        SELECT 1 FROM jobs j WHERE state = 'queued' AND hold IS NULL AND j.needs = asked.needs LIMIT $1) counted) AS jobs
+    FROM asked";
+
+/// A run is admitted when none of its jobs is held by the group.
+const MEMBERS: &str = "SELECT id, cancel_actor IS NOT NULL AS cancelled, NOT EXISTS (
+        SELECT 1 FROM jobs j WHERE j.run_id = r.id AND j.state = 'queued' AND j.hold = 'group') AS admitted
+    FROM runs r WHERE pipeline_id = $1 AND group_key = $2 AND state <> 'finished' ORDER BY id";
+
+#[async_trait]
+impl QueueStore for PostgresStore {
+    async fn demand(&self) -> Result<Vec<Demand>> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(DEMAND).await.map_err(sql_error)?;
+        let found = client
+            .query(&statement, &[&MAX_DEMAND])
+            .await
+            .map_err(sql_error)?;
+        Ok(rows::all(&found, |row| {
+            Ok(Demand {
+                labels: row.try_get::<_, Json<_>>("labels")?.0,
+                driver: row
+                    .try_get::<_, Option<&str>>("driver")?
+                    .and_then(Driver::parse),
+                jobs: row.try_get("jobs")?,
+            })
+        })?)
+    }
+
+    async fn queue(&self, limit: i64) -> Result<Vec<QueuedView>> {
+        let client = self.client().await?;
+        let sql = "SELECT j.*, p.name AS pipeline_name, p.paused_by, r.group_key, r.pipeline_id AS of_pipeline
+            FROM jobs j JOIN runs r ON r.id = j.run_id JOIN pipelines p ON p.id = r.pipeline_id
+            WHERE j.state = 'queued'
+            ORDER BY j.hold IS NOT NULL, j.priority DESC, j.turn, j.queued_at, j.id LIMIT $1";
+        let found = client.query(sql, &[&limit]).await.map_err(sql_error)?;
+        Ok(rows::all(&found, |row| {
+            Ok(QueuedView {
+                job: rows::job(row)?,
+                pipeline_id: PipelineId(row.try_get("of_pipeline")?),
+                pipeline_name: row.try_get("pipeline_name")?,
+                paused_by: row.try_get("paused_by")?,
+                group: row.try_get("group_key")?,
+            })
+        })?)
+    }
+
+    async fn load(&self) -> Result<Vec<(AgentId, i64)>> {
+        let client = self.client().await?;
+        let sql =
+            "SELECT agent_id, count(*) FROM jobs WHERE lease_until IS NOT NULL GROUP BY agent_id";
+        let found = client.query(sql, &[]).await.map_err(sql_error)?;
+        Ok(found
+            .iter()
+            .map(|row| (AgentId(row.get(0)), row.get(1)))
+            .collect())
+    }
+
+    async fn overdue(&self, limit: i64) -> Result<Vec<(RunId, JobId)>> {
+        let client = self.client().await?;
+        let sql = "SELECT run_id, id FROM jobs WHERE state = 'queued' AND queue_until IS NOT NULL
+            AND queue_until <= clock_timestamp() ORDER BY queue_until LIMIT $1";
+        let statement = client.prepare_cached(sql).await.map_err(sql_error)?;
+        let found = client
+            .query(&statement, &[&limit])
+            .await
+            .map_err(sql_error)?;
+        Ok(found
+            .iter()
+            .map(|row| (RunId(row.get(0)), JobId(row.get(1))))
+            .collect())
+    }
+
+    async fn held_groups(&self, limit: i64) -> Result<Vec<(PipelineId, String)>> {
+        let client = self.client().await?;
+        let sql = "SELECT DISTINCT r.pipeline_id, r.group_key FROM jobs j JOIN runs r ON r.id = j.run_id
+            WHERE j.state = 'queued' AND j.hold IS NOT NULL AND j.hold = 'group' AND r.group_key IS NOT NULL LIMIT $1";
+        let statement = client.prepare_cached(sql).await.map_err(sql_error)?;
+        let found = client
+            .query(&statement, &[&limit])
+            .await
+            .map_err(sql_error)?;
+        Ok(found
+            .iter()
+            .map(|row| (PipelineId(row.get(0)), row.get(1)))
+            .collect())
+    }
+
+    async fn group(&self, pipeline_id: PipelineId, group: &str) -> Result<Vec<Member>> {
+        let client = self.client().await?;
+        Ok(members(&client, pipeline_id, group).await?)
+    }
+
+    async fn admit(&self, pipeline_id: PipelineId, group: &str) -> Result<Ruling> {
+        let mut client = self.client().await?;
+        let transaction = client.transaction().await.map_err(sql_error)?;
+        let ruling = admit_in(&transaction, pipeline_id, group).await?;
+        transaction.commit().await.map_err(sql_error)?;
+        if !ruling.admit.is_empty() {
+            self.nudge();
+        }
+        Ok(ruling)
+    }
+
+    fn nudge(&self) {
+        self.wakes.publish(Wake::JobQueued);
+        self.notifier.wake(Wake::JobQueued);
+    }
+}
+
+async fn members(
+    client: &impl GenericClient,
+    pipeline_id: PipelineId,
+    group: &str,
+) -> Failable<Vec<Member>> {
+    let statement = client.prepare_cached(MEMBERS).await?;
+    let found = client.query(&statement, &[&pipeline_id.0, &group]).await?;
+    rows::all(&found, rows::member)
+}
+
+async fn admit_in(
+    transaction: &Transaction<'_>,
+    pipeline_id: PipelineId,
+    group: &str,
+) -> Failable<Ruling> {
+    // Two decisions on one group go one after the other; the second sees what the first did.
+    let lock = "SELECT pg_advisory_xact_lock(hashtextextended($1, 1))";
+    let name = format!("{pipeline_id} {group}");
+    transaction.execute(lock, &[&name]).await?;
+    let sql = "SELECT settings, paused FROM pipelines WHERE id = $1";
+    let Some(pipeline) = transaction.query_opt(sql, &[&pipeline_id.0]).await? else {
+        return Ok(Ruling::default());
+    };
+    let settings = rows::settings(&pipeline, "settings")?;
+    let members = members(transaction, pipeline_id, group).await?;
+    let ruling = decide(settings.concurrency.as_ref(), &members);
+    let admitted: Vec<Uuid> = ruling.admit.iter().map(|run| run.0).collect();
+    if !admitted.is_empty() {
+        let paused: bool = pipeline.try_get(1)?;
+        let hold = paused.then_some(Hold::Paused.as_str());
+        // In the order of ids, as everywhere.
+        let sql = "WITH mine AS (
+                SELECT id FROM jobs WHERE run_id = ANY ($1) AND hold = 'group' ORDER BY id FOR UPDATE
+            )
+            UPDATE jobs j SET hold = $2 FROM mine WHERE j.id = mine.id";
+        transaction.execute(sql, &[&admitted, &hold]).await?;
+    }
+    Ok(ruling)
+}
