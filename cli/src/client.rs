@@ -375,6 +375,15 @@ impl Lines {
     }
 }
 
+/// Who sits at this machine.
+pub fn user() -> String {
+    let named = nix::unistd::User::from_uid(nix::unistd::Uid::current());
+    match named {
+        Ok(Some(user)) => user.name,
+        Ok(None) | Err(_) => nix::unistd::Uid::current().to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -388,14 +397,5 @@ mod tests {
             all.extend(lines.push(&text.as_bytes()[cut..]).unwrap());
             assert_eq!(all, ["id: 1", "data: {\"a\":\"é\"}", ""]);
         }
-    }
-}
-
-/// Who sits at this machine.
-pub fn user() -> String {
-    let named = nix::unistd::User::from_uid(nix::unistd::Uid::current());
-    match named {
-        Ok(Some(user)) => user.name,
-        Ok(None) | Err(_) => nix::unistd::Uid::current().to_string(),
     }
 }

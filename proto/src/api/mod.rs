@@ -2,13 +2,15 @@
 //!
 //! Times are RFC 3339 in UTC. Unknown fields in requests are refused, so that a typing error is not silence.
 
+mod agent;
 mod event;
 mod settings;
 
+pub use agent::{Agent, AgentToken, CreateAgentToken};
 pub use event::{RunEvent, RunEventKind};
 pub use settings::{By, ConcurrencySettings, OnConflict, PipelineSettings, Queue, QueuedJob, Wait};
 
-use crate::ids::{AgentId, GateId, PipelineId, ReceiptId, RevisionId, RunId, TokenId};
+use crate::ids::{GateId, PipelineId, ReceiptId, RevisionId, RunId};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use time::OffsetDateTime;
@@ -463,46 +465,4 @@ pub struct Step {
     )]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub finished_at: Option<OffsetDateTime>,
-}
-
-/// An agent as the servers know it.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-pub struct Agent {
-    /// Its id.
-    pub id: AgentId,
-    /// Unique name.
-    pub name: String,
-    /// `connected` or `offline`.
-    pub status: String,
-    /// Its labels.
-    pub labels: BTreeMap<String, String>,
-    /// Jobs at once.
-    pub slots: i32,
-    /// Drivers it offers.
-    pub drivers: Vec<String>,
-    /// Its version.
-    pub version: String,
-    /// When a server last heard of it.
-    #[serde(with = "time::serde::rfc3339")]
-    #[schema(value_type = String, format = DateTime)]
-    pub seen_at: OffsetDateTime,
-}
-
-/// `POST /api/agent-tokens`.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct CreateAgentToken {
-    /// For people, to tell tokens apart.
-    pub name: String,
-}
-
-/// The token is shown this once; only its hash is stored.
-#[derive(Clone, Serialize, Deserialize, ToSchema)]
-pub struct AgentToken {
-    /// Its id.
-    pub id: TokenId,
-    /// For people.
-    pub name: String,
-    /// The credential itself.
-    pub token: String,
 }

@@ -11,6 +11,7 @@ use crate::model::{AgentId, JobId, PipelineId, RunId};
 use crate::store::{GateFilter, PREFER_OTHER_AGENT, QueuedView, Result, RunView};
 use pocketci_proto::api::{Driver, Queue, QueuedJob, Wait};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use time::OffsetDateTime;
 
 /// Entries of the queue that are shown.
@@ -257,9 +258,8 @@ impl Runs {
     async fn look_up_group(&self, groups: &mut Groups, view: &QueuedView) -> Result<()> {
         if let Some(group) = &view.group {
             let key = (view.pipeline_id, group.clone());
-            if !groups.contains_key(&key) {
-                let members = self.store().group(view.pipeline_id, group).await?;
-                groups.insert(key, members);
+            if let Entry::Vacant(place) = groups.entry(key) {
+                place.insert(self.store().group(view.pipeline_id, group).await?);
             }
         }
         Ok(())

@@ -6,13 +6,18 @@
 
 mod batch;
 mod codec;
+mod kept;
 pub mod postgres;
+mod queue;
 pub mod sqlite;
 pub mod wake;
 
+pub use kept::{
+    GateFilter, GateStore, MAX_VALUE_BYTES, MAX_VALUES, Sighting, ValueStore, Write, Written,
+};
+pub use queue::{Demand, MAX_DEMAND, QueueStore, QueuedView};
+
 use crate::model::agent::{Agent, AgentToken, Registration};
-use crate::model::concurrency::{Member, Ruling};
-use crate::model::gate::{Decision, Gate, NewGate};
 use crate::model::pipeline::{Labels, Pipeline, PutOutcome, PutPipeline, Revision, WebhookSecret};
 use crate::model::receipt::Receipt;
 use crate::model::run::{Event, Job, QueueTerms, Reply, Run, Trigger};
@@ -20,13 +25,10 @@ use crate::model::secret::{Scope, SealedSecret, SecretInfo};
 use crate::model::settings::MAX_PRIORITY;
 use crate::model::transition::{Applied, Change};
 use crate::model::vault::KeyId;
-use crate::model::{
-    AgentId, GateId, JobId, PipelineId, ReceiptId, RevisionId, RunId, SessionId, TokenId,
-};
+use crate::model::{AgentId, JobId, PipelineId, ReceiptId, RevisionId, RunId, SessionId, TokenId};
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use pocketci_proto::api::{Driver, PipelineSettings, RunStatus};
-use serde_json::Value;
 use std::time::Duration;
 use wake::WakeBus;
 
@@ -289,58 +291,6 @@ pub trait AttemptStore: Send + Sync {
     async fn queued_jobs(&self) -> Result<i64>;
 }
 
-/// What queued jobs ask of an agent, and how many of them there are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Demand {
-    /// Labels that an agent must have.
-    pub labels: Labels,
-    /// Driver that it must offer.
-    pub driver: Option<Driver>,
-    /// Jobs, counted up to [`MAX_DEMAND`].
-    pub jobs: i64,
-}
-
-/// See [`Demand::jobs`].
-pub const MAX_DEMAND: i64 = 256;
-
-/// A queued job as people look at it.
-#[derive(Debug, Clone)]
-pub struct QueuedView {
-    /// The job.
-    pub job: Job,
-    /// Its pipeline.
-    pub pipeline_id: PipelineId,
-    /// That pipeline's name.
-    pub pipeline_name: String,
-    /// Who paused that pipeline; empty if it is not.
-    pub paused_by: String,
-    /// Its run's concurrency group.
-    pub group: Option<String>,
-}
-
-/// Jobs that wait.
-#[async_trait]
-pub trait QueueStore: Send + Sync {
-    /// What the jobs that could be handed out ask for, each distinct requirement once.
-    async fn demand(&self) -> Result<Vec<Demand>>;
-    /// Queued jobs, held ones last, otherwise about in the order in which they will be handed out.
-    async fn queue(&self, limit: i64) -> Result<Vec<QueuedView>>;
-    /// Jobs in each agent's hands.
-    async fn load(&self) -> Result<Vec<(AgentId, i64)>>;
-    /// Jobs that have waited longer than they may, at most `limit`; feed them to [`Change::Overdue`].
-    async fn overdue(&self, limit: i64) -> Result<Vec<(RunId, JobId)>>;
-    /// Concurrency groups in which a job is held, at most `limit`.
-    async fn held_groups(&self, limit: i64) -> Result<Vec<(PipelineId, String)>>;
-    /// The runs of a group that are not over.
-    async fn group(&self, pipeline_id: PipelineId, group: &str) -> Result<Vec<Member>>;
-    /// Decides on a group by its pipeline's rule as it is now ([`crate::model::concurrency::decide`]) and lets go the
-    /// jobs of those admitted, in one transaction that no other decision on the group crosses. Who is superseded or
-    /// skipped is returned, for [`Change::Cancel`] and [`Change::Skip`]; deciding again tells it again.
-    async fn admit(&self, pipeline_id: PipelineId, group: &str) -> Result<Ruling>;
-    /// Wakes whoever looks for work, on every server.
-    fn nudge(&self);
-}
-
 /// Stored webhook requests.
 #[async_trait]
 pub trait ReceiptStore: Send + Sync {
@@ -413,100 +363,6 @@ pub trait SecretStore: Send + Sync {
     async fn add_secret_key(&self, id: KeyId) -> Result<()>;
     /// Nothing is sealed with any other key any more.
     async fn keep_only_secret_key(&self, id: KeyId) -> Result<()>;
-}
-
-/// How a value is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Write {
-    /// JSON merge patch (RFC 7396).
-    Patch,
-    /// Whole.
-    Replace,
-}
-
-/// What became of a write of a value.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Written {
-    /// Stored.
-    Done,
-    /// The pipeline has as many keys as it may have; nothing was stored.
-    Full,
-    /// The patched value is larger than a value may be; nothing was stored.
-    TooLarge,
-}
-
-/// Most keys of one pipeline.
-pub const MAX_VALUES: i64 = 1_000;
-/// Largest value, in bytes of JSON.
-pub const MAX_VALUE_BYTES: usize = 1 << 20;
-
-/// A key that was seen, and by whom.
-#[derive(Debug, Clone, Copy)]
-pub struct Sighting {
-    /// Of which pipeline.
-    pub pipeline_id: PipelineId,
-    /// SHA-256 of the key.
-    pub hash: [u8; 32],
-    /// Who asks.
-    pub run_id: RunId,
-    /// Numbers the run's questions: the same one asked again is answered the same.
-    pub call: i32,
-}
-
-/// What pipelines keep between runs.
-#[async_trait]
-pub trait ValueStore: Send + Sync {
-    /// One value (JSON).
-    async fn value(&self, pipeline_id: PipelineId, key: &str) -> Result<Option<Value>>;
-    /// Writes one value.
-    async fn put_value(
-        &self,
-        pipeline_id: PipelineId,
-        key: &str,
-        write: Write,
-        value: Value,
-    ) -> Result<Written>;
-    /// Removes one; `false` if unknown.
-    async fn delete_value(&self, pipeline_id: PipelineId, key: &str) -> Result<bool>;
-    /// Keys with a prefix, in the order of their bytes, at most `limit`.
-    async fn value_keys(
-        &self,
-        pipeline_id: PipelineId,
-        prefix: &str,
-        limit: i64,
-    ) -> Result<Vec<String>>;
-    /// Values of keys with a prefix, in the order of keys, at most `limit`.
-    async fn values(
-        &self,
-        pipeline_id: PipelineId,
-        prefix: &str,
-        limit: i64,
-    ) -> Result<Vec<(String, Value)>>;
-    /// Whether somebody else has seen the key within `ttl`; if not, this one has now.
-    async fn seen_before(&self, sighting: Sighting, ttl: Duration) -> Result<bool>;
-}
-
-/// Which gates to list.
-#[derive(Debug, Clone, Default)]
-pub struct GateFilter {
-    /// Only of this run.
-    pub run_id: Option<RunId>,
-    /// Only those that can still be decided: pending, not expired, of a run that is not over.
-    pub open: bool,
-}
-
-/// Approvals.
-#[async_trait]
-pub trait GateStore: Send + Sync {
-    /// Opens a gate, or returns the one that the same call of the job opened before.
-    async fn open_gate(&self, gate: NewGate) -> Result<Gate>;
-    /// One gate.
-    async fn gate(&self, id: GateId) -> Result<Option<Gate>>;
-    /// Gates with their pipelines' names, oldest first, at most `limit`.
-    async fn gates(&self, filter: GateFilter, limit: i64) -> Result<Vec<(Gate, String)>>;
-    /// Decides if nobody has, the time fits the decision (see [`Decision::status`]) and the run is not over; returns the
-    /// gate as it is now and whether this was it. `None` if unknown.
-    async fn decide_gate(&self, id: GateId, decision: Decision) -> Result<Option<(Gate, bool)>>;
 }
 
 /// Everything the server stores.
