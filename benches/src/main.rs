@@ -1,6 +1,8 @@
 //! The benchmarks: our system beside named others, in the same run. Prints a table, writes JSON. Figures, no verdicts.
 
 mod baseline;
+mod dispatch;
+mod fleet;
 mod history;
 mod javascript;
 mod load;
@@ -8,14 +10,13 @@ mod stack;
 
 use anyhow::Context;
 use clap::Parser;
-use load::{Shot, answers, closed_loop, open_loop};
+use load::{Shot, closed_loop, open_loop};
 use serde_json::{Value, json};
 use stack::Stack;
 use std::time::Duration;
 
 const ANSWER: &str = "export default async () => { http.respond({ status: 200, body: 'ok' }); };";
 const SILENT: &str = "export default () => {};";
-const CLOCK: &str = "export default () => { http.respond({ status: 200, body: pipelineContext.runID + ' ' + Date.now() }); };";
 /// Jobs that wait until they are stopped.
 const WAITING: &str = "export default () => new Promise((r) => setTimeout(r, 3600_000));";
 const WAITING_WITH_ALL: &str = "export default () => {
@@ -24,8 +25,6 @@ const WAITING_WITH_ALL: &str = "export default () => {
 };";
 /// Jobs of one agent at once.
 const CONCURRENT_JOBS: usize = 200;
-/// Requests whose time from commit to JavaScript is looked up.
-const CLOCK_SAMPLES: usize = 300;
 
 /// Runs everything; PostgreSQL is taken from POCKETCI_TEST_POSTGRES (see scripts/bench.sh).
 #[derive(Parser)]
@@ -36,6 +35,9 @@ struct Args {
     /// Numbers of old runs to measure with, besides none
     #[arg(long, value_delimiter = ',', default_value = "100000,1000000")]
     history: Vec<i64>,
+    /// Only how long stored runs wait
+    #[arg(long)]
+    only_dispatch: bool,
     /// Where the figures go as JSON
     #[arg(long, default_value = "bench-results.json")]
     json: String,
@@ -55,6 +57,12 @@ impl Report {
 
     fn rate(&mut self, name: &str, rate: f64) {
         self.add(name, format!("{rate:10.0} /s"), json!(rate));
+    }
+
+    fn write(&self, path: &str) -> anyhow::Result<()> {
+        std::fs::write(path, serde_json::to_string_pretty(&self.figures)?)?;
+        println!("\n{} figures are in {path}", self.rows.len());
+        Ok(())
     }
 
     fn quantiles(&mut self, name: &str, mut times: load::Times) {
@@ -89,6 +97,11 @@ async fn run(args: Args) -> anyhow::Result<()> {
         figures: json!({ "cpus": std::thread::available_parallelism()?.get() }),
     };
 
+    if args.only_dispatch {
+        let stack = Stack::start(&storage).await?;
+        dispatch::measure(&mut report, &stack).await?;
+        return report.write(&args.json);
+    }
     for start in javascript::start().await? {
         let stages: Vec<String> = start
             .stages
@@ -115,6 +128,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     closed_loop(&answered, 16, Duration::from_secs(2)).await?;
     compare(&mut report, &admin, &answered, lasting).await?;
     ours(&mut report, &stack, &answered, lasting).await?;
+    dispatch::measure(&mut report, &stack).await?;
     let (server, agent) = stack.memory_mib()?;
     report.add(
         "memory after the load: server, agent",
@@ -148,9 +162,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
             times.rate(),
         );
     }
-    std::fs::write(&args.json, serde_json::to_string_pretty(&report.figures)?)?;
-    println!("\n{} figures are in {}", report.rows.len(), args.json);
-    Ok(())
+    report.write(&args.json)
 }
 
 /// (c): what is measured beside us.
@@ -208,28 +220,6 @@ async fn ours(
     report.rate(
         "(b) accepted with 202 (the run ends unanswered), 16 connections",
         closed_loop(&silent, 16, lasting).await?.rate(),
-    );
-    let clock = stack.pipeline("clock", CLOCK, 200).await?;
-    let mut waits = Vec::new();
-    for body in answers(&clock, CLOCK_SAMPLES).await? {
-        let text = String::from_utf8_lossy(&body).into_owned();
-        let (run, at) = text
-            .split_once(' ')
-            .context("the clock pipeline's answer")?;
-        let run = stack.get(&format!("/api/runs/{run}")).await?;
-        let created = run["created_at"].as_str().context("created_at")?;
-        let created =
-            time::OffsetDateTime::parse(created, &time::format_description::well_known::Rfc3339)?;
-        // JavaScript's clock has whole milliseconds, cut: half a millisecond is added back.
-        waits.push(at.parse::<f64>()? + 0.5 - created.unix_timestamp_nanos() as f64 / 1e6);
-    }
-    waits.sort_by(f64::total_cmp);
-    let [p50, p95] =
-        [0.5, 0.95].map(|quantile| waits[((waits.len() - 1) as f64 * quantile) as usize]);
-    report.add(
-        "(d) stored → JavaScript runs, ±0.5 ms",
-        format!("p50 {p50:.1} ms, p95 {p95:.1} ms"),
-        json!([p50, p95]),
     );
     Ok(())
 }

@@ -6,7 +6,8 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-const TOKEN: &str = "bench-agent-token";
+/// What agents say to be let in.
+pub const TOKEN: &str = "bench-agent-token";
 const SECRET: &str = "bench-secret";
 
 /// A server and an agent that end with this.
@@ -15,6 +16,7 @@ pub struct Stack {
     agent: Child,
     /// `host:port` of HTTP.
     pub address: String,
+    grpc: String,
     home: tempfile::TempDir,
 }
 
@@ -36,6 +38,8 @@ impl Stack {
                 "--grpc-port",
                 "0",
                 "--no-local-agent",
+                "--max-queue-size",
+                "20000",
                 "--storage",
                 storage,
             ])
@@ -80,6 +84,7 @@ impl Stack {
             server,
             agent,
             address: http,
+            grpc,
             home,
         };
         while !stack
@@ -181,7 +186,21 @@ impl Stack {
         content: &str,
         status: u16,
     ) -> anyhow::Result<crate::load::Shot> {
-        let body = json!({ "content": content, "webhook_secret": SECRET });
+        self.pipeline_with(name, content, status, &json!({})).await
+    }
+
+    /// The same with more fields.
+    pub async fn pipeline_with(
+        &self,
+        name: &str,
+        content: &str,
+        status: u16,
+        more: &Value,
+    ) -> anyhow::Result<crate::load::Shot> {
+        let mut body = json!({ "content": content, "webhook_secret": SECRET, "driver": "native" });
+        for (field, value) in more.as_object().into_iter().flatten() {
+            body[field] = value.clone();
+        }
         let set = self
             .call("PUT", &format!("/api/pipelines/{name}"), &body)
             .await?;
@@ -194,6 +213,22 @@ impl Stack {
             SECRET,
             status,
         ))
+    }
+
+    /// Where agents connect.
+    pub fn grpc(&self) -> &str {
+        &self.grpc
+    }
+
+    /// CPU time of the server so far.
+    pub fn server_cpu(&self) -> anyhow::Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.server.id()))?;
+        let (_, after_name) = stat.rsplit_once(')').context("stat")?;
+        let fields: Vec<&str> = after_name.split_whitespace().collect();
+        let ticks =
+            |at: usize| -> anyhow::Result<f64> { Ok(fields.get(at).context("stat")?.parse()?) };
+        // utime and stime, in USER_HZ, which is 100 on every Linux.
+        Ok(Duration::from_secs_f64((ticks(11)? + ticks(12)?) / 100.0))
     }
 
     /// Resident memory of server and agent, in MiB.

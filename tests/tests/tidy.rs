@@ -16,6 +16,7 @@ const HOMES: &[(&str, &[&str])] = &[
             "agent/src/link/",
             "proto/",
             "tests/",
+            "benches/",
         ],
     ),
     ("rusqlite", &["server/src/store/sqlite/", "server/tests/"]),

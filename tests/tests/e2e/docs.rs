@@ -184,3 +184,42 @@ fn every_command_and_flag_is_documented_and_exists() {
     }
     assert!(commands > 15, "the sections were not found");
 }
+
+/// What docs/queue.md says of `set-pipeline` is accepted and stored.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_settings_of_the_queue_page_can_be_set() {
+    let server = Server::start(ServerOptions::default()).await;
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("deploy.ts");
+    std::fs::write(&file, "export default () => {};").unwrap();
+    let mut commands = 0;
+    for line in blocks(&read("docs/queue.md"), "sh")[0].lines() {
+        let words: Vec<String> = line
+            .split_whitespace()
+            .skip(1)
+            .map(|word| {
+                word.trim_matches('\'')
+                    .replace("deploy.ts", file.to_str().unwrap())
+            })
+            .collect();
+        let mut args: Vec<&str> = words.iter().map(String::as_str).collect();
+        args.extend(["--server", &server.url]);
+        let done = run(&args);
+        assert!(
+            done.status.success(),
+            "{line}: {}",
+            String::from_utf8_lossy(&done.stderr)
+        );
+        commands += 1;
+    }
+    assert_eq!(commands, 2);
+    let (_, pipeline) = server.client().get("/api/pipelines/deploy").await.unwrap();
+    let expected = json!({
+        "priority": 5, "queue_timeout_seconds": 600, "timeout_seconds": 1800, "attempts": 2,
+        "concurrency": { "limit": 1, "group": "payload.ref", "on_conflict": "cancel-running" },
+    });
+    assert_eq!(
+        pipeline["settings"], expected,
+        "the second put keeps what the first one set"
+    );
+}
