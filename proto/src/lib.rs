@@ -13,8 +13,8 @@ pub mod agent {
 
 /// Oldest and newest protocol this build speaks (`Hello.protocol_min..=protocol_max`).
 pub const PROTOCOL_MIN: u32 = 1;
-/// See [`PROTOCOL_MIN`].
-pub const PROTOCOL_MAX: u32 = 1;
+/// See [`PROTOCOL_MIN`]. What 2 added is in docs/PROTOCOL.md.
+pub const PROTOCOL_MAX: u32 = 2;
 
 /// Largest page of a streamed body, revision or reply, in bytes.
 pub const PAGE_BYTES: usize = 256 * 1024;

@@ -14,6 +14,12 @@ pub use process::{Agent, Server, ServerOptions, pocketci};
 pub use sink::Sink;
 pub use wait::until;
 
+/// The agent protocol as the previous version spoke it; see `tests/proto/v1/agent.proto`.
+#[allow(missing_docs, clippy::all, clippy::pedantic)] // generated code
+pub mod previous {
+    tonic::include_proto!("pocketci.agent.v1");
+}
+
 /// A variable that `make test` sets; a test that needs it fails with the way out.
 pub fn required(name: &str) -> String {
     std::env::var(name).unwrap_or_else(|_| {

@@ -14,5 +14,6 @@ mod queueing;
 mod secrets;
 mod security;
 mod stopping;
+mod versions;
 mod watching;
 mod webhook;
