@@ -8,7 +8,7 @@ pub use decide::{
     GateDecideArgs, GatesCommand, GatesLsArgs, SecretArg, SecretsCommand, SecretsLsArgs,
     SetSecretArgs,
 };
-pub use host::{AgentArgs, DriverArg, LimitArgs, ServerArgs, WorkArgs};
+pub use host::{AgentArgs, DriverArg, LimitArgs, ServerArgs, SpoolArgs, WorkArgs};
 pub use local::{InitArgs, RunFileArgs, ValidateArgs};
 
 use clap::{Args as ClapArgs, Parser, Subcommand};

@@ -4,7 +4,7 @@
 
 mod event;
 
-pub use event::{RunEvent, RunEventKind};
+pub use event::{LogGap, RunEvent, RunEventKind};
 
 use crate::ids::{AgentId, GateId, PipelineId, ReceiptId, RevisionId, RunId, TokenId};
 use serde::{Deserialize, Serialize};

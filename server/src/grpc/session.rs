@@ -74,6 +74,7 @@ pub(super) async fn open(
         lease_ms: duration_ms(link.runs().settings().lease),
         ping_every_ms: duration_ms(PING_EVERY),
         held,
+        packed_logs: true,
     });
     let session = Session {
         wakes: store.wakes().subscribe(),

@@ -16,6 +16,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "pipeline_api",
         include_str!("../../../../migrations/postgres/0002_pipeline_api.sql"),
     ),
+    (
+        5,
+        "logs",
+        include_str!("../../../../migrations/postgres/0005_logs.sql"),
+    ),
 ];
 
 /// Any number that nobody else uses for an advisory lock in this database.
