@@ -6,7 +6,8 @@ use pocketci_server::model::agent::Registration;
 use pocketci_server::model::pipeline::{ContentType, Labels, Pipeline, PutPipeline};
 use pocketci_server::model::receipt::{Receipt, Verdict};
 use pocketci_server::model::run::{
-    End, Event, EventBody, LogPiece, LogStream, Outcome, Reply, ReplyBy, Trigger, TriggerKind,
+    End, Event, EventBody, LogData, LogPiece, LogStream, Outcome, Reply, ReplyBy, Trigger,
+    TriggerKind,
 };
 use pocketci_server::model::transition::{Applied, Change, Holder, Report};
 use pocketci_server::model::{AgentId, BootId, JobId, ReceiptId, RunId, SessionId, TokenId};
@@ -307,7 +308,7 @@ pub fn piece(bytes: &'static [u8]) -> LogPiece {
         step: 0,
         stream: LogStream::Stdout,
         offset: 0,
-        bytes: Bytes::from_static(bytes),
+        data: LogData::Raw(Bytes::from_static(bytes)),
     }
 }
 

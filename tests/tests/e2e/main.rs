@@ -9,6 +9,7 @@ mod faults;
 mod gates;
 mod http;
 mod local;
+mod logs;
 mod outside;
 mod secrets;
 mod security;

@@ -1,0 +1,569 @@
+//! Output through faults: byte for byte, or with a gap that is declared to the byte.
+
+use pb::agent_link_client::AgentLinkClient;
+use pb::agent_message::Kind as FromAgent;
+use pb::log_chunk::{Encoding, Stream};
+use pb::report::Kind as Report;
+use pb::server_message::Kind as FromServer;
+use pocketci_proto::agent as pb;
+use pocketci_tests::{Client, Server, ServerOptions, TestDatabase, until};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+use tonic::transport::Channel;
+
+async fn trigger(client: &Client, id: &str) -> String {
+    let (status, answer) = client
+        .post(&format!("/api/pipelines/{id}/trigger"), &json!({}))
+        .await
+        .unwrap();
+    assert_eq!(status, 202, "{answer}");
+    answer["run_id"].as_str().unwrap().to_owned()
+}
+
+async fn all_events(client: &Client, run: &str) -> Vec<Value> {
+    let mut all: Vec<Value> = Vec::new();
+    loop {
+        let after = all.last().map_or(0, |event| event["seq"].as_i64().unwrap());
+        let path = format!("/api/runs/{run}/events?follow=0&after={after}");
+        let (_, page) = client.get(&path).await.unwrap();
+        let page = page.as_array().unwrap();
+        if page.is_empty() {
+            return all;
+        }
+        all.extend(page.iter().cloned());
+    }
+}
+
+/// The output of a stream with its gaps as `(offset, bytes, reason)`; every offset is checked.
+fn stream_of(events: &[Value], step: i64, stream: &str) -> (String, Vec<(i64, i64, String)>) {
+    let (mut text, mut gaps, mut end) = (String::new(), Vec::new(), 0);
+    for event in events {
+        if event["event"] != "log" || event["step"] != step || event["stream"] != stream {
+            continue;
+        }
+        let offset = event["offset"].as_i64().unwrap();
+        assert_eq!(offset, end, "{event}");
+        let shown = event["text"].as_str().unwrap();
+        if let Some(bytes) = event["gap"]["bytes"].as_i64() {
+            assert!(shown.contains("are missing here"), "{shown}");
+            let reason = event["gap"]["reason"].as_str().unwrap().to_owned();
+            gaps.push((offset, bytes, reason));
+            end += bytes;
+        } else {
+            text.push_str(shown);
+            end += shown.len() as i64;
+        }
+    }
+    (text, gaps)
+}
+
+fn steps(commands: &str) -> String {
+    format!(
+        "export default async () => {{
+           const r = await runtime.run({{ name: 's', command: {{ path: 'sh', args: ['-c', `{commands}`] }} }});
+           if (r.code !== 0) throw new Error('code ' + r.code);
+         }};"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_megabytes_arrive_byte_for_byte_through_a_kill_of_the_server() {
+    let mut server = Server::start(ServerOptions {
+        local_agent: false,
+        ..ServerOptions::default()
+    })
+    .await;
+    let spool = tempfile::tempdir().unwrap();
+    let dir = spool.path().to_str().unwrap();
+    let _agent = server.agent("a", &["--spool-dir", dir, "--max-step-output", "256MiB"]);
+    server.agents_connected(1).await;
+    let client = server.client();
+    let folder = tempfile::tempdir().unwrap();
+    let half = folder.path().join("half");
+    // 100 MB in lines of ten bytes; the server dies in the middle of it.
+    let content = steps(&format!(
+        "seq 100000000 104999999; touch {}; seq 105000000 109999999",
+        half.display()
+    ));
+    let id = client.set("p", &content, json!({})).await;
+    let run = trigger(&client, &id).await;
+    until("half is printed", || async { half.exists().then_some(()) }).await;
+    server.process.kill();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    server.restart().await;
+    let client = server.client();
+    let ended = client.finished(&run).await;
+    assert_eq!(
+        (&ended["status"], &ended["jobs"][0]["attempt"]),
+        (&json!("success"), &json!(1)),
+        "{ended}"
+    );
+    let logs = client.logs(&run).await;
+    assert_eq!(logs.len(), 100_000_000);
+    let expected: String = (100_000_000..110_000_000u32)
+        .map(|n| format!("{n}\n"))
+        .collect();
+    assert_eq!(
+        Sha256::digest(logs.as_bytes()),
+        Sha256::digest(expected.as_bytes())
+    );
+    let left = std::fs::read_dir(spool.path()).unwrap().count();
+    assert_eq!(left, 0, "nothing has a name in the spool");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_spool_makes_a_declared_gap_and_the_rest_is_byte_for_byte() {
+    let mut server = Server::start(ServerOptions {
+        local_agent: false,
+        ..ServerOptions::default()
+    })
+    .await;
+    let spool = tempfile::tempdir().unwrap();
+    let dir = spool.path().to_str().unwrap();
+    let flags = [
+        "--spool-dir",
+        dir,
+        "--spool-max",
+        "1MiB",
+        "--spool-patience",
+        "300ms",
+    ];
+    let agent = server.agent("a", &flags);
+    server.agents_connected(1).await;
+    let client = server.client();
+    let folder = tempfile::tempdir().unwrap();
+    let (begun, go, printed) = (
+        folder.path().join("begun"),
+        folder.path().join("go"),
+        folder.path().join("printed"),
+    );
+    let wait =
+        |file: &std::path::Path| format!("while [ ! -e {} ]; do sleep 0.02; done", file.display());
+    // Random bytes in Base64, so that packing does not make room for all of it; a copy tells what was printed.
+    let copy = folder.path().join("copy");
+    let back = folder.path().join("back");
+    let content = steps(&format!(
+        "touch {}; {}; head -c 12000000 /dev/urandom | base64 -w 79 | tee {}; touch {}; {}; echo the end",
+        begun.display(),
+        wait(&go),
+        copy.display(),
+        printed.display(),
+        wait(&back),
+    ));
+    let id = client.set("p", &content, json!({})).await;
+    let run = trigger(&client, &id).await;
+    until("it begins", || async { begun.exists().then_some(()) }).await;
+    server.process.kill();
+    std::fs::write(&go, "").unwrap();
+    until("everything is printed", || async {
+        printed.exists().then_some(())
+    })
+    .await;
+    server.restart().await;
+    server.agents_connected(1).await;
+    std::fs::write(&back, "").unwrap();
+    let client = server.client();
+    let ended = client.finished(&run).await;
+    assert_eq!(ended["status"], "success", "{ended}");
+    let (text, gaps) = stream_of(&all_events(&client, &run).await, 1, "stdout");
+    let copy = std::fs::read_to_string(&copy).unwrap();
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    let (at, bytes, reason) = &gaps[0];
+    assert_eq!(reason, "spool_full");
+    let (at, bytes) = (*at as usize, *bytes as usize);
+    assert!(at > 3_000_000 && bytes > 1_000_000, "{gaps:?}");
+    let whole = format!("{copy}the end\n");
+    assert!(text[..at] == whole[..at] && text[at..] == whole[at + bytes..]);
+    let shown = client.logs(&run).await;
+    assert!(shown.contains("bytes of output are missing here: the agent's spool was full]"));
+    assert!(agent.process.log().contains("output finds no room"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_step_that_prints_too_much_head_and_tail_are_kept() {
+    let server = Server::start(ServerOptions {
+        flags: vec!["--max-step-output", "2MiB"],
+        ..ServerOptions::default()
+    })
+    .await;
+    let client = server.client();
+    let id = client
+        .set("p", &steps("seq 1 900000; echo done"), json!({}))
+        .await;
+    let run = trigger(&client, &id).await;
+    assert_eq!(client.finished(&run).await["status"], "success");
+    let expected: String = (1..=900_000).map(|n| format!("{n}\n")).collect::<String>() + "done\n";
+    let (text, gaps) = stream_of(&all_events(&client, &run).await, 1, "stdout");
+    let lost = expected.len() - (2 << 20);
+    assert_eq!(gaps, [(1 << 20, lost as i64, "limit".to_owned())]);
+    assert!(text[..1 << 20] == expected[..1 << 20]);
+    assert!(text[1 << 20..] == expected[expected.len() - (1 << 20)..]);
+    let output = pocketci_tests::process::run(&["logs", &run, "--server", &server.url]);
+    assert!(output.stdout == text.as_bytes(), "stdout is output alone");
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        told.contains("missing here: the step printed more than --max-step-output"),
+        "{told}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chatty_step_makes_few_chunks_and_few_notifications() {
+    let database = TestDatabase::create().await;
+    let server = Server::start(ServerOptions {
+        storage: Some(database.url.clone()),
+        ..ServerOptions::default()
+    })
+    .await;
+    let client = server.client();
+    // A line every millisecond or so, to both streams.
+    let loop_ = "i=0; while [ $i -lt 1500 ]; do echo line $i; echo oops $i >&2; i=$((i+1)); sleep 0.001; done";
+    let id = client.set("p", &steps(loop_), json!({})).await;
+    let (listening, connection) = tokio_postgres::connect(&database.url, tokio_postgres::NoTls)
+        .await
+        .unwrap();
+    let (heard, mut notes) = mpsc::unbounded_channel();
+    let hearing = tokio::spawn(async move {
+        let mut connection = connection;
+        while let Some(Ok(message)) =
+            std::future::poll_fn(|context| connection.poll_message(context)).await
+        {
+            if let tokio_postgres::AsyncMessage::Notification(note) = message {
+                let _ = heard.send(note.payload().to_owned());
+            }
+        }
+    });
+    listening.batch_execute("LISTEN pocketci").await.unwrap();
+    let started = Instant::now();
+    let run = trigger(&client, &id).await;
+    assert_eq!(client.finished(&run).await["status"], "success");
+    let tenths = started.elapsed().as_millis() as usize / 100 + 1;
+    let events = all_events(&client, &run).await;
+    let chunks = events
+        .iter()
+        .filter(|event| event["event"] == "log")
+        .count();
+    let facts = events.len() - chunks;
+    let id = run.replace('-', "");
+    let mut told = 0;
+    while let Ok(note) = notes.try_recv() {
+        told += note
+            .lines()
+            .filter(|line| line.get(1..) == Some(&id))
+            .count();
+    }
+    for (stream, word) in [("stdout", "line"), ("stderr", "oops")] {
+        let expected: String = (0..1500).map(|n| format!("{word} {n}\n")).collect();
+        assert!(stream_of(&events, 1, stream).0 == expected, "{stream}");
+    }
+    println!("{chunks} chunks, {told} notifications, {facts} facts in {tenths} tenths of a second");
+    assert!(
+        chunks <= 11 * tenths,
+        "{chunks} chunks in {tenths} tenths of a second"
+    );
+    assert!(
+        told <= tenths + facts + 1,
+        "{told} notifications, {facts} facts"
+    );
+    hearing.abort();
+}
+
+/// An agent that says what a test wants.
+struct Liar {
+    link: AgentLinkClient<Channel>,
+    session: mpsc::UnboundedSender<pb::AgentMessage>,
+    said: tonic::Streaming<pb::ServerMessage>,
+    session_id: String,
+}
+
+const TOKEN: &str = "test-agent-token";
+
+fn request<T>(message: T, session_id: Option<&str>) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    let metadata = request.metadata_mut();
+    metadata.insert("authorization", format!("Bearer {TOKEN}").parse().unwrap());
+    if let Some(id) = session_id {
+        metadata.insert("session-id", id.parse().unwrap());
+    }
+    request
+}
+
+impl Liar {
+    async fn connect(server: &Server, name: &str) -> Self {
+        let mut link = AgentLinkClient::connect(server.grpc.clone()).await.unwrap();
+        let (session, outbound) = mpsc::unbounded_channel();
+        let hello = pb::Hello {
+            name: name.into(),
+            boot_id: uuid::Uuid::new_v4().as_bytes().to_vec().into(),
+            protocol_min: 1,
+            protocol_max: 1,
+            slots: 8,
+            drivers: vec!["native".into()],
+            ..Default::default()
+        };
+        session
+            .send(pb::AgentMessage {
+                kind: Some(FromAgent::Hello(hello)),
+            })
+            .unwrap();
+        let outbound = UnboundedReceiverStream::new(outbound);
+        let mut said = link
+            .session(request(outbound, None))
+            .await
+            .unwrap()
+            .into_inner();
+        let Some(FromServer::Welcome(welcome)) = said.message().await.unwrap().unwrap().kind else {
+            panic!("no welcome");
+        };
+        assert!(welcome.packed_logs);
+        let session_id = uuid::Uuid::from_slice(&welcome.session_id).unwrap();
+        Self {
+            link,
+            session,
+            said,
+            session_id: session_id.to_string(),
+        }
+    }
+
+    fn report(&self, reference: &pb::AttemptRef, seq: u32, kind: Report) {
+        let report = pb::Report {
+            r#ref: Some(reference.clone()),
+            seq,
+            kind: Some(kind),
+        };
+        let kind = Some(FromAgent::Report(report));
+        self.session.send(pb::AgentMessage { kind }).unwrap();
+    }
+
+    async fn next(&mut self) -> FromServer {
+        let message = tokio::time::timeout(Duration::from_secs(30), self.said.message());
+        message
+            .await
+            .expect("an answer")
+            .unwrap()
+            .unwrap()
+            .kind
+            .unwrap()
+    }
+
+    /// The next job, accepted.
+    async fn job(&mut self) -> pb::AttemptRef {
+        loop {
+            if let FromServer::Assign(assign) = self.next().await {
+                let reference = assign.r#ref.unwrap();
+                self.report(&reference, 1, Report::Accepted(pb::Accepted {}));
+                return reference;
+            }
+        }
+    }
+
+    async fn lost(&mut self, reference: &pb::AttemptRef) {
+        let renew = pb::Renew {
+            held: vec![reference.clone()],
+            nonce: 1,
+        };
+        let kind = Some(FromAgent::Renew(renew));
+        self.session.send(pb::AgentMessage { kind }).unwrap();
+        loop {
+            if let FromServer::LeaseLost(lost) = self.next().await {
+                assert_eq!(lost.r#ref.as_ref(), Some(reference));
+                return;
+            }
+        }
+    }
+}
+
+fn chunk(reference: &pb::AttemptRef, seq: u64, offset: u64, data: &[u8]) -> pb::LogChunk {
+    pb::LogChunk {
+        r#ref: Some(reference.clone()),
+        seq,
+        step: 0,
+        stream: Stream::Stdout.into(),
+        offset,
+        data: data.to_vec().into(),
+        ..Default::default()
+    }
+}
+
+/// Ways to lie in a second chunk whose stream has come to byte 5.
+fn lies(reference: &pb::AttemptRef) -> Vec<(&'static str, pb::LogChunk)> {
+    let text = b"text ".repeat(1000);
+    let frame = pocketci_proto::log::pack(&text).unwrap();
+    let packed = |data: &[u8], size: u32| pb::LogChunk {
+        encoding: Encoding::Zstd.into(),
+        size,
+        ..chunk(reference, 2, 5, data)
+    };
+    let gap = |bytes, reason: &str, data: &[u8]| pb::LogChunk {
+        gap: Some(pb::LogGap {
+            bytes,
+            reason: reason.into(),
+        }),
+        ..chunk(reference, 2, 5, data)
+    };
+    // 64 MiB of zeros in some KiB: a frame of one block repeated.
+    let bomb = pocketci_proto::log::pack(&vec![0; 64 << 20]).unwrap();
+    assert!(bomb.len() < 64 * 1024);
+    vec![
+        ("a size that is too small", packed(&frame, 4999)),
+        ("a size that is too large", packed(&frame, 5001)),
+        ("a bomb", packed(&bomb, 64 * 1024)),
+        ("a bomb that says its size", packed(&bomb, 64 << 20)),
+        ("a broken frame", packed(&frame[..frame.len() - 3], 5000)),
+        ("no frame", packed(b"no frame at all", 15)),
+        ("an offset before the end", chunk(reference, 2, 4, b"x")),
+        ("an offset behind the end", chunk(reference, 2, 6, b"x")),
+        (
+            "an offset of the far end",
+            chunk(reference, 2, u64::MAX, b"x"),
+        ),
+        ("nothing", chunk(reference, 2, 5, b"")),
+        ("too much", chunk(reference, 2, 5, &[b'x'; 64 * 1024 + 1])),
+        ("a gap of nothing", gap(0, "limit", b"")),
+        ("a gap with output", gap(1, "limit", b"x")),
+        ("a gap without end", gap(u64::MAX, "limit", b"")),
+        ("a gap with a poem", gap(1, "Roses are red", b"")),
+        (
+            "an unknown stream",
+            pb::LogChunk {
+                stream: 9,
+                ..chunk(reference, 2, 5, b"x")
+            },
+        ),
+        (
+            "an unknown encoding",
+            pb::LogChunk {
+                encoding: 9,
+                ..chunk(reference, 2, 5, b"x")
+            },
+        ),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lies_in_a_log_cost_their_attempt_and_nobody_else() {
+    let server = Server::start(ServerOptions {
+        local_agent: false,
+        ..ServerOptions::default()
+    })
+    .await;
+    let client = server.client();
+    let id = client
+        .set("p", "export default async () => {};", json!({}))
+        .await;
+    let mut liar = Liar::connect(&server, "liar").await;
+    let (batches, outbound) = mpsc::unbounded_channel();
+    let outbound = request(
+        UnboundedReceiverStream::new(outbound),
+        Some(&liar.session_id),
+    );
+    let mut acks = liar.link.logs(outbound).await.unwrap().into_inner();
+    let send = |chunks: Vec<pb::LogChunk>| batches.send(pb::LogBatch { chunks }).unwrap();
+    // One that is honest all the time, on the same stream.
+    let honest_run = trigger(&client, &id).await;
+    let honest = liar.job().await;
+    let count = lies(&honest).len();
+    let mut lied = Vec::new();
+    for at in 0..count {
+        let run = trigger(&client, &id).await;
+        let reference = liar.job().await;
+        let (what, lie) = lies(&reference).swap_remove(at);
+        let seq = at as u64 + 1;
+        send(vec![
+            chunk(&reference, 1, 0, b"true\n"),
+            lie,
+            chunk(&honest, seq, (seq - 1) * 7, b"honest\n"),
+            chunk(&reference, 3, 6, b"later"),
+        ]);
+        let mut acked = Vec::new();
+        while acked.len() < 2 {
+            let ack = tokio::time::timeout(Duration::from_secs(30), acks.message());
+            let ack = ack.await.expect(what).unwrap().unwrap();
+            acked.push((ack.r#ref.unwrap(), ack.seq));
+        }
+        assert_eq!(
+            acked,
+            [(reference.clone(), 1), (honest.clone(), seq)],
+            "{what}"
+        );
+        liar.lost(&reference).await;
+        let log = server.process.log();
+        let told = log
+            .lines()
+            .filter(|line| line.contains("refused a log chunk"));
+        assert_eq!(told.clone().count(), at + 1, "{what}");
+        assert!(told.last().unwrap().contains("agent=liar"), "{what}");
+        client
+            .post(&format!("/api/runs/{run}/stop"), &json!({}))
+            .await
+            .unwrap();
+        lied.push((what, run));
+    }
+    let end = pb::Finished {
+        outcome: "succeeded".into(),
+        final_log_seq: count as u64,
+        ..Default::default()
+    };
+    liar.report(&honest, 2, Report::Finished(end));
+    assert_eq!(client.finished(&honest_run).await["status"], "success");
+    assert_eq!(client.logs(&honest_run).await, "honest\n".repeat(count));
+    for (what, run) in lied {
+        assert_eq!(client.finished(&run).await["status"], "aborted", "{what}");
+        assert_eq!(client.logs(&run).await, "true\n", "{what}");
+        let events = all_events(&client, &run).await;
+        let requeued = events.iter().find(|event| event["event"] == "requeued");
+        assert_eq!(requeued.unwrap()["reason"], "protocol_error", "{what}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_of_the_old_protocol_and_a_new_connection_are_understood() {
+    let server = Server::start(ServerOptions {
+        local_agent: false,
+        ..ServerOptions::default()
+    })
+    .await;
+    let client = server.client();
+    let id = client
+        .set("p", "export default async () => {};", json!({}))
+        .await;
+    let mut agent = Liar::connect(&server, "old").await;
+    let run = trigger(&client, &id).await;
+    let reference = agent.job().await;
+    for connection in 0..2u64 {
+        let (batches, outbound) = mpsc::unbounded_channel();
+        let outbound = request(
+            UnboundedReceiverStream::new(outbound),
+            Some(&agent.session_id),
+        );
+        let mut acks = agent.link.logs(outbound).await.unwrap().into_inner();
+        // The last chunk of the connection before comes again: it was not acknowledged.
+        let first = (connection * 3).max(1);
+        let chunks = (first..=connection * 3 + 3)
+            .map(|seq| {
+                chunk(
+                    &reference,
+                    seq,
+                    (seq - 1) * 2,
+                    format!("{seq}\n").as_bytes(),
+                )
+            })
+            .collect();
+        batches.send(pb::LogBatch { chunks }).unwrap();
+        let ack = acks.message().await.unwrap().unwrap();
+        assert_eq!(ack.seq, connection * 3 + 3);
+    }
+    let end = |last| {
+        Report::Finished(pb::Finished {
+            outcome: "succeeded".into(),
+            final_log_seq: last,
+            ..Default::default()
+        })
+    };
+    agent.report(&reference, 2, end(6));
+    assert_eq!(client.finished(&run).await["status"], "success");
+    assert_eq!(client.logs(&run).await, "1\n2\n3\n4\n5\n6\n");
+}
