@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Changes between the streams of one step whose order is kept within a pause; with more, each stream has one chunk, so
 /// that a step that alternates does not make a chunk a line.
-const KEPT_CHANGES: usize = 8;
+const KEPT_CHANGES: usize = 4;
 /// Output gathered before it is numbered whatever its age.
 pub(super) const GATHERED_BYTES: usize = 4 * LOG_CHUNK_BYTES;
 

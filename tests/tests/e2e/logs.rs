@@ -8,7 +8,6 @@ use pb::server_message::Kind as FromServer;
 use pocketci_proto::agent as pb;
 use pocketci_tests::{Client, Server, ServerOptions, TestDatabase, until};
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::UnboundedReceiverStream;
@@ -83,10 +82,12 @@ async fn a_hundred_megabytes_arrive_byte_for_byte_through_a_kill_of_the_server()
     let client = server.client();
     let folder = tempfile::tempdir().unwrap();
     let half = folder.path().join("half");
+    let copy = folder.path().join("copy");
     // 100 MB in lines of ten bytes; the server dies in the middle of it.
     let content = steps(&format!(
-        "seq 100000000 104999999; touch {}; seq 105000000 109999999",
-        half.display()
+        "(seq 100000000 104999999; touch {}; seq 105000000 109999999) | tee {}",
+        half.display(),
+        copy.display()
     ));
     let id = client.set("p", &content, json!({})).await;
     let run = trigger(&client, &id).await;
@@ -101,15 +102,10 @@ async fn a_hundred_megabytes_arrive_byte_for_byte_through_a_kill_of_the_server()
         (&json!("success"), &json!(1)),
         "{ended}"
     );
-    let logs = client.logs(&run).await;
+    let request = client.request(reqwest::Method::GET, &format!("/api/runs/{run}/logs"));
+    let logs = request.send().await.unwrap().bytes().await.unwrap();
     assert_eq!(logs.len(), 100_000_000);
-    let expected: String = (100_000_000..110_000_000u32)
-        .map(|n| format!("{n}\n"))
-        .collect();
-    assert_eq!(
-        Sha256::digest(logs.as_bytes()),
-        Sha256::digest(expected.as_bytes())
-    );
+    assert!(logs == std::fs::read(&copy).unwrap());
     let left = std::fs::read_dir(spool.path()).unwrap().count();
     assert_eq!(left, 0, "nothing has a name in the spool");
 }
@@ -261,7 +257,7 @@ async fn a_chatty_step_makes_few_chunks_and_few_notifications() {
     }
     println!("{chunks} chunks, {told} notifications, {facts} facts in {tenths} tenths of a second");
     assert!(
-        chunks <= 11 * tenths,
+        chunks <= 7 * tenths,
         "{chunks} chunks in {tenths} tenths of a second"
     );
     assert!(
@@ -389,7 +385,7 @@ fn chunk(reference: &pb::AttemptRef, seq: u64, offset: u64, data: &[u8]) -> pb::
 }
 
 /// Ways to lie in a second chunk whose stream has come to byte 5.
-fn lies(reference: &pb::AttemptRef) -> Vec<(&'static str, pb::LogChunk)> {
+fn lies(reference: &pb::AttemptRef, bomb: &[u8]) -> Vec<(&'static str, pb::LogChunk)> {
     let text = b"text ".repeat(1000);
     let frame = pocketci_proto::log::pack(&text).unwrap();
     let packed = |data: &[u8], size: u32| pb::LogChunk {
@@ -404,14 +400,11 @@ fn lies(reference: &pb::AttemptRef) -> Vec<(&'static str, pb::LogChunk)> {
         }),
         ..chunk(reference, 2, 5, data)
     };
-    // 64 MiB of zeros in some KiB: a frame of one block repeated.
-    let bomb = pocketci_proto::log::pack(&vec![0; 64 << 20]).unwrap();
-    assert!(bomb.len() < 64 * 1024);
     vec![
         ("a size that is too small", packed(&frame, 4999)),
         ("a size that is too large", packed(&frame, 5001)),
-        ("a bomb", packed(&bomb, 64 * 1024)),
-        ("a bomb that says its size", packed(&bomb, 64 << 20)),
+        ("a bomb", packed(bomb, 64 * 1024)),
+        ("a bomb that says its size", packed(bomb, 64 << 20)),
         ("a broken frame", packed(&frame[..frame.len() - 3], 5000)),
         ("no frame", packed(b"no frame at all", 15)),
         ("an offset before the end", chunk(reference, 2, 4, b"x")),
@@ -462,15 +455,18 @@ async fn lies_in_a_log_cost_their_attempt_and_nobody_else() {
     );
     let mut acks = liar.link.logs(outbound).await.unwrap().into_inner();
     let send = |chunks: Vec<pb::LogChunk>| batches.send(pb::LogBatch { chunks }).unwrap();
+    // 64 MiB of zeros in some KiB.
+    let bomb = pocketci_proto::log::pack(&vec![0; 64 << 20]).unwrap();
+    assert!(bomb.len() < 64 * 1024);
     // One that is honest all the time, on the same stream.
     let honest_run = trigger(&client, &id).await;
     let honest = liar.job().await;
-    let count = lies(&honest).len();
+    let count = lies(&honest, &bomb).len();
     let mut lied = Vec::new();
     for at in 0..count {
         let run = trigger(&client, &id).await;
         let reference = liar.job().await;
-        let (what, lie) = lies(&reference).swap_remove(at);
+        let (what, lie) = lies(&reference, &bomb).swap_remove(at);
         let seq = at as u64 + 1;
         send(vec![
             chunk(&reference, 1, 0, b"true\n"),
@@ -491,11 +487,12 @@ async fn lies_in_a_log_cost_their_attempt_and_nobody_else() {
         );
         liar.lost(&reference).await;
         let log = server.process.log();
-        let told = log
+        let told: Vec<&str> = log
             .lines()
-            .filter(|line| line.contains("refused a log chunk"));
-        assert_eq!(told.clone().count(), at + 1, "{what}");
-        assert!(told.last().unwrap().contains("agent=liar"), "{what}");
+            .filter(|line| line.contains("refused a log chunk"))
+            .collect();
+        assert_eq!(told.len(), at + 1, "{what}");
+        assert!(told[at].contains("agent=liar"), "{what}");
         client
             .post(&format!("/api/runs/{run}/stop"), &json!({}))
             .await
