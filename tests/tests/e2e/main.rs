@@ -10,6 +10,7 @@ mod gates;
 mod http;
 mod local;
 mod logs;
+mod lying;
 mod outside;
 mod secrets;
 mod security;
