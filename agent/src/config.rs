@@ -1,6 +1,7 @@
 //! What an agent is told at start.
 
 use crate::js::Limits;
+use crate::log::SpoolConfig;
 use crate::outside::OutsideConfig;
 use pocketci_proto::api::Driver;
 use std::collections::BTreeMap;
@@ -52,6 +53,8 @@ pub struct AgentConfig {
     pub limits: Limits,
     /// Where pipelines may reach.
     pub outside: OutsideConfig,
+    /// Where output waits that the memory cannot hold.
+    pub spool: SpoolConfig,
     /// How long held jobs may go on after the first request to stop.
     pub drain_timeout: Duration,
 }

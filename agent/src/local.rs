@@ -8,7 +8,7 @@ use crate::attempt::{
 };
 use crate::js::Program;
 use crate::js::request::Storage;
-use crate::log::{AGENT_BUFFER_BYTES, AttemptLog};
+use crate::log::{AttemptLog, Buffers, Taken};
 use async_trait::async_trait;
 use bytes::Bytes;
 use pb::agent_message::Kind as Message;
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// The lease of a job that nobody else can get.
@@ -55,7 +55,7 @@ pub async fn run(
     let (ready, mut logs) = mpsc::unbounded_channel();
     let log = AttemptLog::new(
         reference.clone(),
-        Arc::new(Semaphore::new(AGENT_BUFFER_BYTES)),
+        Arc::new(Buffers::new(&workshop.config.spool)),
         ready,
     );
     let attempt = Arc::new(Attempt::new(
@@ -88,7 +88,7 @@ pub async fn run(
                 }
             }
             // After the reports: a step is named before its output.
-            Some(_) = logs.recv() => print(&attempt, &mut tell),
+            Some(_) = logs.recv() => print(&attempt, &mut tell).await,
             () = stop.cancelled(), if !stopped => {
                 stopped = true;
                 attempt.stop(StopReason::User);
@@ -102,9 +102,11 @@ pub async fn run(
     }
 }
 
-fn print(attempt: &Attempt, tell: &mut impl FnMut(Happening)) {
+/// Shows everything there is at once: there is no wire that chatter could be gathered for.
+async fn print(attempt: &Attempt, tell: &mut impl FnMut(Happening)) {
     loop {
-        let (chunks, more) = attempt.log.take();
+        attempt.log.flush().await;
+        let Taken { chunks, more, .. } = attempt.log.take(false).await;
         for chunk in chunks {
             let seq = chunk.seq;
             tell(Happening::Output(chunk));

@@ -1,9 +1,10 @@
 //! Every type that crosses a process border: the agent protocol, ids and the JSON API.
 //!
-//! Nothing here acts; there is no I/O in this crate.
+//! Nothing here acts; there is no I/O in this crate. The one algorithm is how output is packed, which both sides must agree on.
 
 pub mod api;
 pub mod ids;
+pub mod log;
 
 /// Generated from `proto/agent.proto`; the comments there are the contract.
 #[allow(missing_docs, clippy::all, clippy::pedantic)] // generated code

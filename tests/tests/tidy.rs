@@ -39,6 +39,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("cel", &["pipeline/"]),
     ("expr", &["pipeline/"]),
     ("reqwest", &["agent/src/outside/", "cli/src/", "tests/"]),
+    ("zstd", &["proto/"]),
     ("lettre", &["agent/src/outside/notify/"]),
     ("minijinja", &["agent/src/outside/notify/"]),
     ("serde_saphyr", &["pipeline/"]),

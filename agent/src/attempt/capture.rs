@@ -37,7 +37,7 @@ impl Capture {
             return String::from_utf8_lossy(&self.head).into_owned();
         }
         format!(
-            "{}\n[… {} bytes left out here; the run's log has all of them …]\n{}",
+            "{}\n[… {} bytes left out here; the run's log keeps more …]\n{}",
             String::from_utf8_lossy(&self.head),
             self.left_out,
             String::from_utf8_lossy(&self.tail)

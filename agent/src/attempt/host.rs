@@ -334,7 +334,7 @@ impl Parts {
     }
 
     async fn run(&self, request: RunRequest) -> Result<RunResult, String> {
-        let wanted = wanted(&request);
+        let wanted = self.wanted(&request);
         let runner = InDriver(self.driver()?);
         let spec = self.stoppable(self.spec(request)).await??;
         let _room = self.stoppable(self.room.acquire()).await?;
@@ -357,7 +357,7 @@ impl Parts {
     }
 
     async fn exec(&self, sandbox: &str, request: RunRequest) -> Result<Answer, Failure> {
-        let wanted = wanted(&request);
+        let wanted = self.wanted(&request);
         let kept = self.holdings.sandbox(sandbox)?;
         let runner = InSandbox(kept.sandbox);
         let spec = self.stoppable(self.spec(request)).await??;
@@ -393,12 +393,13 @@ impl Parts {
             done = work => Ok(done),
         }
     }
-}
 
-fn wanted(request: &RunRequest) -> Wanted {
-    Wanted {
-        timeout: request.timeout,
-        retries: request.retries,
-        sink: request.output.clone(),
+    fn wanted(&self, request: &RunRequest) -> Wanted {
+        Wanted {
+            timeout: request.timeout,
+            retries: request.retries,
+            sink: request.output.clone(),
+            max_output_bytes: self.workshop.config.limits.max_step_output_bytes,
+        }
     }
 }

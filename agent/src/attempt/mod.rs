@@ -398,32 +398,33 @@ fn context(work: &Work, driver: DriverName) -> JobContext {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::log::AGENT_BUFFER_BYTES;
-    use tokio::sync::{Semaphore, mpsc};
+    use crate::log::Buffers;
+    use tokio::sync::mpsc;
 
     #[tokio::test]
     async fn a_log_that_is_full_to_the_byte_still_says_that_more_came() {
         let (ready, _listening) = mpsc::unbounded_channel();
-        let room = Arc::new(Semaphore::new(AGENT_BUFFER_BYTES));
-        let log = Arc::new(AttemptLog::new(pb::AttemptRef::default(), room, ready));
+        let buffers = Arc::new(Buffers::in_memory());
+        let log = Arc::new(AttemptLog::new(pb::AttemptRef::default(), buffers, ready));
         let reference = pb::AttemptRef::default();
         let reports = Reports::new(reference.clone(), None);
         let attempt = Attempt::new(reference, reports, log, Duration::from_secs(60), 4);
         for text in ["ab", "cd"] {
             attempt.print(SYSTEM, text.into()).await;
         }
-        assert_eq!(printed(&attempt), "abcd");
+        assert_eq!(printed(&attempt).await, "abcd");
         for text in ["e", "f"] {
             attempt.print(SYSTEM, text.into()).await;
         }
-        let said = printed(&attempt);
+        let said = printed(&attempt).await;
         assert_eq!(said.matches("--max-output").count(), 1, "{said}");
         assert!(said.starts_with("\nthe job printed more"), "{said}");
     }
 
-    fn printed(attempt: &Attempt) -> String {
-        let (chunks, _) = attempt.log.take();
-        let bytes: Vec<u8> = chunks.iter().flat_map(|c| c.data.to_vec()).collect();
+    async fn printed(attempt: &Attempt) -> String {
+        attempt.log.flush().await;
+        let taken = attempt.log.take(false).await;
+        let bytes: Vec<u8> = taken.chunks.iter().flat_map(|c| c.data.to_vec()).collect();
         String::from_utf8(bytes).unwrap()
     }
 }

@@ -9,6 +9,7 @@ use crate::container::{
 use crate::js::host::{OutputSink, Pull, RunRequest, RunResult};
 use crate::log::Source;
 use crate::log::redact::Stream as Redacted;
+use crate::log::tail::HeadAndTail;
 use async_trait::async_trait;
 use bytes::Bytes;
 use pb::log_chunk::Stream;
@@ -86,6 +87,8 @@ pub(super) struct Wanted {
     pub(super) timeout: Option<Duration>,
     pub(super) retries: u32,
     pub(super) sink: Option<OutputSink>,
+    /// Kept in the log of each of its streams.
+    pub(super) max_output_bytes: u64,
 }
 
 /// The request as the drivers know it; mounts are names still.
@@ -173,6 +176,8 @@ async fn run_once(
     wanted: &Wanted,
 ) -> Result<RunResult, String> {
     let (kind, image) = runner.kind();
+    // What was printed before it is seen before it.
+    attempt.log.flush().await;
     attempt.reports.add(Kind::StepStarted(pb::StepStarted {
         step,
         name: attempt.redactor.text(&spec.name),
@@ -187,7 +192,13 @@ async fn run_once(
     let (output, pieces) = mpsc::channel(OUTPUT_PIECES);
     let stop = attempt.stop_token().child_token();
     let running = runner.run(spec, output, stop.clone());
-    let collecting = collect(attempt, step, pieces, wanted.sink.clone());
+    let collecting = collect(
+        attempt,
+        step,
+        pieces,
+        wanted.sink.clone(),
+        wanted.max_output_bytes,
+    );
     let timed_out = async {
         match wanted.timeout {
             Some(timeout) => tokio::time::sleep(timeout).await,
@@ -201,6 +212,7 @@ async fn run_once(
         () = timed_out => unreachable!("it never ends"),
         () = attempt.lost() => return Err("the agent no longer holds this job".into()),
     };
+    attempt.log.flush().await;
     report_end(attempt, step, &exit).await;
     let (code, status) = match exit {
         Ok(StepExit::Exited { code, .. }) => (code, "complete"),
@@ -258,51 +270,93 @@ async fn report_end(attempt: &Attempt, step: u32, exit: &Result<StepExit, Driver
     }));
 }
 
-/// Passes output on to the pipeline's callback, the log and the result, without secrets.
+/// One stream of a step on its way.
+struct Channel {
+    from: OutputStream,
+    source: Source,
+    redacted: Redacted,
+    capture: Capture,
+    log: HeadAndTail,
+}
+
+impl Channel {
+    fn new(attempt: &Attempt, step: u32, from: OutputStream, limit: u64) -> Self {
+        let stream = match from {
+            OutputStream::Stdout => Stream::Stdout,
+            OutputStream::Stderr => Stream::Stderr,
+        };
+        Self {
+            from,
+            source: Source { step, stream },
+            redacted: Redacted::default(),
+            capture: Capture::default(),
+            log: HeadAndTail::new(limit, attempt.log.buffers().clone()),
+        }
+    }
+}
+
+/// Passes output on to the pipeline's callback, the log and the result, without secrets. `limit` is what the log keeps of
+/// each stream, in bytes.
 async fn collect(
     attempt: &Attempt,
     step: u32,
     mut pieces: mpsc::Receiver<Output>,
     sink: Option<OutputSink>,
+    limit: u64,
 ) -> (Capture, Capture) {
-    let mut stdout = (Capture::default(), Redacted::default());
-    let mut stderr = (Capture::default(), Redacted::default());
+    let mut stdout = Channel::new(attempt, step, OutputStream::Stdout, limit);
+    let mut stderr = Channel::new(attempt, step, OutputStream::Stderr, limit);
     while let Some((from, bytes)) = pieces.recv().await {
-        let (capture, redacted) = match from {
+        let channel = match from {
             OutputStream::Stdout => &mut stdout,
             OutputStream::Stderr => &mut stderr,
         };
-        let shown = redacted.push(&attempt.redactor, bytes);
-        pass_on(attempt, step, from, shown, capture, sink.as_ref()).await;
+        let shown = channel.redacted.push(&attempt.redactor, bytes);
+        pass_on(attempt, channel, shown, sink.as_ref()).await;
     }
-    for (from, (capture, redacted)) in [
-        (OutputStream::Stdout, &mut stdout),
-        (OutputStream::Stderr, &mut stderr),
-    ] {
-        let shown = redacted.finish(&attempt.redactor);
-        pass_on(attempt, step, from, shown, capture, sink.as_ref()).await;
+    (
+        end(attempt, stdout, sink.as_ref()).await,
+        end(attempt, stderr, sink.as_ref()).await,
+    )
+}
+
+/// The end of a stream: what was held back, of a secret that did not come or of more output than the log keeps.
+async fn end(attempt: &Attempt, mut channel: Channel, sink: Option<&OutputSink>) -> Capture {
+    let shown = channel.redacted.finish(&attempt.redactor);
+    pass_on(attempt, &mut channel, shown, sink).await;
+    let mut rest = channel.log.finish();
+    attempt.log.gap(channel.source, rest.gap, "limit");
+    while let Some(piece) = rest.next().await {
+        match piece {
+            Ok(bytes) => attempt.print(channel.source, bytes).await,
+            Err(lost) => attempt.log.gap(channel.source, lost, "spool_failed"),
+        }
     }
-    (stdout.0, stderr.0)
+    channel.capture
 }
 
 async fn pass_on(
     attempt: &Attempt,
-    step: u32,
-    from: OutputStream,
+    channel: &mut Channel,
     bytes: Bytes,
-    capture: &mut Capture,
     sink: Option<&OutputSink>,
 ) {
     if bytes.is_empty() {
         return;
     }
-    capture.add(&bytes);
+    channel.capture.add(&bytes);
     if let Some(sink) = sink {
-        sink.send(from, bytes.clone()).await;
+        sink.send(channel.from, bytes.clone()).await;
     }
-    let stream = match from {
-        OutputStream::Stdout => Stream::Stdout,
-        OutputStream::Stderr => Stream::Stderr,
-    };
-    attempt.print(Source { step, stream }, bytes).await;
+    let (shown, begins) = channel.log.push(bytes).await;
+    if !shown.is_empty() {
+        attempt.print(channel.source, shown).await;
+    }
+    if begins {
+        let step = channel.source.step;
+        let said = format!(
+            "step {step} has printed half of what its log keeps (--max-step-output); the last of its output follows when it ends\n"
+        );
+        attempt.log.append(SYSTEM, Bytes::from(said)).await;
+    }
 }

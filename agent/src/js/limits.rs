@@ -18,6 +18,8 @@ const DEFAULT_WALL_TIME: Duration = Duration::from_secs(24 * 3600);
 const DEFAULT_MAX_STEPS: usize = 32;
 /// Output of one job.
 const DEFAULT_MAX_OUTPUT_BYTES: u64 = 256 << 20;
+/// Output of one stream of a step: a quarter of the job's, so that no step takes it all.
+const DEFAULT_MAX_STEP_OUTPUT_BYTES: u64 = 64 << 20;
 /// After being told to stop, this many more visits of the interrupt handler (about 10 000 loop turns each) are a program
 /// that swallows the interrupt: an endless loop around `new Promise(() => { for (;;); })` turns it into a rejection.
 const MAX_VISITS_AFTER_TRIP: u32 = 1_000;
@@ -37,6 +39,8 @@ pub struct Limits {
     pub max_steps: usize,
     /// Bytes of output kept in the job's log.
     pub max_output_bytes: u64,
+    /// Bytes of one stream of a step kept in the job's log: the first half and the last.
+    pub max_step_output_bytes: u64,
     /// What a step gets between the polite signal and the kill.
     pub stop_grace: Duration,
 }
@@ -50,6 +54,7 @@ impl Default for Limits {
             wall_time: DEFAULT_WALL_TIME,
             max_steps: DEFAULT_MAX_STEPS,
             max_output_bytes: DEFAULT_MAX_OUTPUT_BYTES,
+            max_step_output_bytes: DEFAULT_MAX_STEP_OUTPUT_BYTES,
             stop_grace: STOP_GRACE,
         }
     }

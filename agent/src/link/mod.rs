@@ -13,7 +13,7 @@ use crate::attempt::{Attempt, StopReason, Workshop};
 use crate::config::AgentConfig;
 use crate::container::Driver;
 use crate::js::Program;
-use crate::log::{AGENT_BUFFER_BYTES, AttemptLog};
+use crate::log::{AttemptLog, Buffers};
 use backoff::Backoff;
 use bytes::Bytes;
 use connection::Connection;
@@ -22,7 +22,7 @@ use pocketci_proto::ids::BootId;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, OnceCell, Semaphore, mpsc};
+use tokio::sync::{Notify, OnceCell, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -85,7 +85,8 @@ struct Agent {
     workshop: Arc<Workshop>,
     attempts: Mutex<HashMap<Bytes, Arc<Attempt>>>,
     programs: Mutex<HashMap<Bytes, Arc<OnceCell<Arc<Program>>>>>,
-    log_room: Arc<Semaphore>,
+    /// Where output waits for its acknowledgement.
+    buffers: Arc<Buffers>,
     /// Attempts whose log has something to send, for the current connection.
     log_ready: mpsc::UnboundedSender<pb::AttemptRef>,
     log_waiting: Mutex<Option<mpsc::UnboundedReceiver<pb::AttemptRef>>>,
@@ -104,13 +105,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Agent {
     fn new(config: AgentConfig, drivers: Vec<Arc<dyn Driver>>, shutdown: Shutdown) -> Self {
         let (log_ready, log_waiting) = mpsc::unbounded_channel();
+        let buffers = Arc::new(Buffers::new(&config.spool));
         Self {
             boot_id: BootId::new(),
             workshop: Arc::new(Workshop::new(config, drivers)),
             wire: Arc::default(),
             attempts: Mutex::default(),
             programs: Mutex::default(),
-            log_room: Arc::new(Semaphore::new(AGENT_BUFFER_BYTES)),
+            buffers,
             log_ready,
             log_waiting: Mutex::new(Some(log_waiting)),
             freed: Notify::new(),
@@ -140,8 +142,8 @@ impl Agent {
     }
 
     fn new_log(&self, reference: &pb::AttemptRef) -> Arc<AttemptLog> {
-        let (room, ready) = (self.log_room.clone(), self.log_ready.clone());
-        Arc::new(AttemptLog::new(reference.clone(), room, ready))
+        let (buffers, ready) = (self.buffers.clone(), self.log_ready.clone());
+        Arc::new(AttemptLog::new(reference.clone(), buffers, ready))
     }
 
     /// The attempt is no longer ours. Its slot is free once its work has ended: at once if that is so already (only its
@@ -291,6 +293,7 @@ mod tests {
             allow_privileged: false,
             limits: Limits::default(),
             outside: Default::default(),
+            spool: Default::default(),
             drain_timeout: Duration::ZERO,
         };
         Agent::new(config, Vec::new(), Shutdown::default())

@@ -5,6 +5,7 @@ use super::calls::Remote;
 use super::connection::Connection;
 use super::{Agent, fetch, lock};
 use crate::attempt::{Attempt, Outlet, ReplyUpload, Reports, StopReason, carry_out};
+use crate::log::Taken;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use pb::agent_message::Kind as ToServer;
@@ -40,6 +41,8 @@ struct Session {
     agent: Arc<Agent>,
     connection: Connection,
     outlet: Outlet,
+    /// The server understands packed chunks and gaps.
+    packed_logs: bool,
     lease: Duration,
     heard: Instant,
     renewals: VecDeque<(u64, Instant)>,
@@ -79,6 +82,7 @@ pub(super) async fn serve(
             session: to_server,
             uploads,
         },
+        packed_logs: welcome.packed_logs,
         lease: Duration::from_millis(u64::from(welcome.lease_ms)),
         heard: Instant::now(),
         renewals: VecDeque::new(),
@@ -379,6 +383,7 @@ impl Session {
     /// The Logs stream: sends what attempts have, passes on acknowledgements. Ends with an error only.
     fn logs(&self) -> impl Future<Output = Result<(), Status>> + use<> {
         let (agent, mut connection) = (self.agent.clone(), self.connection.clone());
+        let packed = self.packed_logs;
         async move {
             let waiting = lock(&agent.log_waiting).take();
             let Some(waiting) = waiting else {
@@ -398,7 +403,7 @@ impl Session {
             let (batches, outbound) = mpsc::channel(LOG_BATCHES);
             let request = connection.request(ReceiverStream::new(outbound));
             let mut acks = connection.client.logs(request).await?.into_inner();
-            let sending = send_logs(&agent, &mut waiting, batches);
+            let sending = send_logs(&agent, &mut waiting, batches, packed);
             tokio::pin!(sending);
             loop {
                 tokio::select! {
@@ -430,25 +435,42 @@ impl Drop for Returned {
     }
 }
 
-/// While a message waits for the network, output gathers into larger chunks.
-async fn send_logs(agent: &Agent, waiting: &mut Returned, batches: mpsc::Sender<pb::LogBatch>) {
+/// Sends what attempts have: when they say so, and when what they gather is due. While a message waits for the network,
+/// output gathers into larger chunks.
+async fn send_logs(
+    agent: &Agent,
+    waiting: &mut Returned,
+    batches: mpsc::Sender<pb::LogBatch>,
+    packed: bool,
+) {
     let Some(waiting) = &mut waiting.waiting else {
         return;
     };
-    while let Some(reference) = waiting.recv().await {
+    let mut dues = FuturesUnordered::new();
+    loop {
+        let next = tokio::select! {
+            next = waiting.recv() => next,
+            Some(due) = dues.next() => Some(due),
+        };
+        let Some(reference) = next else { return };
         let Some(attempt) = agent.attempt(&reference) else {
             continue;
         };
         let Ok(permit) = batches.reserve().await else {
             return;
         };
-        let (chunks, more) = attempt.log.take();
+        let Taken { chunks, more, due } = attempt.log.take(packed).await;
         if !chunks.is_empty() {
             permit.send(pb::LogBatch { chunks });
         }
         if more {
             // Behind the others, so that one noisy job does not keep them waiting.
             let _ = agent.log_ready.send(reference);
+        } else if let Some(due) = due {
+            dues.push(async move {
+                tokio::time::sleep_until(due).await;
+                reference
+            });
         }
     }
 }

@@ -1,25 +1,39 @@
-//! Output on its way up: numbered chunks, bounded, kept until acknowledged.
+//! Output on its way up: gathered, numbered, packed, bounded, kept until acknowledged.
 //!
 //! An attempt appends; the link takes what is not sent yet, marks what is acknowledged, and starts again after a
-//! reconnect from the last acknowledgement. Nothing is ever dropped while the attempt lives: a full buffer holds the
-//! writer back instead.
+//! reconnect from the last acknowledgement. What the memory cannot hold goes to the disk; when that is full as well the
+//! writer is held back, and only after long patience output is given up, which the log then says to the byte.
+//!
+//! Output is numbered when it is full, when a step begins or ends, or when the link takes it: at once after a pause,
+//! else [`PAUSE`] after the last time, so that sparse output is seen at once and chatter travels in large chunks.
 
+mod chunk;
+mod gather;
+mod place;
 pub mod redact;
+mod room;
+mod spool;
+pub mod tail;
 
-use bytes::{Bytes, BytesMut};
-use pocketci_proto::LOG_CHUNK_BYTES;
+pub use room::{Buffers, DEFAULT_PATIENCE};
+pub use spool::{DEFAULT_SPOOL_BYTES, SpoolConfig, default_dir};
+
+use bytes::Bytes;
+use chunk::{Body, Chunk};
+use gather::Gather;
 use pocketci_proto::agent as pb;
-use std::collections::{HashMap, VecDeque};
+use room::ATTEMPT_MEMORY_BYTES;
+use spool::Segment;
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::Instant;
 
-/// Bytes of one attempt that may wait for their acknowledgement; a writer with more waits.
-const ATTEMPT_BUFFER_BYTES: usize = 2 * 1024 * 1024;
-/// The same for all attempts of an agent together.
-pub const AGENT_BUFFER_BYTES: usize = 64 * 1024 * 1024;
 /// Chunks sent in one message.
 const BATCH_CHUNKS: usize = 16;
+/// Small writes are gathered for so long.
+pub const PAUSE: Duration = Duration::from_millis(100);
 
 /// Which output of a step (0 is the job itself).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -34,9 +48,9 @@ pub struct Source {
 pub struct AttemptLog {
     attempt: pb::AttemptRef,
     state: Mutex<State>,
-    /// Room in this attempt's buffer and in the agent's.
-    room: Semaphore,
-    shared_room: Arc<Semaphore>,
+    /// Memory for this attempt's chunks.
+    memory: Semaphore,
+    buffers: Arc<Buffers>,
     /// Told when there is something to send; the link's task answers by [`AttemptLog::take`].
     ready: mpsc::UnboundedSender<pb::AttemptRef>,
     acked: watch::Sender<u64>,
@@ -45,91 +59,64 @@ pub struct AttemptLog {
 #[derive(Default)]
 struct State {
     next_seq: u64,
-    offsets: HashMap<Source, u64>,
+    gather: Gather,
     unacked: VecDeque<Chunk>,
+    segment: Option<Arc<Segment>>,
     sent_seq: u64,
+    /// A call of `take` is asked for.
     announced: bool,
+    /// When `take` will be called without being asked for.
+    due: Option<Instant>,
+    /// When gathered output was last numbered.
+    numbered: Option<Instant>,
+    /// Chunks in memory that have no permits, as the disk failed; until they have gone nothing more goes that way.
+    overdrafts: usize,
+    /// Patience has run out; output is given up until there is room.
+    giving_up: bool,
     closed: bool,
 }
 
-struct Chunk {
-    seq: u64,
-    source: Source,
-    offset: u64,
-    data: BytesMut,
-    at_unix_ms: u64,
+/// What there is to send.
+pub struct Taken {
+    /// In order.
+    pub chunks: Vec<pb::LogChunk>,
+    /// There are more, now.
+    pub more: bool,
+    /// When to take again although nobody asks.
+    pub due: Option<Instant>,
 }
 
 impl AttemptLog {
     /// An empty log. `ready` gets the attempt's reference whenever there is something new to send.
     pub fn new(
         attempt: pb::AttemptRef,
-        shared_room: Arc<Semaphore>,
+        buffers: Arc<Buffers>,
         ready: mpsc::UnboundedSender<pb::AttemptRef>,
     ) -> Self {
         Self {
             attempt,
             state: Mutex::default(),
-            room: Semaphore::new(ATTEMPT_BUFFER_BYTES),
-            shared_room,
+            memory: Semaphore::new(ATTEMPT_MEMORY_BYTES),
+            buffers,
             ready,
             acked: watch::channel(0).0,
         }
+    }
+
+    /// Goes on behind what another process of this agent had stored: `seq` chunks, and streams that end where it says.
+    pub fn continue_from(&self, seq: u64, ends: impl IntoIterator<Item = (Source, u64)>) {
+        let mut state = self.state();
+        state.next_seq = seq;
+        state.sent_seq = seq;
+        state.gather.continue_at(ends);
+        self.acked.send_modify(|acked| *acked = (*acked).max(seq));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Appends output; waits while the buffer is full, discards once the attempt is no longer ours.
-    pub async fn append(&self, source: Source, mut data: Bytes) {
-        while !data.is_empty() {
-            let piece = data.split_to(data.len().min(LOG_CHUNK_BYTES));
-            let permits = u32::try_from(piece.len()).unwrap_or(u32::MAX);
-            let Ok(mine) = self.room.acquire_many(permits).await else {
-                return;
-            };
-            let Ok(shared) = self.shared_room.acquire_many(permits).await else {
-                return;
-            };
-            // Given back when the bytes are acknowledged.
-            mine.forget();
-            shared.forget();
-            self.push(source, &piece);
-        }
-    }
-
-    /// Adds a piece to the last chunk if that is from the same source and not sent yet, else as a new one.
-    fn push(&self, source: Source, piece: &[u8]) {
-        let mut state = self.state();
-        if state.closed {
-            self.shared_room.add_permits(piece.len());
-            return;
-        }
-        let offset = state.offsets.entry(source).or_default();
-        let at = *offset;
-        *offset += piece.len() as u64;
-        let sent = state.sent_seq;
-        match state.unacked.back_mut() {
-            Some(last)
-                if last.source == source
-                    && last.seq > sent
-                    && last.data.len() + piece.len() <= LOG_CHUNK_BYTES =>
-            {
-                last.data.extend_from_slice(piece);
-            }
-            _ => {
-                state.next_seq += 1;
-                let seq = state.next_seq;
-                state.unacked.push_back(Chunk {
-                    seq,
-                    source,
-                    offset: at,
-                    data: BytesMut::from(piece),
-                    at_unix_ms: now_unix_ms(),
-                });
-            }
-        }
+    fn announce(&self, state: &mut State) {
         if !state.announced {
             state.announced = true;
             // The link ends with the agent; then nobody waits for output any more.
@@ -137,27 +124,111 @@ impl AttemptLog {
         }
     }
 
-    /// Chunks that were not sent yet, in order, and whether there are more.
-    pub fn take(&self) -> (Vec<pb::LogChunk>, bool) {
+    /// The room that it shares with other attempts.
+    pub fn buffers(&self) -> &Arc<Buffers> {
+        &self.buffers
+    }
+
+    /// Appends output. Waits while there is no room for it, gives it up when that takes too long, discards it once the
+    /// attempt is no longer ours.
+    pub async fn append(&self, source: Source, mut data: Bytes) {
+        while !data.is_empty() {
+            if !self.room().await {
+                let mut state = self.state();
+                let reason = self.buffers.spool.why();
+                state.gather.gap(source, data.len() as u64, reason);
+                return;
+            }
+            let spills = {
+                let mut state = self.state();
+                if state.closed {
+                    return;
+                }
+                state.gather.push(source, &mut data);
+                let ready = state.gather.ready();
+                let spills = self.number(&mut state, ready);
+                if ready > 0 || state.due.is_none() {
+                    self.announce(&mut state);
+                }
+                spills
+            };
+            self.spill(spills).await;
+        }
+    }
+
+    /// `bytes` of the stream are lost; what is appended next comes behind them.
+    pub fn gap(&self, source: Source, bytes: u64, reason: &'static str) {
+        let mut state = self.state();
+        if !state.closed && bytes > 0 {
+            state.gather.gap(source, bytes, reason);
+            self.announce(&mut state);
+        }
+    }
+
+    /// Everything appended so far is to be seen now: a step begins or ends.
+    pub async fn flush(&self) {
+        let spills = {
+            let mut state = self.state();
+            let all = state.gather.len();
+            let spills = self.number(&mut state, all);
+            if state.next_seq > state.sent_seq {
+                self.announce(&mut state);
+            }
+            spills
+        };
+        self.spill(spills).await;
+    }
+
+    /// Chunks that were not sent yet. `packed`: the server understands packed chunks and gaps.
+    pub async fn take(&self, packed: bool) -> Taken {
+        let spills = {
+            let mut state = self.state();
+            let now = Instant::now();
+            if state.due.is_some_and(|due| due <= now) {
+                state.due = None;
+            }
+            state.announced = false;
+            let is_due = state.numbered.is_none_or(|last| last + PAUSE <= now);
+            let count = if is_due {
+                state.gather.len()
+            } else {
+                state.gather.ready()
+            };
+            self.number(&mut state, count)
+        };
+        self.spill(spills).await;
+        let (chunks, more, due) = self.next_batch();
+        let chunks = load(chunks).await;
+        let wire = |chunk: Chunk| chunk.into_wire(&self.attempt, packed);
+        Taken {
+            chunks: chunks.into_iter().map(wire).collect(),
+            more,
+            due,
+        }
+    }
+
+    fn next_batch(&self) -> (Vec<Chunk>, bool, Option<Instant>) {
         let mut state = self.state();
         let sent = state.sent_seq;
         let first = state.unacked.partition_point(|chunk| chunk.seq <= sent);
-        let chunks: Vec<pb::LogChunk> = state
-            .unacked
-            .iter()
-            .skip(first)
-            .take(BATCH_CHUNKS)
-            .map(|chunk| chunk.to_wire(&self.attempt))
-            .collect();
+        let unsent = state.unacked.iter().skip(first).take(BATCH_CHUNKS);
+        let chunks: Vec<Chunk> = unsent.cloned().collect();
         if let Some(last) = chunks.last() {
             state.sent_seq = last.seq;
         }
-        let more = state
-            .unacked
-            .back()
-            .is_some_and(|last| last.seq > state.sent_seq);
-        state.announced = more;
-        (chunks, more)
+        let newest = state.unacked.back().map_or(0, |last| last.seq);
+        let more = newest > state.sent_seq;
+        // The caller comes again by itself.
+        state.announced |= more;
+        let now = Instant::now();
+        let waits = state.due.is_none() && !more && !state.gather.is_empty();
+        let due = waits.then(|| match state.numbered.map(|last| last + PAUSE) {
+            Some(due) if due > now => due,
+            // There was no room.
+            _ => now + PAUSE,
+        });
+        state.due = state.due.or(due);
+        (chunks, more, due)
     }
 
     /// The server has everything up to `seq`.
@@ -167,14 +238,26 @@ impl AttemptLog {
             let mut state = self.state();
             while state.unacked.front().is_some_and(|chunk| chunk.seq <= seq) {
                 if let Some(chunk) = state.unacked.pop_front() {
-                    freed += chunk.data.len();
+                    freed += chunk.charge;
+                    state.overdrafts -= usize::from(chunk.overdraft);
                 }
             }
+            if state.unacked.is_empty() {
+                state.segment = None;
+            }
             state.sent_seq = state.sent_seq.max(seq);
+            if !state.gather.is_empty() && state.due.is_none() {
+                self.announce(&mut state);
+            }
         }
-        self.room.add_permits(freed);
-        self.shared_room.add_permits(freed);
+        self.free(freed);
         self.acked.send_modify(|acked| *acked = (*acked).max(seq));
+    }
+
+    fn free(&self, charge: usize) {
+        self.memory.add_permits(charge);
+        self.buffers.memory.add_permits(charge);
+        self.buffers.freed.notify_waiters();
     }
 
     /// A new connection: the server has everything up to `seq`, the rest is to be sent (again).
@@ -182,32 +265,61 @@ impl AttemptLog {
         self.acknowledge(seq);
         let mut state = self.state();
         state.sent_seq = seq;
-        state.announced = !state.unacked.is_empty();
-        if state.announced {
-            let _ = self.ready.send(self.attempt.clone());
+        state.due = None;
+        state.announced = false;
+        if !state.unacked.is_empty() || !state.gather.is_empty() {
+            self.announce(&mut state);
         }
     }
 
     /// Waits until everything appended so far is acknowledged; returns the last sequence.
     pub async fn flushed(&self) -> u64 {
-        let last = self.state().next_seq;
         let mut acked = self.acked.subscribe();
-        // The sender lives in self, so waiting cannot fail.
-        let _ = acked.wait_for(|acked| *acked >= last).await;
-        last
+        loop {
+            let freed = self.buffers.freed.notified();
+            tokio::pin!(freed);
+            freed.as_mut().enable();
+            self.flush().await;
+            let (last, whole) = {
+                let state = self.state();
+                (state.next_seq, state.gather.is_empty() && !state.closed)
+            };
+            if whole {
+                // The sender lives in self, so waiting cannot fail.
+                let _ = acked.wait_for(|acked| *acked >= last).await;
+                return last;
+            }
+            freed.await;
+        }
     }
 
     /// The attempt is no longer ours: forgets what waits and lets writers go.
     pub fn close(&self) {
-        let mut state = self.state();
-        if state.closed {
-            return;
-        }
-        state.closed = true;
-        let freed: usize = state.unacked.drain(..).map(|chunk| chunk.data.len()).sum();
-        drop(state);
-        self.room.close();
-        self.shared_room.add_permits(freed);
+        let freed = {
+            let mut state = self.state();
+            if state.closed {
+                return;
+            }
+            state.closed = true;
+            state.overdrafts = 0;
+            state.gather.clear();
+            state.segment = None;
+            state
+                .unacked
+                .drain(..)
+                .map(|chunk| chunk.charge)
+                .sum::<usize>()
+        };
+        self.free(freed);
+    }
+}
+
+impl State {
+    /// An unacknowledged chunk; they are numbered without holes.
+    fn chunk(&mut self, seq: u64) -> Option<&mut Chunk> {
+        let first = self.unacked.front()?.seq;
+        let at = usize::try_from(seq.checked_sub(first)?).ok()?;
+        self.unacked.get_mut(at)
     }
 }
 
@@ -217,127 +329,21 @@ impl Drop for AttemptLog {
     }
 }
 
-impl Chunk {
-    fn to_wire(&self, attempt: &pb::AttemptRef) -> pb::LogChunk {
-        pb::LogChunk {
-            r#ref: Some(attempt.clone()),
-            seq: self.seq,
-            step: self.source.step,
-            stream: self.source.stream.into(),
-            offset: self.offset,
-            data: Bytes::copy_from_slice(&self.data),
-            at_unix_ms: self.at_unix_ms,
-        }
+/// The chunks with their bytes in memory.
+async fn load(mut chunks: Vec<Chunk>) -> Vec<Chunk> {
+    let on_disk = chunks
+        .iter()
+        .any(|chunk| matches!(chunk.body, Body::Disk(_)));
+    if !on_disk {
+        return chunks;
     }
-}
-
-fn now_unix_ms() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| {
-            u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-        })
+    let loading = tokio::task::spawn_blocking(move || {
+        chunks.iter_mut().for_each(Chunk::load);
+        chunks
+    });
+    // It fails only when the process ends.
+    loading.await.unwrap_or_default()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-
-    const OUT: Source = Source {
-        step: 1,
-        stream: pb::log_chunk::Stream::Stdout,
-    };
-
-    fn log() -> (Arc<AttemptLog>, mpsc::UnboundedReceiver<pb::AttemptRef>) {
-        let (ready, receiver) = mpsc::unbounded_channel();
-        let shared = Arc::new(Semaphore::new(AGENT_BUFFER_BYTES));
-        (
-            Arc::new(AttemptLog::new(pb::AttemptRef::default(), shared, ready)),
-            receiver,
-        )
-    }
-
-    fn bytes(chunks: &[pb::LogChunk]) -> Vec<u8> {
-        chunks
-            .iter()
-            .flat_map(|chunk| chunk.data.to_vec())
-            .collect()
-    }
-
-    #[tokio::test]
-    async fn small_writes_share_a_chunk_until_it_is_sent() {
-        let (log, mut ready) = log();
-        log.append(OUT, "a".into()).await;
-        log.append(OUT, "b".into()).await;
-        assert!(
-            ready.try_recv().is_ok() && ready.try_recv().is_err(),
-            "announced once"
-        );
-        let (chunks, more) = log.take();
-        assert_eq!(
-            (chunks.len(), chunks[0].seq, bytes(&chunks).as_slice(), more),
-            (1, 1, &b"ab"[..], false)
-        );
-        log.append(OUT, "c".into()).await;
-        let (chunks, _) = log.take();
-        assert_eq!((chunks[0].seq, chunks[0].offset), (2, 2));
-    }
-
-    #[tokio::test]
-    async fn after_a_reconnect_everything_unacknowledged_comes_again_without_holes() {
-        let (log, _ready) = log();
-        let text: Vec<u8> = (0..1_000_000u32).map(|n| n as u8).collect();
-        let writer = {
-            let (log, text) = (log.clone(), text.clone());
-            tokio::spawn(async move { log.append(OUT, text.into()).await })
-        };
-        writer.await.unwrap();
-        let mut received = Vec::new();
-        let mut last = 0;
-        for round in 0.. {
-            let (chunks, _) = log.take();
-            if chunks.is_empty() {
-                break;
-            }
-            for chunk in chunks {
-                // What came before is dropped, as the server does.
-                if chunk.seq > last {
-                    assert_eq!((chunk.seq, chunk.offset), (last + 1, received.len() as u64));
-                    last = chunk.seq;
-                    received.extend_from_slice(&chunk.data);
-                }
-            }
-            match round % 3 {
-                0 => log.acknowledge(last),
-                1 => log.rewind(last.saturating_sub(3).max(1).min(last)),
-                _ => {}
-            }
-        }
-        assert_eq!(received, text);
-        log.acknowledge(last);
-        assert_eq!(log.flushed().await, last);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_full_buffer_holds_the_writer_back_until_it_is_acknowledged_or_closed() {
-        let (log, _ready) = log();
-        let big = Bytes::from(vec![1u8; ATTEMPT_BUFFER_BYTES + 1]);
-        let writer = log.clone();
-        let mut writing = tokio::spawn(async move { writer.append(OUT, big).await });
-        assert!(
-            tokio::time::timeout(Duration::from_secs(1), &mut writing)
-                .await
-                .is_err()
-        );
-        let (chunks, _) = log.take();
-        log.acknowledge(chunks.last().unwrap().seq);
-        writing.await.unwrap();
-        let big = Bytes::from(vec![1u8; 2 * ATTEMPT_BUFFER_BYTES]);
-        let writer = log.clone();
-        let writing = tokio::spawn(async move { writer.append(OUT, big).await });
-        log.close();
-        writing.await.unwrap();
-        assert_eq!(log.shared_room.available_permits(), AGENT_BUFFER_BYTES);
-    }
-}
+mod tests;

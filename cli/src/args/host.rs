@@ -3,6 +3,7 @@
 use super::key_value;
 use clap::{Args as ClapArgs, ValueEnum};
 use pocketci_agent::js::Limits;
+use pocketci_agent::log::{SpoolConfig, default_dir};
 use pocketci_agent::outside::OutsideConfig;
 use pocketci_agent::outside::guard::{Allowed, Guard};
 use pocketci_server::app::StorageUrl;
@@ -133,9 +134,49 @@ pub struct WorkArgs {
     pub drivers: Vec<DriverArg>,
     #[command(flatten)]
     pub limits: LimitArgs,
+    #[command(flatten)]
+    pub spool: SpoolArgs,
     /// How long held jobs may go on after the first SIGTERM
     #[arg(long, env = "CI_DRAIN_TIMEOUT", default_value = "30m", value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub drain_timeout: Duration,
+}
+
+/// Where output waits while the server is away or slow.
+#[derive(ClapArgs, Clone)]
+pub struct SpoolArgs {
+    /// Folder for output that waits for the server, on a disk [default: pocketci-spool-UID in TMPDIR, else in /var/tmp]
+    #[arg(long, env = "CI_SPOOL_DIR", value_name = "FOLDER")]
+    pub spool_dir: Option<PathBuf>,
+    /// Most output of all jobs that waits on disk; 0B keeps all of it in memory; for example 1GiB
+    #[arg(long, env = "CI_SPOOL_MAX", default_value = "1GiB", value_parser = size, value_name = "SIZE")]
+    pub spool_max: u64,
+    /// How long a step is held back when there is no room for its output, before output is given up
+    #[arg(long, env = "CI_SPOOL_PATIENCE", default_value = "30s", value_parser = humantime::parse_duration, value_name = "DURATION")]
+    pub spool_patience: Duration,
+}
+
+impl SpoolArgs {
+    /// As the agent takes it.
+    pub fn config(&self) -> SpoolConfig {
+        SpoolConfig {
+            dir: self.spool_dir.clone().unwrap_or_else(default_dir),
+            max_bytes: self.spool_max,
+            patience: self.spool_patience,
+        }
+    }
+}
+
+/// Bytes, given with their unit.
+fn size(text: &str) -> Result<u64, String> {
+    const UNITS: [(&str, u32); 4] = [("KiB", 10), ("MiB", 20), ("GiB", 30), ("B", 0)];
+    let wrong =
+        || format!("{text:?} is no size; give a number and B, KiB, MiB or GiB, such as 512MiB");
+    let (number, shift) = UNITS
+        .iter()
+        .find_map(|(unit, shift)| Some((text.strip_suffix(unit)?, shift)))
+        .ok_or_else(wrong)?;
+    let number: u64 = number.trim().parse().map_err(|_| wrong())?;
+    number.checked_mul(1 << shift).ok_or_else(wrong)
 }
 
 /// What jobs may do on this machine, and how much.
@@ -172,6 +213,9 @@ pub struct LimitArgs {
         value_name = "MIB"
     )]
     pub max_output: u64,
+    /// Output of one step, of each of its streams, that the log keeps: the first half and the last; for example 64MiB
+    #[arg(long, env = "CI_MAX_STEP_OUTPUT", default_value = "64MiB", value_parser = size, value_name = "SIZE")]
+    pub max_step_output: u64,
     /// What a step gets between the polite signal and the kill when it is stopped; at most 60s
     #[arg(long, env = "CI_STOP_GRACE", default_value = "1s", value_parser = stop_grace, value_name = "DURATION")]
     pub stop_grace: Duration,
@@ -205,6 +249,7 @@ impl LimitArgs {
             wall_time: self.job_timeout,
             max_steps: self.max_steps as usize,
             max_output_bytes: self.max_output.saturating_mul(1024 * 1024),
+            max_step_output_bytes: self.max_step_output,
             stop_grace: self.stop_grace,
             ..Limits::default()
         }
@@ -269,4 +314,27 @@ pub struct AgentArgs {
     pub tls_ca: Option<PathBuf>,
     #[command(flatten)]
     pub work: WorkArgs,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_need_a_unit_and_fit() {
+        assert_eq!(size("1GiB"), Ok(1 << 30));
+        assert_eq!(size("64 KiB"), Ok(65_536));
+        assert_eq!(size("0B"), Ok(0));
+        for wrong in [
+            "",
+            "5",
+            "MiB",
+            "1TB",
+            "-1MiB",
+            "1.5GiB",
+            "99999999999999GiB",
+        ] {
+            assert!(size(wrong).unwrap_err().contains("512MiB"), "{wrong}");
+        }
+    }
 }

@@ -9,7 +9,7 @@ pub use decide::{
     GateDecideArgs, GatesCommand, GatesLsArgs, SecretArg, SecretsCommand, SecretsLsArgs,
     SetSecretArgs,
 };
-pub use host::{AgentArgs, DriverArg, LimitArgs, ServerArgs, WorkArgs};
+pub use host::{AgentArgs, DriverArg, LimitArgs, ServerArgs, SpoolArgs, WorkArgs};
 pub use local::{InitArgs, RunFileArgs, ValidateArgs};
 pub use settings::SettingsArgs;
 

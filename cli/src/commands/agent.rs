@@ -98,6 +98,7 @@ pub fn agent_config(
         allow_privileged: work.limits.allow_privileged,
         limits: work.limits.limits(),
         outside: work.limits.outside(),
+        spool: work.spool.config(),
         drain_timeout: work.drain_timeout,
     }
 }

@@ -72,6 +72,13 @@ impl Printer {
             return Ok(());
         }
         match event.kind {
+            // No output, but about it.
+            RunEventKind::Log {
+                gap: Some(_), text, ..
+            } => {
+                eprint!("{}", text.unwrap_or_default());
+                Ok(())
+            }
             RunEventKind::Log {
                 stream,
                 text,

@@ -116,6 +116,9 @@ pub enum RunEventKind {
         /// The output, if it is not UTF-8.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         base64: Option<String>,
+        /// Set where output is lost: `text` is then a line that says so, and no output.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gap: Option<LogGap>,
     },
     /// The run is to stop.
     CancelRequested {
@@ -143,4 +146,13 @@ pub enum RunEventKind {
         /// For people.
         message: String,
     },
+}
+
+/// Output that is missing for good, from the event's `offset` on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LogGap {
+    /// How many bytes.
+    pub bytes: i64,
+    /// `spool_full`, `spool_failed` or `limit`.
+    pub reason: String,
 }

@@ -7,7 +7,7 @@ mod event;
 mod settings;
 
 pub use agent::{Agent, AgentToken, CreateAgentToken};
-pub use event::{RunEvent, RunEventKind};
+pub use event::{LogGap, RunEvent, RunEventKind};
 pub use settings::{By, ConcurrencySettings, OnConflict, PipelineSettings, Queue, QueuedJob, Wait};
 
 use crate::ids::{GateId, PipelineId, ReceiptId, RevisionId, RunId};

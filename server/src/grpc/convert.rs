@@ -1,7 +1,7 @@
 //! Between protocol messages and the model; everything an agent says is checked here.
 
 use crate::model::receipt::Receipt;
-use crate::model::run::{End, LogPiece, LogStream, Outcome, Reply, ReplyBy, TriggerKind};
+use crate::model::run::{End, LogData, LogPiece, LogStream, Outcome, Reply, ReplyBy, TriggerKind};
 use crate::model::transition::{Holder, Report};
 use crate::model::{GateId, JobId, RunId, SessionId};
 use crate::store::Claimed;
@@ -180,25 +180,85 @@ fn step_number(step: u32) -> Result<i32, Status> {
     i32::try_from(step).map_err(|_| broken("step number"))
 }
 
-pub(super) fn log_piece(chunk: pb::LogChunk) -> Result<(i64, LogPiece), Status> {
+/// Longest reason of a gap, in bytes.
+const MAX_GAP_REASON_BYTES: usize = 32;
+
+/// A chunk of output and its number; what is packed in it is tried, so that whoever reads it later can.
+pub(super) fn log_piece(chunk: pb::LogChunk) -> Result<(i64, LogPiece), BrokenChunk> {
     use pb::log_chunk::Stream;
     let stream = match chunk.stream() {
         Stream::Stdout => LogStream::Stdout,
         Stream::Stderr => LogStream::Stderr,
         Stream::System => LogStream::System,
-        Stream::Unspecified => return Err(broken("log stream")),
+        Stream::Unspecified => return Err(BrokenChunk::Field("stream")),
     };
-    if chunk.data.is_empty() || chunk.data.len() > LOG_CHUNK_BYTES {
-        return Err(broken("log chunk size"));
-    }
-    let seq = i64::try_from(chunk.seq).map_err(|_| broken("log sequence"))?;
+    let seq = i64::try_from(chunk.seq).ok().filter(|seq| *seq >= 1);
     let piece = LogPiece {
-        step: step_number(chunk.step)?,
+        step: i32::try_from(chunk.step).map_err(|_| BrokenChunk::Field("step"))?,
         stream,
-        offset: i64::try_from(chunk.offset).map_err(|_| broken("log offset"))?,
-        bytes: chunk.data,
+        offset: i64::try_from(chunk.offset).map_err(|_| BrokenChunk::Field("offset"))?,
+        data: log_data(chunk)?,
     };
-    Ok((seq, piece))
+    if piece.offset.checked_add(piece.size()).is_none() {
+        return Err(BrokenChunk::Field("offset"));
+    }
+    Ok((seq.ok_or(BrokenChunk::Field("sequence"))?, piece))
+}
+
+fn log_data(chunk: pb::LogChunk) -> Result<LogData, BrokenChunk> {
+    use pb::log_chunk::Encoding;
+    let encoding = Encoding::try_from(chunk.encoding);
+    if let Some(gap) = chunk.gap {
+        let bytes = i64::try_from(gap.bytes).ok().filter(|bytes| *bytes >= 1);
+        let told = (1..=MAX_GAP_REASON_BYTES).contains(&gap.reason.len())
+            && gap
+                .reason
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+        return match bytes {
+            Some(bytes) if told && chunk.data.is_empty() => Ok(LogData::Gap {
+                bytes,
+                reason: gap.reason,
+            }),
+            _ => Err(BrokenChunk::Field("gap")),
+        };
+    }
+    if chunk.data.is_empty() || chunk.data.len() > LOG_CHUNK_BYTES {
+        return Err(BrokenChunk::Field("length"));
+    }
+    match encoding {
+        Ok(Encoding::Raw) if chunk.size == 0 || chunk.size as usize == chunk.data.len() => {
+            Ok(LogData::Raw(chunk.data))
+        }
+        Ok(Encoding::Raw) => Err(BrokenChunk::Field("size")),
+        Ok(Encoding::Zstd) => {
+            pocketci_proto::log::unpack(&chunk.data, u64::from(chunk.size))?;
+            Ok(LogData::Packed {
+                frame: chunk.data,
+                size: i64::from(chunk.size),
+            })
+        }
+        Err(_) => Err(BrokenChunk::Field("encoding")),
+    }
+}
+
+/// A chunk that sending again cannot mend.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BrokenChunk {
+    /// A field has a value that it cannot have.
+    #[error("its {0} is not what it may be")]
+    Field(&'static str),
+    /// It is packed, and not as it says.
+    #[error(transparent)]
+    Packed(#[from] pocketci_proto::log::Unpack),
+    /// Its offset is not where the stream of its step had ended.
+    #[error("its offset is {found}, its step's stream had come to {expected}")]
+    Offset {
+        /// In the chunk.
+        found: i64,
+        /// End of what came before.
+        expected: i64,
+    },
 }
 
 /// Tells an agent about its new job. `None` if the job has no lease (cannot be, as it was just claimed).

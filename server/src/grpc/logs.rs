@@ -1,8 +1,8 @@
 //! The Logs stream of one session: chunks are stored in order and acknowledged when durable.
 
-use super::convert::{Ref, attempt_ref, broken, log_piece};
+use super::convert::{Ref, broken};
+use super::intake::{Group, Intake};
 use super::{Link, store_status};
-use crate::model::run::LogPiece;
 use crate::model::transition::{Applied, Change};
 use crate::runs::dispatch::SessionEntry;
 use futures_util::stream::FuturesOrdered;
@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-/// Chunks groups being stored at once for one agent; more wait in the stream, which holds the agent back.
+/// Groups of chunks being stored at once for one agent; more wait in the stream, which holds the agent back.
 const IN_FLIGHT: usize = 64;
 
 /// Serves the stream until either side ends it.
@@ -47,12 +47,13 @@ async fn serve(
     acks: &mpsc::Sender<Result<pb::LogAck, Status>>,
 ) -> Result<(), Status> {
     let mut storing = FuturesOrdered::new();
+    let mut intake = Intake::new(link.clone(), entry.clone());
     loop {
         tokio::select! {
             batch = inbound.message(), if storing.len() < IN_FLIGHT => {
                 let Some(batch) = batch? else { break };
-                for (attempt, pieces) in by_attempt(batch)? {
-                    storing.push_back(store(&link, &entry, attempt, pieces));
+                for group in intake.read(batch).await? {
+                    storing.push_back(store(&link, &entry, group));
                 }
             }
             Some(stored) = storing.next() => acknowledge(stored?, acks).await?,
@@ -65,43 +66,28 @@ async fn serve(
     Ok(())
 }
 
-type Pieces = Vec<(i64, LogPiece)>;
-
-/// Neighbouring chunks of one attempt go into one change.
-fn by_attempt(batch: pb::LogBatch) -> Result<Vec<(Ref, Pieces)>, Status> {
-    let mut groups: Vec<(Ref, Pieces)> = Vec::new();
-    for mut chunk in batch.chunks {
-        let attempt = attempt_ref(chunk.r#ref.take())?;
-        let piece = log_piece(chunk)?;
-        match groups.last_mut() {
-            Some((last, pieces))
-                if last.job_id == attempt.job_id && last.attempt == attempt.attempt =>
-            {
-                pieces.push(piece);
-            }
-            _ => groups.push((attempt, vec![piece])),
-        }
-    }
-    Ok(groups)
-}
-
 /// Takes its place in the order of changes at once; resolves with the sequence to acknowledge, if any.
 fn store(
     link: &Link,
     entry: &SessionEntry,
-    attempt: Ref,
-    pieces: Pieces,
+    (attempt, group): (Ref, Group),
 ) -> impl Future<Output = Result<Option<(Ref, i64)>, Status>> + use<> {
-    let last = pieces.last().map_or(0, |(seq, _)| *seq);
-    let change = Change::Logs {
-        job_id: attempt.job_id,
-        holder: attempt.holder(entry.session_id),
-        pieces,
+    let (job_id, holder) = (attempt.job_id, attempt.holder(entry.session_id));
+    let (last, change) = match group {
+        Group::Pieces(pieces) => (
+            pieces.last().map(|(seq, _)| *seq),
+            Change::Logs {
+                job_id,
+                holder,
+                pieces,
+            },
+        ),
+        Group::Broken => (None, Change::Condemn { job_id, holder }),
     };
     let submitted = link.runs().store().submit(attempt.run_id, change);
     async move {
         match submitted.await.map_err(|error| store_status(&error))? {
-            Applied::Done | Applied::Duplicate => Ok(Some((attempt, last))),
+            Applied::Done | Applied::Duplicate => Ok(last.map(|last| (attempt, last))),
             Applied::Gap => Err(broken("log chunks are missing")),
             // Session tells the agent about lost leases; here there is nothing to acknowledge.
             Applied::Stale | Applied::Adopted { .. } => Ok(None),

@@ -73,6 +73,7 @@ pub(super) async fn open(
         lease_ms: duration_ms(link.runs().settings().lease),
         ping_every_ms: duration_ms(PING_EVERY),
         held,
+        packed_logs: true,
     });
     let session = Session {
         link,

@@ -178,7 +178,7 @@ pub(super) async fn logs(
             let mut bytes = Vec::new();
             for event in events {
                 if let EventBody::Log(piece) = event.body {
-                    bytes.extend_from_slice(&piece.bytes);
+                    bytes.extend_from_slice(&piece.shown().0);
                 }
             }
             Some((Ok(Bytes::from(bytes)), (follow, stopping)))

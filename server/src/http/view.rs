@@ -113,7 +113,8 @@ pub(super) fn event(event: Event, jobs: &HashMap<JobId, String>) -> api::RunEven
         kind: match event.body {
             EventBody::Fact(kind) => kind,
             EventBody::Log(piece) => {
-                let (text, base64) = match String::from_utf8(piece.bytes.to_vec()) {
+                let (bytes, gap) = piece.shown();
+                let (text, base64) = match String::from_utf8(bytes.into()) {
                     Ok(text) => (Some(text), None),
                     Err(error) => (None, Some(STANDARD.encode(error.as_bytes()))),
                 };
@@ -123,6 +124,7 @@ pub(super) fn event(event: Event, jobs: &HashMap<JobId, String>) -> api::RunEven
                     offset: piece.offset,
                     text,
                     base64,
+                    gap,
                 }
             }
         },

@@ -4,7 +4,8 @@ use super::pipeline::Labels;
 use super::settings::DEFAULT_ATTEMPTS;
 use super::{AgentId, JobId, PipelineId, ReceiptId, RevisionId, RunId, SessionId};
 use bytes::Bytes;
-use pocketci_proto::api::{Driver, RunEventKind, RunStatus};
+use pocketci_proto::api::{Driver, LogGap, RunEventKind, RunStatus};
+use pocketci_proto::log;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -341,7 +342,7 @@ pub enum EventBody {
 }
 
 /// Where output came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum LogStream {
     /// Standard output, `console.log`.
     Stdout,
@@ -362,6 +363,64 @@ pub struct LogPiece {
     pub stream: LogStream,
     /// Of the first byte in this step's stream.
     pub offset: i64,
-    /// 1..=64 KiB.
-    pub bytes: Bytes,
+    /// What is there of it.
+    pub data: LogData,
+}
+
+/// See [`LogPiece`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogData {
+    /// The output, 1..=64 KiB.
+    Raw(Bytes),
+    /// A frame of [`pocketci_proto::log::pack`].
+    Packed {
+        /// As it came.
+        frame: Bytes,
+        /// Bytes of output in it, 1..=64 KiB.
+        size: i64,
+    },
+    /// Output that is lost.
+    Gap {
+        /// How much, at least 1.
+        bytes: i64,
+        /// A stable word: `spool_full`, `spool_failed`, `limit`.
+        reason: String,
+    },
+}
+
+impl LogPiece {
+    /// Bytes of output that it stands for.
+    pub fn size(&self) -> i64 {
+        match &self.data {
+            LogData::Raw(bytes) => i64::try_from(bytes.len()).unwrap_or(i64::MAX),
+            LogData::Packed { size, .. } => *size,
+            LogData::Gap { bytes, .. } => *bytes,
+        }
+    }
+
+    /// What watchers see: the output, or a line about the gap and the gap. A frame that cannot be read (it was checked
+    /// when it came) is a gap as well.
+    pub fn shown(&self) -> (Bytes, Option<LogGap>) {
+        let gap = match &self.data {
+            LogData::Raw(bytes) => return (bytes.clone(), None),
+            LogData::Packed { frame, size } => {
+                match log::unpack(frame, u64::try_from(*size).unwrap_or(0)) {
+                    Ok(bytes) => return (bytes.into(), None),
+                    Err(error) => {
+                        tracing::error!(%error, "stored output cannot be read");
+                        LogGap {
+                            bytes: *size,
+                            reason: "unreadable".into(),
+                        }
+                    }
+                }
+            }
+            LogData::Gap { bytes, reason } => LogGap {
+                bytes: *bytes,
+                reason: reason.clone(),
+            },
+        };
+        let line = log::gap_line(u64::try_from(gap.bytes).unwrap_or(0), &gap.reason);
+        (line.into(), Some(gap))
+    }
 }

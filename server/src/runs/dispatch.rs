@@ -136,6 +136,11 @@ impl SessionEntry {
         lock(&self.use_of_slots).held.insert(job_id);
     }
 
+    /// Whether the job is the agent's.
+    pub fn holds(&self, job_id: JobId) -> bool {
+        lock(&self.use_of_slots).held.contains(&job_id)
+    }
+
     /// The job is no longer the agent's; `true` if it was.
     pub fn release(&self, job_id: JobId) -> bool {
         lock(&self.use_of_slots).held.remove(&job_id)

@@ -1,7 +1,8 @@
 //! How composite values are written into columns, the same for every storage.
 
 use crate::model::pipeline::Labels;
-use crate::model::run::EventBody;
+use crate::model::run::{EventBody, LogData};
+use bytes::Bytes;
 use pocketci_proto::api::{Driver, RunEventKind};
 use serde::{Deserialize, Serialize};
 
@@ -92,6 +93,36 @@ pub(super) fn fact_from(text: &str) -> Result<RunEventKind, Corrupt> {
     from_json("run_events.data", text)
 }
 
+/// `encoding`, `size` and `bytes` of a piece of output. Raw output has neither encoding nor size, as in rows of older
+/// programs; of a gap the bytes are the reason.
+pub(super) fn log_columns(data: &LogData) -> (Option<&'static str>, Option<i64>, &[u8]) {
+    match data {
+        LogData::Raw(bytes) => (None, None, bytes),
+        LogData::Packed { frame, size } => (Some("zstd"), Some(*size), frame),
+        LogData::Gap { bytes, reason } => (Some("gap"), Some(*bytes), reason.as_bytes()),
+    }
+}
+
+/// Reads what [`log_columns`] wrote.
+pub(super) fn log_data(
+    encoding: Option<&str>,
+    size: Option<i64>,
+    bytes: Bytes,
+) -> Result<LogData, Corrupt> {
+    match (encoding, size) {
+        (None, None) => Ok(LogData::Raw(bytes)),
+        (Some("zstd"), Some(size)) => Ok(LogData::Packed { frame: bytes, size }),
+        (Some("gap"), Some(size)) => Ok(LogData::Gap {
+            bytes: size,
+            reason: String::from_utf8_lossy(&bytes).into_owned(),
+        }),
+        (encoding, size) => Err(Corrupt {
+            column: "run_events.encoding",
+            detail: format!("{encoding:?} with size {size:?}"),
+        }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,5 +141,26 @@ mod tests {
         let kind = RunEventKind::Replied { status: 204 };
         let text = fact(&EventBody::Fact(kind.clone())).unwrap();
         assert_eq!(fact_from(&text).unwrap(), kind);
+    }
+
+    #[test]
+    fn output_survives_in_each_form() {
+        let bytes = Bytes::from_static(b"x");
+        for data in [
+            LogData::Raw(bytes.clone()),
+            LogData::Packed {
+                frame: bytes,
+                size: 7,
+            },
+            LogData::Gap {
+                bytes: 1 << 40,
+                reason: "limit".into(),
+            },
+        ] {
+            let (encoding, size, bytes) = log_columns(&data);
+            let bytes = Bytes::copy_from_slice(bytes);
+            assert_eq!(log_data(encoding, size, bytes).unwrap(), data);
+        }
+        assert!(log_data(Some("zstd"), None, Bytes::new()).is_err());
     }
 }

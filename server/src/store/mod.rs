@@ -20,7 +20,7 @@ pub use queue::{Demand, MAX_DEMAND, QueueStore, QueuedView};
 use crate::model::agent::{Agent, AgentToken, Registration};
 use crate::model::pipeline::{Labels, Pipeline, PutOutcome, PutPipeline, Revision, WebhookSecret};
 use crate::model::receipt::Receipt;
-use crate::model::run::{Event, Job, QueueTerms, Reply, Run, Trigger};
+use crate::model::run::{Event, Job, LogStream, QueueTerms, Reply, Run, Trigger};
 use crate::model::secret::{Scope, SealedSecret, SecretInfo};
 use crate::model::settings::MAX_PRIORITY;
 use crate::model::transition::{Applied, Change};
@@ -189,6 +189,26 @@ pub struct RunFilter {
     pub limit: i64,
 }
 
+/// How far one stream of output of an attempt is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogEnd {
+    /// From 1; 0 is the job itself.
+    pub step: i32,
+    /// Which of its streams.
+    pub stream: LogStream,
+    /// Offset of the first byte that is not stored; gaps count as stored.
+    pub end: i64,
+}
+
+/// How far the output of an attempt is stored.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogOffsets {
+    /// Highest stored chunk; 0 if the attempt is not the job's current one.
+    pub seq: i64,
+    /// The streams that have any output, in no order.
+    pub ends: Vec<LogEnd>,
+}
+
 /// Runs.
 #[async_trait]
 pub trait RunStore: Send + Sync {
@@ -202,6 +222,8 @@ pub trait RunStore: Send + Sync {
     async fn replies(&self, ids: &[RunId]) -> Result<Vec<(RunId, Reply)>>;
     /// Events after `after` (0 for all) in order, at most `limit`; `None` if the run is unknown.
     async fn events(&self, id: RunId, after: i64, limit: i64) -> Result<Option<Vec<Event>>>;
+    /// How far the output of an attempt is stored; nothing if there is none.
+    async fn log_offsets(&self, id: RunId, job_id: JobId, attempt: i32) -> Result<LogOffsets>;
 }
 
 /// A session that looks for work.

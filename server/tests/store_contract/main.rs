@@ -147,6 +147,9 @@ contract! {
         logs_are_idempotent_and_contiguous,
         finished_before_its_last_chunk_is_a_gap,
         facts_and_output_share_one_numbering,
+        packed_output_and_gaps_are_kept_as_they_came,
+        log_offsets_are_where_each_stream_ends,
+        an_attempt_that_breaks_the_protocol_is_lost,
     }
     leases {
         an_unaccepted_job_expires_without_penalty,

@@ -6,8 +6,8 @@ use pocketci_server::model::agent::Registration;
 use pocketci_server::model::pipeline::{ContentType, Labels, Pipeline, PutPipeline};
 use pocketci_server::model::receipt::{Receipt, Verdict};
 use pocketci_server::model::run::{
-    CancelReason, Cancelled, End, Event, EventBody, LogPiece, LogStream, Outcome, QueueTerms,
-    Reply, ReplyBy, Trigger, TriggerKind,
+    CancelReason, Cancelled, End, Event, EventBody, LogData, LogPiece, LogStream, Outcome,
+    QueueTerms, Reply, ReplyBy, Trigger, TriggerKind,
 };
 use pocketci_server::model::transition::{Applied, Change, Holder, Report};
 use pocketci_server::model::{AgentId, BootId, JobId, ReceiptId, RunId, SessionId, TokenId};
@@ -314,7 +314,7 @@ pub fn piece(bytes: &'static [u8]) -> LogPiece {
         step: 0,
         stream: LogStream::Stdout,
         offset: 0,
-        bytes: Bytes::from_static(bytes),
+        data: LogData::Raw(Bytes::from_static(bytes)),
     }
 }
 

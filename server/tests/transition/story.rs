@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use pocketci_server::model::pipeline::Labels;
 use pocketci_server::model::run::{
-    CancelReason, Cancelled, End, Job, JobState, Lease, LogPiece, LogStream, Outcome, QueueTerms,
-    Reply, ReplyBy, Run, RunState, Trigger, TriggerKind,
+    CancelReason, Cancelled, End, Job, JobState, Lease, LogData, LogPiece, LogStream, Outcome,
+    QueueTerms, Reply, ReplyBy, Run, RunState, Trigger, TriggerKind,
 };
 use pocketci_server::model::transition::{
     Aggregate, Applied, Change, Effects, Holder, Report, apply,
@@ -144,7 +144,7 @@ pub fn pieces(first: i64, count: i64) -> Vec<(i64, LogPiece)> {
         step: 0,
         stream: LogStream::Stdout,
         offset: seq,
-        bytes: Bytes::from_static(b"x"),
+        data: LogData::Raw(Bytes::from_static(b"x")),
     };
     (first..first + count)
         .map(|seq| (seq, piece(seq)))

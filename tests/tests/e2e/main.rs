@@ -9,6 +9,8 @@ mod faults;
 mod gates;
 mod http;
 mod local;
+mod logs;
+mod lying;
 mod outside;
 mod queueing;
 mod secrets;

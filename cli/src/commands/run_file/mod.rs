@@ -5,7 +5,7 @@ mod webhook;
 
 use super::agent::{agent_config, driver};
 use super::validate::{compiled, read};
-use crate::args::{DriverArg, RunFileArgs, WorkArgs};
+use crate::args::{DriverArg, RunFileArgs, SpoolArgs, WorkArgs};
 use crate::client::user;
 use crate::output::exit;
 use anyhow::Context;
@@ -16,6 +16,7 @@ use pocketci_agent::container::docker::DockerDriver;
 use pocketci_agent::container::leftovers;
 use pocketci_agent::js::{Module, Program};
 use pocketci_agent::local::{self, GateVerdict, Happening, LocalBackend, LocalJob};
+use pocketci_agent::log::{DEFAULT_PATIENCE, DEFAULT_SPOOL_BYTES};
 use pocketci_proto::agent as pb;
 use pocketci_proto::api::Driver as DriverName;
 use pocketci_proto::ids::{JobId, RunId};
@@ -80,6 +81,11 @@ async fn execute(
         slots: Some(1),
         drivers: vec![chosen],
         limits: args.limits.clone(),
+        spool: SpoolArgs {
+            spool_dir: None,
+            spool_max: DEFAULT_SPOOL_BYTES,
+            spool_patience: DEFAULT_PATIENCE,
+        },
         drain_timeout: std::time::Duration::ZERO,
     };
     let config = agent_config(

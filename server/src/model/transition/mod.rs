@@ -104,6 +104,13 @@ pub enum Change {
         /// Who had it.
         holder: Holder,
     },
+    /// The attempt broke the protocol in a way that sending again cannot cure; it is lost.
+    Condemn {
+        /// The job.
+        job_id: JobId,
+        /// Who spoke.
+        holder: Holder,
+    },
     /// The lease is believed to have run out.
     Expire {
         /// The job.
@@ -236,6 +243,7 @@ pub fn apply(
             },
         ),
         Change::Release { job_id, holder } => step.release(job_id, holder),
+        Change::Condemn { job_id, holder } => step.condemn(job_id, holder),
         Change::Expire { job_id } => step.expire(job_id),
         Change::Cancel(wish) => step.cancel(wish),
         Change::Skip { for_run } => step.skip(for_run),

@@ -202,6 +202,14 @@ impl Step<'_> {
         }
     }
 
+    pub(super) fn condemn(&mut self, job_id: JobId, holder: Holder) -> Applied {
+        let Some(at) = self.held(job_id, holder) else {
+            return Applied::Stale;
+        };
+        self.lose(at, "protocol_error".into(), "its agent sent what cannot be");
+        Applied::Done
+    }
+
     pub(super) fn expire(&mut self, job_id: JobId) -> Applied {
         let now = self.now;
         let Some(at) = self.aggregate.jobs.iter().position(|job| {

@@ -10,7 +10,7 @@ use super::notify::Notifier;
 use super::rows::{self, RUN_TO_CHANGE};
 use super::{Failable, Failure, MAX_TRIES, pool_error};
 use crate::model::RunId;
-use crate::model::run::RunState;
+use crate::model::run::{EventBody, RunState};
 use crate::model::transition::{Aggregate, Applied, Change, Effects, Report, apply};
 use deadpool_postgres::{Object, Pool};
 use futures_util::try_join;
@@ -100,8 +100,17 @@ impl Told {
         let reply = self.effects.reply.clone().map(Arc::new);
         let waited_for_here = wakes.publish_run(self.run_id, reply, self.finished);
         // The caller of a webhook waits on one server only; who else follows the run has a timer.
-        if !waited_for_here {
-            notifier.run(self.run_id, self.finished);
+        let only_output = self.effects.reply.is_none()
+            && !self.finished
+            && self
+                .effects
+                .events
+                .iter()
+                .all(|event| matches!(event.body, EventBody::Log(_)));
+        match (waited_for_here, only_output) {
+            (true, _) => {}
+            (false, true) => notifier.output(self.run_id),
+            (false, false) => notifier.run(self.run_id, self.finished),
         }
     }
 }

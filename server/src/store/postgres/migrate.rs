@@ -21,6 +21,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "queue",
         include_str!("../../../../migrations/postgres/0003_queue.sql"),
     ),
+    (
+        5,
+        "logs",
+        include_str!("../../../../migrations/postgres/0005_logs.sql"),
+    ),
 ];
 
 /// Any number that nobody else uses for an advisory lock in this database.

@@ -16,6 +16,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_postgres::{AsyncMessage, Client, Config, Connection, NoTls};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -25,6 +26,8 @@ const CHANNEL: &str = "pocketci";
 const MAX_PAYLOAD_BYTES: usize = 7900;
 /// At most one NOTIFY in this time; the first after a pause goes out at once.
 const MIN_PAUSE: Duration = Duration::from_millis(5);
+/// Output of a run is told at most once in this time; who follows it here is told at once.
+const OUTPUT_PAUSE: Duration = Duration::from_millis(100);
 /// Hints waiting to be sent; more are dropped, as hints may be.
 const MAX_WAITING: usize = 8192;
 /// Pause before listening again after a failure; doubles up to [`MAX_RETRY`].
@@ -37,6 +40,8 @@ enum Hint {
     JobQueued,
     Cancel(SessionId),
     Run(RunId),
+    /// Only output.
+    Output(RunId),
     Finished(RunId),
 }
 
@@ -83,6 +88,10 @@ impl Notifier {
         });
     }
 
+    pub(super) fn output(&self, run: RunId) {
+        self.hint(Hint::Output(run));
+    }
+
     fn hint(&self, hint: Hint) {
         // A full queue means that the database is slow; the timers of the others will do.
         let _ = self.hints.try_send(hint);
@@ -96,10 +105,16 @@ async fn send(
     stop: CancellationToken,
 ) {
     let mut group = Vec::new();
+    let mut outputs = Outputs::default();
     loop {
         tokio::select! {
             received = waiting.recv_many(&mut group, MAX_WAITING) => if received == 0 { return },
+            () = outputs.due() => {}
             () = stop.cancelled() => return,
+        }
+        outputs.sort(&mut group);
+        if group.is_empty() {
+            continue;
         }
         for payload in payloads(&origin, &group) {
             if let Err(error) = notify(&pool, &payload).await {
@@ -112,6 +127,44 @@ async fn send(
         }
         group.clear();
         tokio::time::sleep(MIN_PAUSE).await;
+    }
+}
+
+/// Hints about output, which wait for each other: a run that prints all the time is told ten times a second.
+#[derive(Default)]
+struct Outputs {
+    waiting: HashSet<RunId>,
+    told: Option<Instant>,
+}
+
+impl Outputs {
+    fn next(&self) -> Option<Instant> {
+        self.told.map(|told| told + OUTPUT_PAUSE)
+    }
+
+    /// Until what waits may be told; for ever if nothing waits.
+    async fn due(&self) {
+        match self.next() {
+            _ if self.waiting.is_empty() => std::future::pending().await,
+            Some(next) => tokio::time::sleep_until(next).await,
+            None => {}
+        }
+    }
+
+    /// Takes the hints about output out of a group, and puts those in that may be told now.
+    fn sort(&mut self, group: &mut Vec<Hint>) {
+        group.retain(|hint| match hint {
+            Hint::Output(run) => {
+                self.waiting.insert(*run);
+                false
+            }
+            Hint::JobQueued | Hint::Cancel(_) | Hint::Run(_) | Hint::Finished(_) => true,
+        });
+        let now = Instant::now();
+        if !self.waiting.is_empty() && self.next().is_none_or(|next| next <= now) {
+            self.told = Some(now);
+            group.extend(self.waiting.drain().map(Hint::Run));
+        }
     }
 }
 
@@ -144,7 +197,7 @@ fn payloads(origin: &str, hints: &[Hint]) -> Vec<String> {
         let _ = match hint {
             Hint::JobQueued => write!(payload, "\nj"),
             Hint::Cancel(session) => write!(payload, "\nc{}", session.0.simple()),
-            Hint::Run(run) => write!(payload, "\nr{}", run.0.simple()),
+            Hint::Run(run) | Hint::Output(run) => write!(payload, "\nr{}", run.0.simple()),
             Hint::Finished(run) => write!(payload, "\nf{}", run.0.simple()),
         };
     }
@@ -270,6 +323,34 @@ mod tests {
         assert_eq!(coarse.try_recv(), Ok(Wake::JobQueued));
         assert_eq!(coarse.try_recv(), Ok(Wake::Cancel(session)));
         assert!(watch.changed().await.finished);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn output_is_told_once_in_its_pause_and_everything_else_at_once() {
+        let (noisy, other) = (RunId::new(), RunId::new());
+        let mut outputs = Outputs::default();
+        let mut told = Vec::new();
+        let started = Instant::now();
+        // A second of commits with output, 5 ms apart.
+        for _ in 0..200 {
+            let mut group = vec![Hint::Output(noisy), Hint::Output(noisy), Hint::JobQueued];
+            outputs.sort(&mut group);
+            assert_eq!(group[0], Hint::JobQueued);
+            told.extend(group.into_iter().skip(1));
+            tokio::time::advance(Duration::from_millis(5)).await;
+        }
+        assert!((10..=11).contains(&told.len()), "{}", told.len());
+        assert_eq!(told[0], Hint::Run(noisy), "the first at once");
+        let mut group = vec![Hint::Output(other), Hint::Finished(noisy)];
+        outputs.sort(&mut group);
+        if !group.contains(&Hint::Run(other)) {
+            outputs.due().await;
+            outputs.sort(&mut group);
+        }
+        assert!(group.contains(&Hint::Run(other)) && group.contains(&Hint::Finished(noisy)));
+        assert!(started.elapsed() < Duration::from_millis(1200));
+        let nothing = tokio::time::timeout(Duration::from_secs(60), outputs.due());
+        assert!(nothing.await.is_err(), "and then nothing");
     }
 
     #[test]

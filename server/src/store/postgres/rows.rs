@@ -1,6 +1,6 @@
 //! Rows to model.
 
-use super::super::codec;
+use super::super::{LogEnd, codec};
 use super::Failable;
 use crate::model::concurrency::Member;
 use crate::model::pipeline::{ContentType, Labels, Pipeline, Revision, WebhookSecret};
@@ -230,7 +230,11 @@ pub(super) fn event(row: &Row) -> Failable<Event> {
             step: get(row, "step")?,
             stream: get_word(row, "stream", LogStream::parse)?,
             offset: get(row, "byte_offset")?,
-            bytes: Bytes::from(get::<Vec<u8>>(row, "bytes")?),
+            data: codec::log_data(
+                get(row, "encoding")?,
+                get(row, "size")?,
+                Bytes::from(get::<Vec<u8>>(row, "bytes")?),
+            )?,
         }),
     };
     Ok(Event {
@@ -260,6 +264,19 @@ pub(super) fn receipt(row: &Row) -> Failable<Receipt> {
         reason: get(row, "reason")?,
         received_at: get(row, "received_at")?,
         run_id: id_opt(row, "run_id", RunId)?,
+    })
+}
+
+/// What [`log_end`] reads: where each stream of an attempt ends, of `$1` run, `$2` job, `$3` attempt.
+pub(super) const LOG_ENDS: &str =
+    "SELECT step, stream, max(byte_offset + coalesce(size, octet_length(bytes)))::bigint AS stored_end
+     FROM run_events WHERE run_id = $1 AND job_id = $2 AND attempt = $3 AND data IS NULL GROUP BY step, stream";
+
+pub(super) fn log_end(row: &Row) -> Failable<LogEnd> {
+    Ok(LogEnd {
+        step: get(row, "step")?,
+        stream: get_word(row, "stream", LogStream::parse)?,
+        end: get(row, "stored_end")?,
     })
 }
 

@@ -1,9 +1,11 @@
 //! Runs and their events.
 
-use super::super::{Enqueued, NewRun, Result, RunFilter, RunStore, RunView, StoreError};
+use super::super::{
+    Enqueued, LogOffsets, NewRun, Result, RunFilter, RunStore, RunView, StoreError,
+};
 use super::{Failable, PostgresStore, rows, sql_error};
-use crate::model::RunId;
 use crate::model::run::{Event, Reply};
+use crate::model::{JobId, RunId};
 use async_trait::async_trait;
 use pocketci_proto::api::RunStatus;
 use tokio_postgres::Row;
@@ -112,6 +114,29 @@ impl RunStore for PostgresStore {
             }
         }
         Ok(Some(rows::all(&found, rows::event)?))
+    }
+
+    async fn log_offsets(&self, id: RunId, job_id: JobId, attempt: i32) -> Result<LogOffsets> {
+        let client = self.client().await?;
+        // First the sequence: what is stored meanwhile is then in the offsets, never the other way round.
+        let sql = "SELECT log_seq FROM jobs WHERE id = $1 AND attempt = $2";
+        let statement = client.prepare_cached(sql).await.map_err(sql_error)?;
+        let job = client
+            .query_opt(&statement, &[&job_id.0, &attempt])
+            .await
+            .map_err(sql_error)?;
+        let statement = client
+            .prepare_cached(rows::LOG_ENDS)
+            .await
+            .map_err(sql_error)?;
+        let found = client
+            .query(&statement, &[&id.0, &job_id.0, &attempt])
+            .await
+            .map_err(sql_error)?;
+        Ok(LogOffsets {
+            seq: job.map_or(0, |row| row.get(0)),
+            ends: rows::all(&found, rows::log_end)?,
+        })
     }
 }
 

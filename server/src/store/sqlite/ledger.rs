@@ -5,7 +5,7 @@ use super::writer::Hints;
 use crate::model::RunId;
 use crate::model::run::{End, Event, EventBody, Hold, Job, Reply, Run, RunState};
 use crate::model::transition::{Aggregate, Applied, Change, Effects, LostAttempt, apply};
-use crate::store::Result;
+use crate::store::{Result, codec};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use std::sync::Arc;
 use time::OffsetDateTime;
@@ -180,11 +180,12 @@ pub(super) fn save_job(connection: &Connection, job: &Job) -> Result<()> {
 
 fn insert_event(connection: &Connection, run_id: RunId, event: &Event) -> Result<()> {
     let sql = "INSERT INTO events (run_id, seq, at, job_id, attempt, fact, step, stream, offset, \
-         bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)";
+         bytes, encoding, size) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)";
     let (fact, log) = match &event.body {
         EventBody::Fact(kind) => (Some(json(kind)?), None),
         EventBody::Log(piece) => (None, Some(piece)),
     };
+    let data = log.map(|piece| codec::log_columns(&piece.data));
     connection.prepare_cached(sql)?.execute(params![
         run_id.0.as_bytes(),
         event.seq,
@@ -195,7 +196,9 @@ fn insert_event(connection: &Connection, run_id: RunId, event: &Event) -> Result
         log.map(|piece| piece.step),
         log.map(|piece| piece.stream.as_str()),
         log.map(|piece| piece.offset),
-        log.map(|piece| piece.bytes.as_ref()),
+        data.map(|(_, _, bytes)| bytes),
+        data.and_then(|(encoding, ..)| encoding),
+        data.and_then(|(_, size, _)| size),
     ])?;
     Ok(())
 }

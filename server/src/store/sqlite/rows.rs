@@ -7,6 +7,7 @@ use crate::model::run::{
     LogStream, Outcome, QueueTerms, Reply, ReplyBy, Run, RunState,
 };
 use crate::model::{AgentId, JobId, PipelineId, ReceiptId, RevisionId, RunId, SessionId};
+use crate::store::{LogEnd, codec};
 use bytes::Bytes;
 use pocketci_proto::api::Driver;
 use rusqlite::types::{FromSql, Type};
@@ -40,7 +41,8 @@ pub(super) const RECEIPT: &str = "c.id, c.pipeline_id, c.method, c.url, c.header
     c.received_at, c.run_id";
 
 /// In the order of [`event`].
-pub(super) const EVENT: &str = "seq, at, job_id, attempt, fact, step, stream, offset, bytes";
+pub(super) const EVENT: &str =
+    "seq, at, job_id, attempt, fact, step, stream, offset, bytes, encoding, size";
 
 /// In the order of [`reply`].
 pub(super) const REPLY: &str = "by, status, headers, body";
@@ -365,7 +367,12 @@ pub(super) fn event(columns: &mut Columns) -> Result<Event> {
             step: columns.take()?,
             stream: columns.word(LogStream::parse)?,
             offset: columns.take()?,
-            bytes: columns.bytes()?,
+            data: {
+                let bytes = columns.bytes()?;
+                let encoding: Option<String> = columns.take()?;
+                let size = columns.take()?;
+                codec::log_data(encoding.as_deref(), size, bytes).map_err(|_| columns.unknown())?
+            },
         }),
     };
     Ok(Event {
@@ -374,6 +381,15 @@ pub(super) fn event(columns: &mut Columns) -> Result<Event> {
         job_id,
         attempt,
         body,
+    })
+}
+
+/// Reads step, stream and end.
+pub(super) fn log_end(columns: &mut Columns) -> Result<LogEnd> {
+    Ok(LogEnd {
+        step: columns.take()?,
+        stream: columns.word(LogStream::parse)?,
+        end: columns.take()?,
     })
 }
 

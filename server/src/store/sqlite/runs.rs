@@ -3,9 +3,9 @@
 use super::rows::{self, Columns, EVENT, JOB, REPLY, RUN, driver_word, json, key, micros, now};
 use super::writer::Hints;
 use super::{SqliteStore, queue, receipts};
-use crate::model::RunId;
 use crate::model::run::{Event, Hold, Job, Outcome, Reply, RunState};
-use crate::store::{Enqueued, NewJob, NewRun, Result, RunFilter, RunStore, RunView};
+use crate::model::{JobId, RunId};
+use crate::store::{Enqueued, LogOffsets, NewJob, NewRun, Result, RunFilter, RunStore, RunView};
 use async_trait::async_trait;
 use pocketci_proto::api::RunStatus;
 use rusqlite::{Connection, OptionalExtension as _, ToSql, params};
@@ -226,6 +226,27 @@ fn events(
     Ok(Some(found.collect::<rusqlite::Result<_>>()?))
 }
 
+/// How far the output of an attempt is stored.
+fn log_offsets(
+    connection: &Connection,
+    id: RunId,
+    job_id: JobId,
+    attempt: i32,
+) -> Result<LogOffsets> {
+    let sql = "SELECT log_seq FROM jobs WHERE id = ?1 AND attempt = ?2";
+    let mut statement = connection.prepare_cached(sql)?;
+    let seq = statement.query_row(params![job_id.0.as_bytes(), attempt], |row| row.get(0));
+    let sql = "SELECT step, stream, max(offset + coalesce(size, length(bytes))) FROM events \
+         WHERE run_id = ?1 AND job_id = ?2 AND attempt = ?3 AND fact IS NULL GROUP BY step, stream";
+    let mut statement = connection.prepare_cached(sql)?;
+    let given = params![id.0.as_bytes(), job_id.0.as_bytes(), attempt];
+    let ends = statement.query_map(given, |row| rows::log_end(&mut Columns::of(row)))?;
+    Ok(LogOffsets {
+        seq: seq.optional()?.unwrap_or(0),
+        ends: ends.collect::<rusqlite::Result<_>>()?,
+    })
+}
+
 #[async_trait]
 impl RunStore for SqliteStore {
     async fn enqueue(&self, run: NewRun) -> Result<Enqueued> {
@@ -264,6 +285,12 @@ impl RunStore for SqliteStore {
     async fn events(&self, id: RunId, after: i64, limit: i64) -> Result<Option<Vec<Event>>> {
         self.readers
             .read(move |connection| events(connection, id, after, limit))
+            .await
+    }
+
+    async fn log_offsets(&self, id: RunId, job_id: JobId, attempt: i32) -> Result<LogOffsets> {
+        self.readers
+            .read(move |connection| log_offsets(connection, id, job_id, attempt))
             .await
     }
 }

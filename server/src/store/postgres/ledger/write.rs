@@ -74,10 +74,11 @@ columns! {
     Events {
         run_id: Uuid, seq: i64, at: OffsetDateTime, job_id: Option<Uuid>, attempt: Option<i32>, data: Option<String>,
         step: Option<i32>, stream: Option<&'static str>, byte_offset: Option<i64>, bytes: Option<Vec<u8>>,
+        encoding: Option<&'static str>, size: Option<i64>,
     }
-    "INSERT INTO run_events (run_id, seq, at, job_id, attempt, data, step, stream, byte_offset, bytes)
+    "INSERT INTO run_events (run_id, seq, at, job_id, attempt, data, step, stream, byte_offset, bytes, encoding, size)
      SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::uuid[], $5::int[], $6::text[], $7::int[],
-        $8::text[], $9::bigint[], $10::bytea[])"
+        $8::text[], $9::bigint[], $10::bytea[], $11::text[], $12::bigint[])"
 }
 
 columns! {
@@ -202,7 +203,12 @@ impl Writes {
         columns.step.push(log.map(|piece| piece.step));
         columns.stream.push(log.map(|piece| piece.stream.as_str()));
         columns.byte_offset.push(log.map(|piece| piece.offset));
-        columns.bytes.push(log.map(|piece| piece.bytes.to_vec()));
+        let data = log.map(|piece| codec::log_columns(&piece.data));
+        columns.bytes.push(data.map(|(_, _, bytes)| bytes.to_vec()));
+        columns
+            .encoding
+            .push(data.and_then(|(encoding, ..)| encoding));
+        columns.size.push(data.and_then(|(_, size, _)| size));
     }
 
     fn add_reply(&mut self, run_id: RunId, reply: &Reply, now: OffsetDateTime) {
