@@ -213,7 +213,7 @@ impl Life {
 
 #[test]
 fn random_lives_never_break_an_invariant() {
-    const LIVES: u64 = 600;
+    const LIVES: u64 = 700;
     const STEPS: usize = 80;
     let (mut ended, mut replied, mut done) = (0, 0, 0);
     for seed in 0..LIVES {
