@@ -200,6 +200,20 @@ pub(super) fn log_piece(chunk: pb::LogChunk) -> Result<(i64, LogPiece), Status> 
     Ok((seq, piece))
 }
 
+pub(super) fn log_end((step, stream, offset): crate::model::journal::LogEnd) -> pb::LogEnd {
+    use pb::log_chunk::Stream;
+    let stream = match stream {
+        LogStream::Stdout => Stream::Stdout,
+        LogStream::Stderr => Stream::Stderr,
+        LogStream::System => Stream::System,
+    };
+    pb::LogEnd {
+        step: u32::try_from(step).unwrap_or(0),
+        stream: stream.into(),
+        offset: u64::try_from(offset).unwrap_or(0),
+    }
+}
+
 /// Tells an agent about its new job. `None` if the job has no lease (cannot be, as it was just claimed).
 pub(super) fn assign(
     claimed: Claimed,
@@ -243,6 +257,7 @@ pub(super) fn assign(
             },
         }),
         traceparent: String::new(),
+        durable: true,
     };
     pb::ServerMessage {
         kind: Some(pb::server_message::Kind::Assign(assign)),

@@ -4,6 +4,7 @@ mod auth;
 mod calls;
 mod convert;
 mod fetch;
+mod journal;
 mod logs;
 mod session;
 

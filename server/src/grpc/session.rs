@@ -3,7 +3,7 @@
 //! One task owns the session; everything that waits for the store is a future in its select, so a slow commit never
 //! holds up pings, and reports of one attempt keep their order because `submit` takes their place at once.
 
-use super::convert::{Ref, assign, attempt_ref, broken, duration_ms, report};
+use super::convert::{Ref, assign, log_end, attempt_ref, broken, duration_ms, report};
 use super::{Link, OUTBOUND_MESSAGES, PING_EVERY, SILENCE_LIMIT, store_status};
 use crate::model::agent::Registration;
 use crate::model::transition::{Applied, Change, Report};
@@ -146,6 +146,7 @@ async fn adopt(
             lease: link.runs().settings().lease,
         };
         let applied = link.runs().store().submit(attempt.run_id, change).await;
+        let mut log_ends = Vec::new();
         let (action, report_seq, log_seq) = match applied.map_err(|error| store_status(&error))? {
             Applied::Adopted {
                 report_seq,
@@ -153,6 +154,9 @@ async fn adopt(
                 cancel,
             } => {
                 entry.hold(attempt.job_id);
+                if item.restarted {
+                    log_ends = stored_log_ends(link, attempt).await?;
+                }
                 let action = if cancel {
                     Action::Cancel
                 } else {
@@ -167,9 +171,20 @@ async fn adopt(
             action: action.into(),
             report_seq: u32::try_from(report_seq).unwrap_or(0),
             log_seq: u64::try_from(log_seq).unwrap_or(0),
+            log_ends,
         });
     }
     Ok(verdicts)
+}
+
+/// What a restarted agent passes over when it reads a step's output from its beginning.
+async fn stored_log_ends(link: &Link, attempt: Ref) -> Result<Vec<pb::LogEnd>, Status> {
+    let store = link.runs().store();
+    let ends = store
+        .log_ends(attempt.run_id, attempt.job_id, attempt.attempt)
+        .await
+        .map_err(|error| store_status(&error))?;
+    Ok(ends.into_iter().map(log_end).collect())
 }
 
 /// A report on its way through the store.

@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod gate;
+pub mod journal;
 pub mod pipeline;
 pub mod receipt;
 pub mod run;

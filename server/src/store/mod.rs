@@ -12,6 +12,7 @@ pub mod wake;
 
 use crate::model::agent::{Agent, AgentToken, Registration};
 use crate::model::gate::{Decision, Gate, NewGate};
+use crate::model::journal::{JournalEntry, JournalHolder, Journaled, LogEnd};
 use crate::model::pipeline::{Labels, Pipeline, PutOutcome, PutPipeline, Revision, WebhookSecret};
 use crate::model::receipt::Receipt;
 use crate::model::run::{Event, Job, Reply, Run, Trigger};
@@ -430,6 +431,30 @@ pub trait GateStore: Send + Sync {
     async fn decide_gate(&self, id: GateId, decision: Decision) -> Result<Option<(Gate, bool)>>;
 }
 
+/// Journals of jobs: see [`crate::model::journal`]. Every verb is fenced: the session must hold the attempt.
+#[async_trait]
+pub trait JournalStore: Send + Sync {
+    /// Appends entries, numbered without holes; those that are stored already are passed over.
+    async fn append_journal(
+        &self,
+        holder: JournalHolder,
+        entries: Vec<JournalEntry>,
+    ) -> Result<Journaled>;
+    /// Entries after `after` in order, at most `limit` and about `max_bytes` (one at least, if there is one); `None` if
+    /// the session does not hold the attempt.
+    async fn journal(
+        &self,
+        holder: JournalHolder,
+        after: i64,
+        limit: i64,
+        max_bytes: usize,
+    ) -> Result<Option<Vec<JournalEntry>>>;
+    /// Removes all entries; the next one has number 1 again. `false` if the session does not hold the attempt.
+    async fn clear_journal(&self, holder: JournalHolder) -> Result<bool>;
+    /// Where the stored output of each step of this attempt ends.
+    async fn log_ends(&self, run_id: RunId, job_id: JobId, attempt: i32) -> Result<Vec<LogEnd>>;
+}
+
 /// Everything the server stores.
 #[async_trait]
 pub trait Store:
@@ -441,6 +466,7 @@ pub trait Store:
     + SecretStore
     + ValueStore
     + GateStore
+    + JournalStore
 {
     /// Hints that something changed, published after commits, of all servers where there are several.
     fn wakes(&self) -> &WakeBus;

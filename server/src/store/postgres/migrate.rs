@@ -16,6 +16,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "pipeline_api",
         include_str!("../../../../migrations/postgres/0002_pipeline_api.sql"),
     ),
+    (
+        4,
+        "journal",
+        include_str!("../../../../migrations/postgres/0004_journal.sql"),
+    ),
 ];
 
 /// Any number that nobody else uses for an advisory lock in this database.

@@ -5,10 +5,20 @@ use super::rows::{micros, now};
 use crate::store::{Result, StoreError};
 use rusqlite::{Connection, TransactionBehavior};
 
-/// All migrations; the version is the position, from 1. A published one never changes.
-const MIGRATIONS: [&str; 2] = [
-    include_str!("../../../../migrations/sqlite/0001_begin.sql"),
-    include_str!("../../../../migrations/sqlite/0002_pipeline_api.sql"),
+/// All migrations with their versions, in order. A published one never changes.
+const MIGRATIONS: &[(i64, &str)] = &[
+    (
+        1,
+        include_str!("../../../../migrations/sqlite/0001_begin.sql"),
+    ),
+    (
+        2,
+        include_str!("../../../../migrations/sqlite/0002_pipeline_api.sql"),
+    ),
+    (
+        4,
+        include_str!("../../../../migrations/sqlite/0004_journal.sql"),
+    ),
 ];
 
 /// Brings the schema up to this program's version.
@@ -28,12 +38,12 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<()> {
     )?;
     let newest = "SELECT coalesce(max(version), 0) FROM schema_migrations";
     let found: i64 = connection.query_row(newest, [], |row| row.get(0))?;
-    let known = MIGRATIONS.len() as i64;
+    let known = MIGRATIONS.last().map_or(0, |(version, _)| *version);
     if found > known {
         return Err(StoreError::SchemaTooNew { found, known });
     }
-    for (version, migration) in (1..).zip(MIGRATIONS) {
-        if version > found {
+    for (version, migration) in MIGRATIONS {
+        if *version > found {
             let transaction =
                 connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             transaction.execute_batch(migration)?;
