@@ -3,14 +3,16 @@
 use super::backend::Backend;
 use super::gate;
 use super::holdings::Holdings;
+use super::journal::JobJournal;
 use super::secrets::Secrets;
 use super::steps::{self, InDriver, InSandbox, Wanted};
 use super::{Attempt, Workshop};
-use crate::container::{Driver, StepSpec};
+use crate::container::{Driver, StepSpec, Volume};
 use crate::js::host::{
     Answer, Answered, ConsoleStream, Failure, Host, Reply, Request, RunRequest, RunResult,
     WebhookRequest,
 };
+use crate::js::journal::{Journal, Tape};
 use crate::log::Source;
 use crate::outside::{self, Outside};
 use bytes::Bytes;
@@ -33,6 +35,7 @@ pub(super) struct JobHost {
     webhook: Option<WebhookRequest>,
     runtime: Handle,
     numbers: Numbers,
+    journal: Mutex<Option<Journal>>,
 }
 
 /// Calls so far, by kind and content: see [`Backend`]. Side by side, the same calls may come in another order when the job
@@ -59,7 +62,7 @@ pub(super) struct Parts {
     pub(super) attempt: Arc<Attempt>,
     pub(super) backend: Arc<dyn Backend>,
     driver: DriverName,
-    pub(super) secrets: Secrets,
+    pub(super) secrets: Arc<Secrets>,
     holdings: Holdings,
     outside: Outside,
     /// Steps at once; more wait.
@@ -76,8 +79,9 @@ impl JobHost {
         runtime: Handle,
     ) -> Self {
         let max_steps = workshop.config.limits.max_steps;
+        let secrets = Arc::new(Secrets::new(backend.clone(), attempt.redactor.clone()));
         let parts = Parts {
-            secrets: Secrets::new(backend.clone(), attempt.redactor.clone()),
+            secrets,
             holdings: Holdings::new(
                 workshop.driver(driver),
                 labels(&workshop, &attempt),
@@ -95,7 +99,24 @@ impl JobHost {
             webhook,
             runtime,
             numbers: Numbers::default(),
+            journal: Mutex::default(),
         }
+    }
+
+    /// Keeps a journal, which goes on after `tape`, whose last entry has number `seq`.
+    pub(super) async fn keep_journal(&self, tape: Tape, seq: u64) {
+        let parts = &self.parts;
+        parts.secrets.recall(tape.secrets()).await;
+        parts.attempt.count_steps_from(tape.last_step());
+        let (attempt, backend) = (parts.attempt.clone(), parts.backend.clone());
+        let sink = Arc::new(JobJournal::new(
+            attempt,
+            backend,
+            parts.secrets.clone(),
+            seq,
+        ));
+        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        *journal = Some(Journal { tape, sink });
     }
 
     /// Removes what the job still holds.
@@ -199,6 +220,16 @@ impl Host for JobHost {
         })
     }
 
+    fn journal(&self) -> Option<Journal> {
+        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        journal.take()
+    }
+
+    fn revive(&self, volume: serde_json::Value) -> BoxFuture<'static, bool> {
+        let parts = self.parts.clone();
+        async move { parts.revive(&volume).await }.boxed()
+    }
+
     fn run(&self, request: RunRequest) -> BoxFuture<'static, Result<RunResult, String>> {
         let parts = self.parts.clone();
         async move { parts.run(request).await }.boxed()
@@ -208,7 +239,8 @@ impl Host for JobHost {
         let parts = self.parts.clone();
         match request {
             Request::StartSandbox(request) => {
-                async move { parts.start_sandbox(request).await }.boxed()
+                let id = format!("sandbox-{}", parts.holdings.number());
+                async move { parts.start_sandbox(id, request).await }.boxed()
             }
             Request::Exec { sandbox, run } => {
                 async move { parts.exec(&sandbox, run).await }.boxed()
@@ -219,11 +251,18 @@ impl Host for JobHost {
             }
             .boxed(),
             // Not broken off by a stop: what the engine creates must be known to be removed.
-            Request::CreateVolume { name } => async move {
-                let (name, volume) = parts.holdings.create_volume(name).await?;
-                Ok(Answer::Json(json!({ "name": name, "path": volume.path })))
+            Request::CreateVolume { name } => {
+                let number = parts.holdings.number();
+                let name = name.unwrap_or_else(|| format!("volume-{number}"));
+                async move {
+                    let (name, volume) = parts.holdings.create_volume(name).await?;
+                    Ok(Answer::Json(json!({
+                        "name": name, "path": volume.path, "id": volume.id,
+                        "agent": parts.workshop.config.name, "driver": parts.driver.as_str(),
+                    })))
+                }
+                .boxed()
             }
-            .boxed(),
             Request::ReadFiles { volume, paths } => unless_stopped(parts.clone(), async move {
                 parts.read_files(&volume, &paths).await
             }),
@@ -236,13 +275,14 @@ impl Host for JobHost {
             Request::Notify(notify) => unless_stopped(parts.clone(), async move {
                 outside::notify::send(&parts.outside, &parts.secrets, *notify).await
             }),
-            Request::EmitEvent { name, payload } => {
+            Request::EmitEvent { name, payload } => async move {
                 parts.attempt.note(pb::noted::Kind::Emitted(pb::Emitted {
                     name,
                     payload_json: parts.attempt.redactor.text(&payload),
                 }));
-                async { Ok(Answer::Nothing) }.boxed()
+                Ok(Answer::Nothing)
             }
+            .boxed(),
             Request::Storage(storage) => unless_stopped(parts.clone(), async move {
                 let value = parts.backend.storage(storage).await;
                 value
@@ -341,19 +381,44 @@ impl Parts {
         steps::run(&self.attempt, &runner, spec, wanted).await
     }
 
-    async fn start_sandbox(&self, request: RunRequest) -> Result<Answer, Failure> {
+    /// Whether the volume of an earlier attempt is still there: on this agent, under this driver.
+    async fn revive(&self, volume: &serde_json::Value) -> bool {
+        let text = |name: &str| volume[name].as_str().unwrap_or_default().to_owned();
+        if text("agent") != self.workshop.config.name || text("driver") != self.driver.as_str() {
+            return false;
+        }
+        let found = Volume {
+            id: text("id"),
+            path: text("path"),
+        };
+        self.holdings.adopt_volume(&text("name"), found).await
+    }
+
+    async fn start_sandbox(&self, id: String, request: RunRequest) -> Result<Answer, Failure> {
         let driver = self.driver()?;
         let place = self.holdings.place()?;
         let name = request.name.clone();
         let mut spec = self.stoppable(self.spec(request)).await??;
         spec.labels
             .insert("pocketci.step".to_owned(), "sandbox".to_owned());
-        let started = self.stoppable(driver.start_sandbox(spec)).await?;
+        let starting = driver.start_sandbox(spec);
+        tokio::pin!(starting);
+        let started = tokio::select! {
+            started = &mut starting => started,
+            () = self.attempt.stopping() => {
+                // The engine may be creating it: only its answer tells what is to be removed. A pull is broken off.
+                let grace = self.workshop.config.limits.stop_grace;
+                if let Ok(Ok(sandbox)) = tokio::time::timeout(grace, starting).await {
+                    sandbox.close().await;
+                }
+                return Err("the run was stopped".into());
+            }
+        };
         let sandbox = started.map_err(|error| {
             let told = self.attempt.redactor.text(&steps::told(&error));
             Failure::from(format!("failed to start the sandbox: {told}"))
         })?;
-        Ok(Answer::Json(json!(place.keep(name, sandbox).await?)))
+        Ok(Answer::Json(json!(place.keep(id, name, sandbox).await?)))
     }
 
     async fn exec(&self, sandbox: &str, request: RunRequest) -> Result<Answer, Failure> {

@@ -8,6 +8,7 @@ mod capture;
 mod gate;
 mod holdings;
 mod host;
+mod journal;
 mod reports;
 pub(crate) mod secrets;
 mod steps;
@@ -18,6 +19,7 @@ pub use reports::{Outlet, ReplyUpload, Reports};
 use crate::config::AgentConfig;
 use crate::container::Driver;
 use crate::js::host::{JobContext, WebhookRequest};
+use crate::js::journal::Tape;
 use crate::js::{self, JobEnd, Program};
 use crate::log::redact::Redactor;
 use crate::log::{AttemptLog, Source};
@@ -87,6 +89,8 @@ pub struct Attempt {
     /// What must not be seen in either.
     pub redactor: Arc<Redactor>,
     steps: AtomicU32,
+    /// Another process of this agent began it.
+    resumed: bool,
     /// Bytes of output that may still be kept.
     output_left: AtomicU64,
     /// Whether the log says that it is full.
@@ -120,6 +124,7 @@ impl Attempt {
             log,
             redactor: Arc::default(),
             steps: AtomicU32::new(0),
+            resumed: false,
             output_left: AtomicU64::new(max_output_bytes),
             told_full: AtomicBool::new(false),
             stop: CancellationToken::new(),
@@ -156,6 +161,11 @@ impl Attempt {
     /// Numbers steps, from 1.
     fn next_step(&self) -> u32 {
         self.steps.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Steps up to this number are known from the journal.
+    fn count_steps_from(&self, last: u32) {
+        self.steps.fetch_max(last, Ordering::Relaxed);
     }
 
     /// Tells a fact about the run.
@@ -295,16 +305,93 @@ async fn execute(
             None => return finished("errored", "driver", format!("unknown driver {name:?}")),
         },
     };
-    let context = context(&work, driver_name);
+    let mut journal = match load_journal(attempt, &*backend, &work).await {
+        Ok(journal) => journal,
+        Err(error) => return error,
+    };
+    loop {
+        let durable = journal.is_some();
+        let ended = run_program(workshop, attempt, &backend, &work, driver_name, journal).await;
+        return match ended {
+            JobEnd::Diverged { message } if durable => {
+                journal = start_over(attempt, &*backend, &message).await;
+                continue;
+            }
+            JobEnd::Diverged { message } => finished("errored", "internal", message),
+            JobEnd::Succeeded => finished("succeeded", "", ""),
+            JobEnd::Failed { message } => {
+                let message = attempt.redactor.text(&message);
+                let text = Bytes::from(format!("{}\n", message.trim_end()));
+                attempt.log.append(SYSTEM, text).await;
+                finished("failed", "", message)
+            }
+            JobEnd::Errored { reason, message } => finished("errored", reason, message),
+            JobEnd::Aborted => attempt.end_of_abort(),
+        };
+    }
+}
+
+/// What earlier attempts left, with the number of its last entry; `None` keeps no journal.
+async fn load_journal(
+    attempt: &Attempt,
+    backend: &dyn Backend,
+    work: &Work,
+) -> Result<Option<(Tape, u64)>, pb::Finished> {
+    if !work.assign.durable {
+        return Ok(None);
+    }
+    if attempt.reference.attempt <= 1 && !attempt.resumed {
+        return Ok(Some(Default::default()));
+    }
+    let read = tokio::select! {
+        read = journal::read(backend) => read,
+        () = attempt.stopping() => return Err(attempt.end_of_abort()),
+    };
+    match read {
+        Ok(journal) => Ok(Some(journal)),
+        Err(why) => Ok(start_over(attempt, backend, &why).await),
+    }
+}
+
+/// The journal is of no use: it is cleared, and the job starts from the top, without one if it cannot be cleared.
+async fn start_over(attempt: &Attempt, backend: &dyn Backend, why: &str) -> Option<(Tape, u64)> {
+    let said = format!("the job cannot go on where it was and starts from the top: {why}\n");
+    attempt.log.append(SYSTEM, Bytes::from(said)).await;
+    let cleared = tokio::select! {
+        cleared = backend.clear_journal() => cleared,
+        () = attempt.stopping() => return None,
+    };
+    match cleared {
+        Ok(()) => Some(Default::default()),
+        Err(error) => {
+            tracing::warn!(%error, "cannot clear a journal");
+            None
+        }
+    }
+}
+
+/// Runs the program once.
+async fn run_program(
+    workshop: &Arc<Workshop>,
+    attempt: &Arc<Attempt>,
+    backend: &Arc<dyn Backend>,
+    work: &Work,
+    driver_name: DriverName,
+    journal: Option<(Tape, u64)>,
+) -> JobEnd {
+    let context = context(work, driver_name);
     let runtime = tokio::runtime::Handle::current();
     let host = Arc::new(JobHost::new(
         workshop.clone(),
         attempt.clone(),
-        backend,
+        backend.clone(),
         driver_name,
         context.webhook.clone(),
         runtime.clone(),
     ));
+    if let Some((tape, seq)) = journal {
+        host.keep_journal(tape, seq).await;
+    }
     let limits = &workshop.config.limits;
     let running = js::run(
         &work.program,
@@ -323,17 +410,7 @@ async fn execute(
         }
     };
     host.release().await;
-    match ended {
-        JobEnd::Succeeded => finished("succeeded", "", ""),
-        JobEnd::Failed { message } => {
-            let message = attempt.redactor.text(&message);
-            let text = Bytes::from(format!("{}\n", message.trim_end()));
-            attempt.log.append(SYSTEM, text).await;
-            finished("failed", "", message)
-        }
-        JobEnd::Errored { reason, message } => finished("errored", reason, message),
-        JobEnd::Aborted => attempt.end_of_abort(),
-    }
+    ended
 }
 
 /// PocketCI's own words about the job.

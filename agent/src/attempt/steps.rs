@@ -216,6 +216,7 @@ async fn run_once(
         ended_at: rfc3339(started.0 + started.1.elapsed()),
         duration_ms: u64::try_from(started.1.elapsed().as_millis()).unwrap_or(u64::MAX),
         attempts: 1,
+        step,
     })
 }
 

@@ -202,6 +202,9 @@ pub trait Driver: Send + Sync {
         labels: BTreeMap<String, String>,
     ) -> Result<Volume, DriverError>;
 
+    /// Whether a volume is (still) there; no answer is no.
+    async fn has_volume(&self, volume: &Volume) -> bool;
+
     /// Removes a volume with its files; one that is gone is no error.
     async fn remove_volume(&self, volume: &Volume);
 

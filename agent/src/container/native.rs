@@ -76,6 +76,10 @@ impl Driver for NativeDriver {
         native_files::create_volume()
     }
 
+    async fn has_volume(&self, volume: &Volume) -> bool {
+        Path::new(&volume.id).is_dir()
+    }
+
     async fn remove_volume(&self, volume: &Volume) {
         native_files::remove_volume(volume).await;
     }

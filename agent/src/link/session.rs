@@ -123,6 +123,7 @@ fn hello(agent: &Agent, held: &[Arc<Attempt>]) -> pb::Hello {
             .iter()
             .map(|attempt| pb::Held {
                 r#ref: Some(attempt.reference.clone()),
+                restarted: false,
             })
             .collect(),
     }

@@ -97,6 +97,7 @@ pub fn result(code: i32, stdout: &str, stderr: &str) -> RunResult {
         ended_at: "2026-01-01T00:00:01Z".into(),
         duration_ms: 1000,
         attempts: 1,
+        step: 1,
     }
 }
 

@@ -56,7 +56,9 @@ pub(super) async fn answer(
         Ask::AppendJournal(ask) => {
             return reply(journal::append(link, attempt, session_id, ask).await?);
         }
-        Ask::ReadJournal(ask) => return reply(journal::read(link, attempt, session_id, &ask).await?),
+        Ask::ReadJournal(ask) => {
+            return reply(journal::read(link, attempt, session_id, &ask).await?);
+        }
         Ask::ClearJournal(_) => return reply(journal::clear(link, attempt, session_id).await?),
         other => other,
     };

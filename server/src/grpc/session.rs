@@ -3,7 +3,7 @@
 //! One task owns the session; everything that waits for the store is a future in its select, so a slow commit never
 //! holds up pings, and reports of one attempt keep their order because `submit` takes their place at once.
 
-use super::convert::{Ref, assign, log_end, attempt_ref, broken, duration_ms, report};
+use super::convert::{Ref, assign, attempt_ref, broken, duration_ms, log_end, report};
 use super::{Link, OUTBOUND_MESSAGES, PING_EVERY, SILENCE_LIMIT, store_status};
 use crate::model::agent::Registration;
 use crate::model::transition::{Applied, Change, Report};

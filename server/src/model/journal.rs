@@ -40,7 +40,11 @@ pub struct JournalEntry {
 
 impl std::fmt::Debug for JournalEntry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "JournalEntry({} {} of call {})", self.seq, self.kind, self.call)
+        write!(
+            f,
+            "JournalEntry({} {} of call {})",
+            self.seq, self.kind, self.call
+        )
     }
 }
 

@@ -170,6 +170,13 @@ impl Driver for DockerDriver {
         volume::create(self, name, labels).await
     }
 
+    async fn has_volume(&self, volume: &Volume) -> bool {
+        match self.client() {
+            Ok(docker) => docker.inspect_volume(&volume.id).await.is_ok(),
+            Err(_) => false,
+        }
+    }
+
     async fn remove_volume(&self, volume: &Volume) {
         if let Ok(docker) = self.client() {
             volume::remove(&docker, &volume.id).await;
