@@ -14,6 +14,7 @@ use rquickjs::promise::PromiseState;
 use rquickjs::{Ctx, Function, Promise, Result, Value};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
+use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -53,6 +54,12 @@ impl<'js> EventLoop<'js> {
         events: UnboundedReceiver<Event>,
         cancel: CancellationToken,
     ) -> Self {
+        let first = shared.record.borrow().next();
+        if let Some((_, at_ms)) = first {
+            let behind = shared.record.borrow().behind_ms(at_ms);
+            let behind = Duration::from_millis(behind);
+            shared.timers.borrow_mut().set_behind(behind);
+        }
         Self {
             ctx,
             shared,
