@@ -30,6 +30,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
+/// Bytes of a call's hash in the label of its container: a restarted agent goes on with the same call only.
+const CONTENT_LABEL_BYTES: usize = 8;
+
 pub(super) struct JobHost {
     parts: Arc<Parts>,
     webhook: Option<WebhookRequest>,
@@ -138,7 +141,7 @@ impl JobHost {
 }
 
 /// What everything that a job creates is marked with.
-fn labels(workshop: &Workshop, attempt: &Attempt) -> BTreeMap<String, String> {
+pub(super) fn labels(workshop: &Workshop, attempt: &Attempt) -> BTreeMap<String, String> {
     let id = |bytes: &[u8]| {
         uuid::Uuid::from_slice(bytes)
             .map(|id| id.to_string())
@@ -370,6 +373,9 @@ impl Parts {
             mount.volume = self.holdings.volume(&mount.volume)?.id;
         }
         spec.labels = labels(&self.workshop, &self.attempt);
+        let content = hex::encode(&request.content[..CONTENT_LABEL_BYTES]);
+        spec.labels.insert("pocketci.content".to_owned(), content);
+        spec.groups = self.attempt.groups();
         Ok(spec)
     }
 
@@ -462,6 +468,7 @@ impl Parts {
 
 fn wanted(request: &RunRequest) -> Wanted {
     Wanted {
+        call: request.call,
         timeout: request.timeout,
         retries: request.retries,
         sink: request.output.clone(),

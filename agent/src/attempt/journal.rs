@@ -74,6 +74,9 @@ impl Sink for JobJournal {
             if ended.load(Ordering::SeqCst) {
                 return Kept::Ended;
             }
+            if let Some(file) = &attempt.file {
+                file.keep();
+            }
             let stored = tokio::select! {
                 stored = store(&attempt, &*backend, &seq, all) => stored,
                 () = attempt.lost() => return Kept::Ended,

@@ -17,19 +17,21 @@ pub use backend::{Backend, GateState};
 pub use reports::{Outlet, ReplyUpload, Reports};
 
 use crate::config::AgentConfig;
-use crate::container::Driver;
+use crate::container::{Driver, Groups};
 use crate::js::host::{JobContext, WebhookRequest};
 use crate::js::journal::Tape;
 use crate::js::{self, JobEnd, Program};
 use crate::log::redact::Redactor;
 use crate::log::{AttemptLog, Source};
 use crate::outside::Outside;
+use crate::state::{AttemptFile, BegunStep, Saved};
 use bytes::Bytes;
 use host::JobHost;
 use pb::report::Kind;
 use pocketci_pipeline::expression::ExpressionCache;
 use pocketci_proto::agent as pb;
 use pocketci_proto::api::Driver as DriverName;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -91,6 +93,12 @@ pub struct Attempt {
     steps: AtomicU32,
     /// Another process of this agent began it.
     resumed: bool,
+    /// What that process had begun, by call.
+    begun: Mutex<BTreeMap<u32, BegunStep>>,
+    /// Highest report that was stored when this process took over.
+    reported: u32,
+    /// What the next process will know.
+    file: Option<Arc<AttemptFile>>,
     /// Bytes of output that may still be kept.
     output_left: AtomicU64,
     /// Whether the log says that it is full.
@@ -125,6 +133,9 @@ impl Attempt {
             redactor: Arc::default(),
             steps: AtomicU32::new(0),
             resumed: false,
+            begun: Mutex::default(),
+            reported: 0,
+            file: None,
             output_left: AtomicU64::new(max_output_bytes),
             told_full: AtomicBool::new(false),
             stop: CancellationToken::new(),
@@ -132,6 +143,41 @@ impl Attempt {
             lost: CancellationToken::new(),
             worked: AtomicBool::new(false),
             lease: Mutex::new(Instant::now() + accept_within),
+        }
+    }
+
+    /// Remembers on disk what the next process of this agent must know.
+    pub(crate) fn kept_in(mut self, file: AttemptFile) -> Self {
+        self.file = Some(Arc::new(file));
+        self
+    }
+
+    /// Another process of this agent began it; reports up to `reported` are stored.
+    pub(crate) fn resumed(mut self, saved: &Saved, reported: u32) -> Self {
+        self.resumed = true;
+        self.reported = reported;
+        let last = saved.steps.values().map(|step| step.step).max();
+        self.count_steps_from(last.unwrap_or_default());
+        self.begun = Mutex::new(saved.steps.clone());
+        self.file = Some(saved.file.clone());
+        self
+    }
+
+    /// What an earlier process had begun for this call; asked once.
+    fn begun(&self, call: u32) -> Option<BegunStep> {
+        lock(&self.begun).remove(&call)
+    }
+
+    /// Remembers process groups, if anything does.
+    fn groups(&self) -> Option<Arc<dyn Groups>> {
+        let file = self.file.clone()?;
+        Some(file)
+    }
+
+    /// Nothing of this attempt needs to be remembered any more.
+    pub(crate) fn forget_file(&self) {
+        if let Some(file) = &self.file {
+            file.remove();
         }
     }
 
@@ -305,6 +351,10 @@ async fn execute(
             None => return finished("errored", "driver", format!("unknown driver {name:?}")),
         },
     };
+    if attempt.resumed {
+        // Commands of its sandboxes cannot be gone on with.
+        remove_of(workshop, attempt, Some("sandbox")).await;
+    }
     let mut journal = match load_journal(attempt, &*backend, &work).await {
         Ok(journal) => journal,
         Err(error) => return error,
@@ -312,6 +362,10 @@ async fn execute(
     loop {
         let durable = journal.is_some();
         let ended = run_program(workshop, attempt, &backend, &work, driver_name, journal).await;
+        if attempt.resumed {
+            // What the earlier process had begun, and the program did not come back to.
+            remove_of(workshop, attempt, None).await;
+        }
         return match ended {
             JobEnd::Diverged { message } if durable => {
                 journal = start_over(attempt, &*backend, &message).await;
@@ -328,6 +382,21 @@ async fn execute(
             JobEnd::Errored { reason, message } => finished("errored", reason, message),
             JobEnd::Aborted => attempt.end_of_abort(),
         };
+    }
+}
+
+/// Removes containers of the attempt (of one step), and volumes with all of them.
+async fn remove_of(workshop: &Workshop, attempt: &Attempt, step: Option<&str>) {
+    let ours = host::labels(workshop, attempt);
+    let is_left = |labels: &BTreeMap<String, String>| {
+        let is_ours = ours
+            .iter()
+            .all(|(name, value)| labels.get(name) == Some(value));
+        let found = labels.get("pocketci.step").map(String::as_str);
+        is_ours && (step.is_none() || found == step)
+    };
+    for driver in &workshop.drivers {
+        driver.sweep(&is_left).await;
     }
 }
 

@@ -93,11 +93,11 @@ impl Reports {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reports; after Finished, or once the attempt is lost, nothing more is told.
-    pub fn add(&self, kind: Kind) {
+    /// Reports, and answers the report's number; after Finished, or once the attempt is lost, nothing more is told.
+    pub fn add(&self, kind: Kind) -> u32 {
         let mut state = self.state();
         if state.closed || state.over {
-            return;
+            return state.next_seq;
         }
         let kind = bounded(kind);
         state.over = matches!(kind, Kind::Finished(_) | Kind::Rejected(_));
@@ -105,6 +105,7 @@ impl Reports {
         let seq = state.next_seq;
         state.unacked.push_back((seq, kind));
         self.pump(&mut state);
+        seq
     }
 
     /// Sends what is not sent, as far as the order allows.

@@ -81,6 +81,10 @@ pub struct JobContext {
 /// The argument of `runtime.run`, checked.
 #[derive(Clone, Default)]
 pub struct RunRequest {
+    /// The how-manieth call of the program this is.
+    pub call: u32,
+    /// Identifies what it asks for (SHA-256).
+    pub content: [u8; 32],
     /// Display name.
     pub name: String,
     /// Container image.

@@ -50,6 +50,8 @@ struct State {
     sent_seq: u64,
     announced: bool,
     closed: bool,
+    /// Bytes that are stored already and come again, from an earlier process of this agent.
+    known: HashMap<Source, u64>,
 }
 
 struct Chunk {
@@ -77,12 +79,40 @@ impl AttemptLog {
         }
     }
 
+    /// The log of an attempt that another process began: chunks up to `seq` are stored, and output up to these ends, which
+    /// comes again from its beginning. Not PocketCI's own words: those are other ones.
+    pub fn resume(&self, seq: u64, ends: impl IntoIterator<Item = (Source, u64)>) {
+        self.acked.send_modify(|acked| *acked = seq);
+        let mut state = self.state();
+        (state.next_seq, state.sent_seq) = (seq, seq);
+        for (source, end) in ends {
+            state.offsets.insert(source, end);
+            if source.stream != pb::log_chunk::Stream::System {
+                state.known.insert(source, end);
+            }
+        }
+    }
+
+    /// What of the output is not stored already.
+    fn unknown(&self, source: Source, mut data: Bytes) -> Bytes {
+        let mut state = self.state();
+        if let Some(known) = state.known.get_mut(&source) {
+            let skip = data
+                .len()
+                .min(usize::try_from(*known).unwrap_or(usize::MAX));
+            *known -= skip as u64;
+            bytes::Buf::advance(&mut data, skip);
+        }
+        data
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Appends output; waits while the buffer is full, discards once the attempt is no longer ours.
-    pub async fn append(&self, source: Source, mut data: Bytes) {
+    pub async fn append(&self, source: Source, data: Bytes) {
+        let mut data = self.unknown(source, data);
         while !data.is_empty() {
             let piece = data.split_to(data.len().min(LOG_CHUNK_BYTES));
             let permits = u32::try_from(piece.len()).unwrap_or(u32::MAX);
@@ -317,6 +347,26 @@ mod tests {
         assert_eq!(received, text);
         log.acknowledge(last);
         assert_eq!(log.flushed().await, last);
+    }
+
+    #[tokio::test]
+    async fn output_that_an_earlier_process_had_stored_is_passed_over() {
+        let (log, _ready) = log();
+        let system = Source {
+            step: 0,
+            stream: pb::log_chunk::Stream::System,
+        };
+        log.resume(7, [(OUT, 4), (system, 9)]);
+        for piece in ["ab", "cde", "f"] {
+            log.append(OUT, piece.into()).await;
+        }
+        log.append(system, "new".into()).await;
+        let (chunks, _) = log.take();
+        let told: Vec<(u64, u64, &[u8])> = chunks
+            .iter()
+            .map(|chunk| (chunk.seq, chunk.offset, chunk.data.as_ref()))
+            .collect();
+        assert_eq!(told, [(8, 4, &b"ef"[..]), (9, 9, &b"new"[..])]);
     }
 
     #[tokio::test(start_paused = true)]

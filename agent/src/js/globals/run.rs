@@ -70,6 +70,7 @@ fn start<'js>(
     }
     let mut request = parsed.request;
     let call = shared.number();
+    request.call = call;
     if parsed.on_output.is_some() {
         request.output = Some(shared.calls.borrow().sink(u64::from(call)));
     }
@@ -78,6 +79,7 @@ fn start<'js>(
         Kind::Run | Kind::StartSandbox => "",
     };
     let made = made_run(kind.name(), sandbox, &request);
+    request.content = made.hash;
     let Some(future) = ask(shared, kind, request) else {
         return Err(Wrong::Value("the agent failed".to_owned())); // the watch ends the job
     };
