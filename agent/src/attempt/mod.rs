@@ -331,6 +331,10 @@ pub async fn carry_out(
         Err(_) if attempt.stop.is_cancelled() => attempt.end_of_abort(),
         Err(message) => finished("errored", "fetch_failed", message),
     };
+    if attempt.resumed {
+        // What the earlier process had begun, and the program did not come back to.
+        remove_of(&workshop, &attempt, None).await;
+    }
     tokio::select! {
         seq = attempt.log.flushed() => end.final_log_seq = seq,
         () = attempt.lost.cancelled() => return,
@@ -362,12 +366,11 @@ async fn execute(
     loop {
         let durable = journal.is_some();
         let ended = run_program(workshop, attempt, &backend, &work, driver_name, journal).await;
-        if attempt.resumed {
-            // What the earlier process had begun, and the program did not come back to.
-            remove_of(workshop, attempt, None).await;
-        }
         return match ended {
             JobEnd::Diverged { message } if durable => {
+                if attempt.resumed {
+                    remove_of(workshop, attempt, None).await;
+                }
                 journal = start_over(attempt, &*backend, &message).await;
                 continue;
             }
