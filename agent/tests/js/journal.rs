@@ -99,7 +99,7 @@ impl World {
         let made = AtomicUsize::new(0);
         case.host.call = std::sync::Arc::new(move |request| {
             let number = made.fetch_add(1, Ordering::SeqCst);
-            Ok(answer(&told, request, number)?)
+            answer(&told, request, number)
         });
         case.host.journal = Mutex::new(Some(Journal {
             tape: Tape::read(tape).unwrap(),

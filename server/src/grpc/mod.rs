@@ -1,5 +1,6 @@
 //! The agents' side of the server: two streams for each agent, and the pages they fetch.
 
+mod adopt;
 mod auth;
 mod calls;
 mod convert;
