@@ -57,4 +57,6 @@ pub struct AgentConfig {
     pub spool: SpoolConfig,
     /// How long held jobs may go on after the first request to stop.
     pub drain_timeout: Duration,
+    /// Where it remembers what it holds, for its next process; `None` remembers nothing.
+    pub state_dir: Option<PathBuf>,
 }

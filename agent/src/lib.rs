@@ -12,6 +12,7 @@ pub mod link;
 pub mod local;
 pub mod log;
 pub mod outside;
+mod state;
 
 pub use config::{AgentConfig, Token};
 pub use link::{AgentError, Shutdown, run};

@@ -345,7 +345,9 @@ fn spawn(args: &[String], port: u16, grpc_port: u16, home: &TempDir) -> Process 
 pub struct Agent {
     /// The process.
     pub process: Process,
-    _home: TempDir,
+    name: String,
+    args: Vec<String>,
+    home: TempDir,
 }
 
 impl Agent {
@@ -369,10 +371,25 @@ impl Agent {
         if let Ok(host) = std::env::var("POCKETCI_TEST_DOCKER_HOST") {
             args.extend(["--docker-host".into(), host]);
         }
+        if !flags.contains(&"--state-dir") {
+            args.extend([
+                "--state-dir".into(),
+                home.path().join("state").display().to_string(),
+            ]);
+        }
         args.extend(flags.iter().map(|flag| (*flag).to_owned()));
         Self {
             process: Process::start(name, &args, home.path().join("agent.log")),
-            _home: home,
+            name: name.to_owned(),
+            args,
+            home,
         }
+    }
+
+    /// Kills it and starts it again with the same name, flags and state.
+    pub fn kill_and_restart(&mut self) {
+        self.process.kill();
+        let log = self.home.path().join("agent.log");
+        self.process = Process::start(&self.name, &self.args, log);
     }
 }

@@ -1,5 +1,6 @@
 //! What a job needs of the server while it runs.
 
+use crate::js::journal::Entry;
 use crate::js::request::Storage;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -51,4 +52,16 @@ pub trait Backend: Send + Sync {
         jobs: Vec<String>,
         args: Vec<String>,
     ) -> Result<String, String>;
+    /// Adds entries to the job's journal, the first of them with number `first`; tries until they are stored, or refused.
+    async fn append_journal(&self, _first: u64, _entries: Vec<Entry>) -> Result<(), String> {
+        Err("no journal is kept here".to_owned())
+    }
+    /// All entries of the job's journal.
+    async fn read_journal(&self) -> Result<Vec<Entry>, String> {
+        Ok(Vec::new())
+    }
+    /// Removes all entries of the job's journal.
+    async fn clear_journal(&self) -> Result<(), String> {
+        Ok(())
+    }
 }

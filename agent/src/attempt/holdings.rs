@@ -56,17 +56,9 @@ impl Holdings {
     }
 
     /// The volume of this name, created if it is not there.
-    pub(super) async fn create_volume(
-        &self,
-        name: Option<String>,
-    ) -> Result<(String, Volume), String> {
+    pub(super) async fn create_volume(&self, name: String) -> Result<(String, Volume), String> {
         let driver = self.driver.clone().ok_or("this agent lacks the driver")?;
         let _one_at_a_time = self.creating.lock().await;
-        let name = {
-            let mut held = self.lock();
-            held.next += 1;
-            name.unwrap_or_else(|| format!("volume-{}", held.next))
-        };
         if let Some(volume) = self.lock().volumes.get(&name) {
             return Ok((name, volume.clone()));
         }
@@ -84,6 +76,32 @@ impl Holdings {
             return Err("the run is over".to_owned());
         }
         Ok((name, volume))
+    }
+
+    /// Numbers what has no name, in the order in which the program asks for it.
+    pub(super) fn number(&self) -> u32 {
+        let mut held = self.lock();
+        held.next += 1;
+        held.next
+    }
+
+    /// Takes over a volume that an earlier process made, if it is still there.
+    pub(super) async fn adopt_volume(&self, name: &str, volume: Volume) -> bool {
+        let Some(driver) = self.driver.clone() else {
+            return false;
+        };
+        if !driver.has_volume(&volume).await {
+            return false;
+        }
+        let mut held = self.lock();
+        if held.released {
+            return false;
+        }
+        let kept = held
+            .volumes
+            .entry(name.to_owned())
+            .or_insert(volume.clone());
+        *kept == volume
     }
 
     /// The volume of this name.
@@ -141,22 +159,21 @@ impl Holdings {
 }
 
 impl Place<'_> {
-    /// Keeps the sandbox; answers its id.
+    /// Keeps the sandbox under its id, which is answered.
     pub(super) async fn keep(
         self,
+        id: String,
         name: String,
         sandbox: Arc<dyn Sandbox>,
     ) -> Result<String, String> {
-        let (id, released) = {
+        let released = {
             let mut held = self.holdings.lock();
-            held.next += 1;
-            let id = format!("sandbox-{}", held.next);
             if !held.released {
                 let name = if name.is_empty() { id.clone() } else { name };
                 let sandbox = sandbox.clone();
                 held.sandboxes.insert(id.clone(), Kept { name, sandbox });
             }
-            (id, held.released)
+            held.released
         };
         if released {
             sandbox.close().await;

@@ -3,14 +3,16 @@
 use super::backend::Backend;
 use super::gate;
 use super::holdings::Holdings;
+use super::journal::JobJournal;
 use super::secrets::Secrets;
 use super::steps::{self, InDriver, InSandbox, Wanted};
 use super::{Attempt, Workshop};
-use crate::container::{Driver, StepSpec};
+use crate::container::{Driver, StepSpec, Volume};
 use crate::js::host::{
     Answer, Answered, ConsoleStream, Failure, Host, Reply, Request, RunRequest, RunResult,
     WebhookRequest,
 };
+use crate::js::journal::{Journal, Tape};
 use crate::log::Source;
 use crate::outside::{self, Outside};
 use bytes::Bytes;
@@ -28,11 +30,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 
+/// Bytes of a call's hash in the label of its container: a restarted agent goes on with the same call only.
+const CONTENT_LABEL_BYTES: usize = 8;
+
 pub(super) struct JobHost {
     parts: Arc<Parts>,
     webhook: Option<WebhookRequest>,
     runtime: Handle,
     numbers: Numbers,
+    journal: Mutex<Option<Journal>>,
 }
 
 /// Calls so far, by kind and content: see [`Backend`]. Side by side, the same calls may come in another order when the job
@@ -59,7 +65,7 @@ pub(super) struct Parts {
     pub(super) attempt: Arc<Attempt>,
     pub(super) backend: Arc<dyn Backend>,
     driver: DriverName,
-    pub(super) secrets: Secrets,
+    pub(super) secrets: Arc<Secrets>,
     holdings: Holdings,
     outside: Outside,
     /// Steps at once; more wait.
@@ -76,8 +82,9 @@ impl JobHost {
         runtime: Handle,
     ) -> Self {
         let max_steps = workshop.config.limits.max_steps;
+        let secrets = Arc::new(Secrets::new(backend.clone(), attempt.redactor.clone()));
         let parts = Parts {
-            secrets: Secrets::new(backend.clone(), attempt.redactor.clone()),
+            secrets,
             holdings: Holdings::new(
                 workshop.driver(driver),
                 labels(&workshop, &attempt),
@@ -95,7 +102,24 @@ impl JobHost {
             webhook,
             runtime,
             numbers: Numbers::default(),
+            journal: Mutex::default(),
         }
+    }
+
+    /// Keeps a journal, which goes on after `tape`, whose last entry has number `seq`.
+    pub(super) async fn keep_journal(&self, tape: Tape, seq: u64) {
+        let parts = &self.parts;
+        parts.secrets.recall(tape.secrets()).await;
+        parts.attempt.count_steps_from(tape.last_step());
+        let (attempt, backend) = (parts.attempt.clone(), parts.backend.clone());
+        let sink = Arc::new(JobJournal::new(
+            attempt,
+            backend,
+            parts.secrets.clone(),
+            seq,
+        ));
+        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        *journal = Some(Journal { tape, sink });
     }
 
     /// Removes what the job still holds.
@@ -117,7 +141,7 @@ impl JobHost {
 }
 
 /// What everything that a job creates is marked with.
-fn labels(workshop: &Workshop, attempt: &Attempt) -> BTreeMap<String, String> {
+pub(super) fn labels(workshop: &Workshop, attempt: &Attempt) -> BTreeMap<String, String> {
     let id = |bytes: &[u8]| {
         uuid::Uuid::from_slice(bytes)
             .map(|id| id.to_string())
@@ -199,6 +223,16 @@ impl Host for JobHost {
         })
     }
 
+    fn journal(&self) -> Option<Journal> {
+        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        journal.take()
+    }
+
+    fn revive(&self, volume: serde_json::Value) -> BoxFuture<'static, bool> {
+        let parts = self.parts.clone();
+        async move { parts.revive(&volume).await }.boxed()
+    }
+
     fn run(&self, request: RunRequest) -> BoxFuture<'static, Result<RunResult, String>> {
         let parts = self.parts.clone();
         async move { parts.run(request).await }.boxed()
@@ -208,7 +242,8 @@ impl Host for JobHost {
         let parts = self.parts.clone();
         match request {
             Request::StartSandbox(request) => {
-                async move { parts.start_sandbox(request).await }.boxed()
+                let id = format!("sandbox-{}", parts.holdings.number());
+                async move { parts.start_sandbox(id, request).await }.boxed()
             }
             Request::Exec { sandbox, run } => {
                 async move { parts.exec(&sandbox, run).await }.boxed()
@@ -219,11 +254,18 @@ impl Host for JobHost {
             }
             .boxed(),
             // Not broken off by a stop: what the engine creates must be known to be removed.
-            Request::CreateVolume { name } => async move {
-                let (name, volume) = parts.holdings.create_volume(name).await?;
-                Ok(Answer::Json(json!({ "name": name, "path": volume.path })))
+            Request::CreateVolume { name } => {
+                let number = parts.holdings.number();
+                let name = name.unwrap_or_else(|| format!("volume-{number}"));
+                async move {
+                    let (name, volume) = parts.holdings.create_volume(name).await?;
+                    Ok(Answer::Json(json!({
+                        "name": name, "path": volume.path, "id": volume.id,
+                        "agent": parts.workshop.config.name, "driver": parts.driver.as_str(),
+                    })))
+                }
+                .boxed()
             }
-            .boxed(),
             Request::ReadFiles { volume, paths } => unless_stopped(parts.clone(), async move {
                 parts.read_files(&volume, &paths).await
             }),
@@ -236,13 +278,14 @@ impl Host for JobHost {
             Request::Notify(notify) => unless_stopped(parts.clone(), async move {
                 outside::notify::send(&parts.outside, &parts.secrets, *notify).await
             }),
-            Request::EmitEvent { name, payload } => {
+            Request::EmitEvent { name, payload } => async move {
                 parts.attempt.note(pb::noted::Kind::Emitted(pb::Emitted {
                     name,
                     payload_json: parts.attempt.redactor.text(&payload),
                 }));
-                async { Ok(Answer::Nothing) }.boxed()
+                Ok(Answer::Nothing)
             }
+            .boxed(),
             Request::Storage(storage) => unless_stopped(parts.clone(), async move {
                 let value = parts.backend.storage(storage).await;
                 value
@@ -330,6 +373,9 @@ impl Parts {
             mount.volume = self.holdings.volume(&mount.volume)?.id;
         }
         spec.labels = labels(&self.workshop, &self.attempt);
+        let content = hex::encode(&request.content[..CONTENT_LABEL_BYTES]);
+        spec.labels.insert("pocketci.content".to_owned(), content);
+        spec.groups = self.attempt.groups();
         Ok(spec)
     }
 
@@ -341,19 +387,44 @@ impl Parts {
         steps::run(&self.attempt, &runner, spec, wanted).await
     }
 
-    async fn start_sandbox(&self, request: RunRequest) -> Result<Answer, Failure> {
+    /// Whether the volume of an earlier attempt is still there: on this agent, under this driver.
+    async fn revive(&self, volume: &serde_json::Value) -> bool {
+        let text = |name: &str| volume[name].as_str().unwrap_or_default().to_owned();
+        if text("agent") != self.workshop.config.name || text("driver") != self.driver.as_str() {
+            return false;
+        }
+        let found = Volume {
+            id: text("id"),
+            path: text("path"),
+        };
+        self.holdings.adopt_volume(&text("name"), found).await
+    }
+
+    async fn start_sandbox(&self, id: String, request: RunRequest) -> Result<Answer, Failure> {
         let driver = self.driver()?;
         let place = self.holdings.place()?;
         let name = request.name.clone();
         let mut spec = self.stoppable(self.spec(request)).await??;
         spec.labels
             .insert("pocketci.step".to_owned(), "sandbox".to_owned());
-        let started = self.stoppable(driver.start_sandbox(spec)).await?;
+        let starting = driver.start_sandbox(spec);
+        tokio::pin!(starting);
+        let started = tokio::select! {
+            started = &mut starting => started,
+            () = self.attempt.stopping() => {
+                // The engine may be creating it: only its answer tells what is to be removed. A pull is broken off.
+                let grace = self.workshop.config.limits.stop_grace;
+                if let Ok(Ok(sandbox)) = tokio::time::timeout(grace, starting).await {
+                    sandbox.close().await;
+                }
+                return Err("the run was stopped".into());
+            }
+        };
         let sandbox = started.map_err(|error| {
             let told = self.attempt.redactor.text(&steps::told(&error));
             Failure::from(format!("failed to start the sandbox: {told}"))
         })?;
-        Ok(Answer::Json(json!(place.keep(name, sandbox).await?)))
+        Ok(Answer::Json(json!(place.keep(id, name, sandbox).await?)))
     }
 
     async fn exec(&self, sandbox: &str, request: RunRequest) -> Result<Answer, Failure> {
@@ -396,6 +467,7 @@ impl Parts {
 
     fn wanted(&self, request: &RunRequest) -> Wanted {
         Wanted {
+            call: request.call,
             timeout: request.timeout,
             retries: request.retries,
             sink: request.output.clone(),

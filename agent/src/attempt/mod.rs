@@ -5,9 +5,11 @@
 
 mod backend;
 mod capture;
+mod execute;
 mod gate;
 mod holdings;
 mod host;
+mod journal;
 mod reports;
 pub(crate) mod secrets;
 mod steps;
@@ -16,18 +18,18 @@ pub use backend::{Backend, GateState};
 pub use reports::{Outlet, ReplyUpload, Reports};
 
 use crate::config::AgentConfig;
-use crate::container::Driver;
-use crate::js::host::{JobContext, WebhookRequest};
-use crate::js::{self, JobEnd, Program};
+use crate::container::{Driver, Groups};
+use crate::js::Program;
 use crate::log::redact::Redactor;
 use crate::log::{AttemptLog, Source};
 use crate::outside::Outside;
+use crate::state::{AttemptFile, BegunStep, Saved};
 use bytes::Bytes;
-use host::JobHost;
 use pb::report::Kind;
 use pocketci_pipeline::expression::ExpressionCache;
 use pocketci_proto::agent as pb;
 use pocketci_proto::api::Driver as DriverName;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -89,6 +91,14 @@ pub struct Attempt {
     /// What must not be seen in either.
     pub redactor: Arc<Redactor>,
     steps: AtomicU32,
+    /// Another process of this agent began it.
+    resumed: bool,
+    /// What that process had begun, by call.
+    begun: Mutex<BTreeMap<u32, BegunStep>>,
+    /// Highest report that was stored when this process took over.
+    reported: u32,
+    /// What the next process will know.
+    file: Option<Arc<AttemptFile>>,
     /// Bytes of output that may still be kept.
     output_left: AtomicU64,
     /// Whether the log says that it is full.
@@ -122,6 +132,10 @@ impl Attempt {
             log,
             redactor: Arc::default(),
             steps: AtomicU32::new(0),
+            resumed: false,
+            begun: Mutex::default(),
+            reported: 0,
+            file: None,
             output_left: AtomicU64::new(max_output_bytes),
             told_full: AtomicBool::new(false),
             stop: CancellationToken::new(),
@@ -129,6 +143,41 @@ impl Attempt {
             lost: CancellationToken::new(),
             worked: AtomicBool::new(false),
             lease: Mutex::new(Instant::now() + accept_within),
+        }
+    }
+
+    /// Remembers on disk what the next process of this agent must know.
+    pub(crate) fn kept_in(mut self, file: AttemptFile) -> Self {
+        self.file = Some(Arc::new(file));
+        self
+    }
+
+    /// Another process of this agent began it; reports up to `reported` are stored.
+    pub(crate) fn resumed(mut self, saved: &Saved, reported: u32) -> Self {
+        self.resumed = true;
+        self.reported = reported;
+        let last = saved.steps.values().map(|step| step.step).max();
+        self.count_steps_from(last.unwrap_or_default());
+        self.begun = Mutex::new(saved.steps.clone());
+        self.file = Some(saved.file.clone());
+        self
+    }
+
+    /// What an earlier process had begun for this call; asked once.
+    fn begun(&self, call: u32) -> Option<BegunStep> {
+        lock(&self.begun).remove(&call)
+    }
+
+    /// Remembers process groups, if anything does.
+    fn groups(&self) -> Option<Arc<dyn Groups>> {
+        let file = self.file.clone()?;
+        Some(file)
+    }
+
+    /// Nothing of this attempt needs to be remembered any more.
+    pub(crate) fn forget_file(&self) {
+        if let Some(file) = &self.file {
+            file.remove();
         }
     }
 
@@ -158,6 +207,11 @@ impl Attempt {
     /// Numbers steps, from 1.
     fn next_step(&self) -> u32 {
         self.steps.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Steps up to this number are known from the journal.
+    fn count_steps_from(&self, last: u32) {
+        self.steps.fetch_max(last, Ordering::Relaxed);
     }
 
     /// Tells a fact about the run.
@@ -278,10 +332,14 @@ pub async fn carry_out(
         () = attempt.stop.cancelled() => Err(String::new()),
     };
     let mut end = match fetched {
-        Ok(work) => execute(&workshop, &attempt, backend, work).await,
+        Ok(work) => execute::execute(&workshop, &attempt, backend, work).await,
         Err(_) if attempt.stop.is_cancelled() => attempt.end_of_abort(),
         Err(message) => finished("errored", "fetch_failed", message),
     };
+    if attempt.resumed {
+        // What the earlier process had begun, and the program did not come back to.
+        execute::remove_of(&workshop, &attempt, None).await;
+    }
     tokio::select! {
         seq = attempt.log.flushed() => end.final_log_seq = seq,
         () = attempt.lost.cancelled() => return,
@@ -289,111 +347,11 @@ pub async fn carry_out(
     attempt.reports.add(Kind::Finished(end));
 }
 
-async fn execute(
-    workshop: &Arc<Workshop>,
-    attempt: &Arc<Attempt>,
-    backend: Arc<dyn Backend>,
-    work: Work,
-) -> pb::Finished {
-    let driver_name = match work.assign.driver.as_str() {
-        "" => workshop.config.default_driver,
-        name => match DriverName::parse(name) {
-            Some(driver) => driver,
-            None => return finished("errored", "driver", format!("unknown driver {name:?}")),
-        },
-    };
-    let context = context(&work, driver_name);
-    let runtime = tokio::runtime::Handle::current();
-    let host = Arc::new(JobHost::new(
-        workshop.clone(),
-        attempt.clone(),
-        backend,
-        driver_name,
-        context.webhook.clone(),
-        runtime.clone(),
-    ));
-    let limits = &workshop.config.limits;
-    let running = js::run(
-        &work.program,
-        &context,
-        limits,
-        host.clone(),
-        runtime,
-        attempt.stop.clone(),
-    );
-    tokio::pin!(running);
-    let (within, too_long) = match work.assign.timeout_ms {
-        1.. if Duration::from_millis(work.assign.timeout_ms) < limits.wall_time => (
-            Duration::from_millis(work.assign.timeout_ms),
-            StopReason::PipelineTimedOut,
-        ),
-        _ => (limits.wall_time, StopReason::TimedOut),
-    };
-    let ended = tokio::select! {
-        ended = &mut running => ended,
-        () = tokio::time::sleep(within) => {
-            attempt.stop(too_long);
-            running.await
-        }
-    };
-    host.release().await;
-    match ended {
-        JobEnd::Succeeded => finished("succeeded", "", ""),
-        JobEnd::Failed { message } => {
-            let message = attempt.redactor.text(&message);
-            let text = Bytes::from(format!("{}\n", message.trim_end()));
-            attempt.log.append(SYSTEM, text).await;
-            finished("failed", "", message)
-        }
-        JobEnd::Errored { reason, message } => finished("errored", reason, message),
-        JobEnd::Aborted => attempt.end_of_abort(),
-    }
-}
-
 /// PocketCI's own words about the job.
 const SYSTEM: Source = Source {
     step: 0,
     stream: pb::log_chunk::Stream::System,
 };
-
-fn context(work: &Work, driver: DriverName) -> JobContext {
-    let assign = &work.assign;
-    let hex = |bytes: &[u8]| {
-        uuid::Uuid::from_slice(bytes)
-            .map(|id| id.to_string())
-            .unwrap_or_default()
-    };
-    let (run_id, attempt) = match &assign.r#ref {
-        Some(reference) => (hex(&reference.run_id), reference.attempt),
-        None => (String::new(), 0),
-    };
-    let trigger = assign.trigger.clone().unwrap_or_default();
-    let fields = |fields: Vec<pb::Field>| {
-        fields
-            .into_iter()
-            .map(|field| (field.name, field.value))
-            .collect()
-    };
-    JobContext {
-        run_id,
-        pipeline_id: assign.pipeline_id.clone(),
-        pipeline_name: assign.pipeline_name.clone(),
-        triggered_by: trigger.kind,
-        args: trigger.args,
-        target_jobs: trigger.jobs,
-        driver_name: driver.as_str().to_owned(),
-        attempt,
-        webhook: trigger.webhook.map(|webhook| WebhookRequest {
-            provider: webhook.provider,
-            event_type: webhook.event_type,
-            method: webhook.method,
-            url: webhook.url,
-            headers: fields(webhook.headers),
-            query: fields(webhook.query),
-            body: work.body.clone(),
-        }),
-    }
-}
 
 #[cfg(test)]
 mod tests {

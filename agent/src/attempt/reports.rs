@@ -5,7 +5,7 @@ use pocketci_proto::INLINE_BODY_BYTES;
 use pocketci_proto::agent as pb;
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 /// A reply too large for one Session message, to be uploaded; reports after it wait for its acknowledgement.
@@ -31,6 +31,7 @@ pub struct Outlet {
 pub struct Reports {
     attempt: pb::AttemptRef,
     state: Mutex<State>,
+    acknowledged: Notify,
 }
 
 #[derive(Default)]
@@ -55,6 +56,36 @@ impl Reports {
         Self {
             attempt,
             state: Mutex::new(state),
+            acknowledged: Notify::new(),
+        }
+    }
+
+    /// Those of an attempt that another process began: everything up to `seq` is stored.
+    pub fn resumed(attempt: pb::AttemptRef, outlet: Option<Outlet>, seq: u32) -> Self {
+        let reports = Self::new(attempt, outlet);
+        {
+            let mut state = reports.state();
+            state.next_seq = seq;
+            state.sent_seq = seq;
+        }
+        reports
+    }
+
+    /// Waits until everything reported so far is acknowledged, or nothing more is told.
+    pub async fn settled(&self) {
+        let last = self.state().next_seq;
+        loop {
+            let acknowledged = self.acknowledged.notified();
+            let mut acknowledged = std::pin::pin!(acknowledged);
+            acknowledged.as_mut().enable();
+            {
+                let state = self.state();
+                let open = state.unacked.front().is_some_and(|(seq, _)| *seq <= last);
+                if !open || state.closed {
+                    return;
+                }
+            }
+            acknowledged.await;
         }
     }
 
@@ -62,11 +93,11 @@ impl Reports {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reports; after Finished, or once the attempt is lost, nothing more is told.
-    pub fn add(&self, kind: Kind) {
+    /// Reports, and answers the report's number; after Finished, or once the attempt is lost, nothing more is told.
+    pub fn add(&self, kind: Kind) -> u32 {
         let mut state = self.state();
         if state.closed || state.over {
-            return;
+            return state.next_seq;
         }
         let kind = bounded(kind);
         state.over = matches!(kind, Kind::Finished(_) | Kind::Rejected(_));
@@ -74,6 +105,7 @@ impl Reports {
         let seq = state.next_seq;
         state.unacked.push_back((seq, kind));
         self.pump(&mut state);
+        seq
     }
 
     /// Sends what is not sent, as far as the order allows.
@@ -125,6 +157,7 @@ impl Reports {
         state.sent_seq = seq;
         state.uploading = false;
         self.pump(&mut state);
+        self.acknowledged.notify_waiters();
     }
 
     /// The connection has ended; reports are kept.
@@ -140,6 +173,7 @@ impl Reports {
             state.uploading = false;
         }
         self.pump(&mut state);
+        self.acknowledged.notify_waiters();
     }
 
     /// When Accepted was sent on this connection.
@@ -158,6 +192,7 @@ impl Reports {
         let mut state = self.state();
         state.closed = true;
         state.unacked.clear();
+        self.acknowledged.notify_waiters();
     }
 }
 

@@ -15,6 +15,8 @@ pub(crate) struct Secrets {
     backend: Arc<dyn Backend>,
     redactor: Arc<Redactor>,
     known: Mutex<BTreeMap<String, String>>,
+    /// Names resolved since [`Secrets::take_new`].
+    new: Mutex<Vec<String>>,
 }
 
 impl Secrets {
@@ -23,7 +25,21 @@ impl Secrets {
             backend,
             redactor,
             known: Mutex::default(),
+            new: Mutex::default(),
         }
+    }
+
+    /// Names of secrets resolved since the last time.
+    pub(super) fn take_new(&self) -> Vec<String> {
+        std::mem::take(&mut self.new.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Resolves what an earlier attempt had resolved, so that none of it is printed; what is no more cannot be.
+    pub(super) async fn recall(&self, names: Vec<String>) {
+        if let Err(error) = self.values(names.into_iter().collect()).await {
+            tracing::debug!(%error, "a secret of an earlier attempt is gone");
+        }
+        self.take_new();
     }
 
     /// Replaces references; an `Err` names those that do not exist, and nothing was replaced.
@@ -61,6 +77,10 @@ impl Secrets {
         let found = self.backend.secrets(missing.clone()).await?;
         // Before anything can print them.
         found.values().for_each(|value| self.redactor.add(value));
+        self.new
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(found.keys().cloned());
         self.lock().extend(found.clone());
         values.extend(found);
         let unknown: Vec<&String> = missing

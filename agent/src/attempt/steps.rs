@@ -10,6 +10,7 @@ use crate::js::host::{OutputSink, Pull, RunRequest, RunResult};
 use crate::log::Source;
 use crate::log::redact::Stream as Redacted;
 use crate::log::tail::HeadAndTail;
+use crate::state::BegunStep;
 use async_trait::async_trait;
 use bytes::Bytes;
 use pb::log_chunk::Stream;
@@ -40,6 +41,16 @@ pub(super) trait Runner: Send + Sync {
         stop: CancellationToken,
     ) -> Result<StepExit, DriverError>;
 
+    /// Goes on with the step as an earlier process began it, if it is there: see [`Driver::reattach`].
+    async fn reattach(
+        &self,
+        _spec: &StepSpec,
+        _output: mpsc::Sender<Output>,
+        _stop: &CancellationToken,
+    ) -> Result<Option<StepExit>, DriverError> {
+        Ok(None)
+    }
+
     /// For the report: `run`, `exec`, and whether there is an image.
     fn kind(&self) -> (&'static str, bool);
 }
@@ -56,6 +67,15 @@ impl Runner for InDriver {
         stop: CancellationToken,
     ) -> Result<StepExit, DriverError> {
         self.0.run(spec, output, stop).await
+    }
+
+    async fn reattach(
+        &self,
+        spec: &StepSpec,
+        output: mpsc::Sender<Output>,
+        stop: &CancellationToken,
+    ) -> Result<Option<StepExit>, DriverError> {
+        self.0.reattach(spec, output, stop).await
     }
 
     fn kind(&self) -> (&'static str, bool) {
@@ -84,6 +104,8 @@ impl Runner for InSandbox {
 
 /// What a step needs beside its spec.
 pub(super) struct Wanted {
+    /// Of the program.
+    pub(super) call: u32,
     pub(super) timeout: Option<Duration>,
     pub(super) retries: u32,
     pub(super) sink: Option<OutputSink>,
@@ -124,6 +146,7 @@ pub(super) fn spec(request: &RunRequest) -> StepSpec {
             registry: auth.registry.clone(),
         }),
         no_network: request.no_network,
+        groups: None,
         labels: Default::default(),
     }
 }
@@ -135,13 +158,34 @@ pub(super) async fn run(
     mut spec: StepSpec,
     wanted: Wanted,
 ) -> Result<RunResult, String> {
-    let mut tries = 0;
+    let mut begun = attempt.begun(wanted.call);
+    let mut tries = begun.as_ref().map_or(0, |begun| begun.tries);
     loop {
         tries += 1;
-        let step = attempt.next_step();
-        spec.labels
-            .insert("pocketci.step".to_owned(), step.to_string());
-        let ended = run_once(attempt, runner, step, spec.clone(), &wanted).await;
+        let ended = match begun.take() {
+            Some(begun) => go_on(attempt, runner, begun, &mut spec, &wanted).await,
+            None => None,
+        };
+        let (step, ended) = match ended {
+            Some(ended) => ended,
+            None => {
+                let step = begin(attempt, runner, &mut spec, &wanted, tries).await;
+                let run = Once {
+                    runner,
+                    step,
+                    reattach: false,
+                };
+                (
+                    step,
+                    run_once(attempt, run, spec.clone(), &wanted)
+                        .await
+                        .unwrap_or_else(gone),
+                )
+            }
+        };
+        if let Some(file) = &attempt.file {
+            file.end_step(wanted.call);
+        }
         let failed = match &ended {
             Ok(result) => result.code != 0 && result.status == "complete",
             Err(_) => true,
@@ -168,13 +212,35 @@ pub(super) async fn run(
     }
 }
 
-async fn run_once(
+/// Numbers a step, tells that it starts, and remembers it.
+async fn begin(
+    attempt: &Attempt,
+    runner: &dyn Runner,
+    spec: &mut StepSpec,
+    wanted: &Wanted,
+    tries: u32,
+) -> u32 {
+    let step = attempt.next_step();
+    let report_seq = tell_started(attempt, runner, step, spec).await;
+    if let Some(file) = &attempt.file {
+        let begun = BegunStep {
+            step,
+            tries: tries - 1,
+            report_seq,
+        };
+        file.begin_step(wanted.call, begun);
+    }
+    step
+}
+
+async fn tell_started(
     attempt: &Attempt,
     runner: &dyn Runner,
     step: u32,
-    spec: StepSpec,
-    wanted: &Wanted,
-) -> Result<RunResult, String> {
+    spec: &mut StepSpec,
+) -> u32 {
+    spec.labels
+        .insert("pocketci.step".to_owned(), step.to_string());
     let (kind, image) = runner.kind();
     // What was printed before it is seen before it.
     attempt.log.flush().await;
@@ -187,11 +253,73 @@ async fn run_once(
         } else {
             String::new()
         },
+    }))
+}
+
+/// Goes on with what an earlier process began; `None` if nothing of it is left, which is told.
+async fn go_on(
+    attempt: &Attempt,
+    runner: &dyn Runner,
+    begun: BegunStep,
+    spec: &mut StepSpec,
+    wanted: &Wanted,
+) -> Option<(u32, Result<RunResult, String>)> {
+    let step = begun.step;
+    spec.labels
+        .insert("pocketci.step".to_owned(), step.to_string());
+    if begun.report_seq > attempt.reported {
+        tell_started(attempt, runner, step, spec).await;
+    }
+    let run = Once {
+        runner,
+        step,
+        reattach: true,
+    };
+    if let Some(ended) = run_once(attempt, run, spec.clone(), wanted).await {
+        return Some((step, ended));
+    }
+    let message =
+        "the agent was restarted while the step ran, and nothing of it is left; it is run again";
+    attempt.reports.add(Kind::StepFinished(pb::StepFinished {
+        step,
+        status: "abort".into(),
+        exit_code: 0,
+        message: message.into(),
     }));
+    let said = Bytes::from(format!("step {step}: {message}\n"));
+    attempt.log.append(SYSTEM, said).await;
+    None
+}
+
+/// One run of a step.
+struct Once<'a> {
+    runner: &'a dyn Runner,
+    step: u32,
+    /// Of an earlier process.
+    reattach: bool,
+}
+
+fn gone() -> Result<RunResult, String> {
+    Err("the driver lost the step".to_owned())
+}
+
+/// `None` if there is nothing to go on with.
+async fn run_once(
+    attempt: &Attempt,
+    run: Once<'_>,
+    spec: StepSpec,
+    wanted: &Wanted,
+) -> Option<Result<RunResult, String>> {
+    let Once { runner, step, .. } = run;
     let started = (OffsetDateTime::now_utc(), tokio::time::Instant::now());
     let (output, pieces) = mpsc::channel(OUTPUT_PIECES);
     let stop = attempt.stop_token().child_token();
-    let running = runner.run(spec, output, stop.clone());
+    let running = async {
+        match run.reattach {
+            true => runner.reattach(&spec, output, &stop).await.transpose(),
+            false => Some(runner.run(spec, output, stop.clone()).await),
+        }
+    };
     let collecting = collect(
         attempt,
         step,
@@ -210,16 +338,17 @@ async fn run_once(
     let (exit, (stdout, stderr)) = tokio::select! {
         ended = async { tokio::join!(running, collecting) } => ended,
         () = timed_out => unreachable!("it never ends"),
-        () = attempt.lost() => return Err("the agent no longer holds this job".into()),
+        () = attempt.lost() => return Some(Err("the agent no longer holds this job".into())),
     };
     attempt.log.flush().await;
+    let exit = exit?;
     report_end(attempt, step, &exit).await;
     let (code, status) = match exit {
         Ok(StepExit::Exited { code, .. }) => (code, "complete"),
         Ok(StepExit::Stopped) => (0, "abort"),
-        Err(error) => return Err(attempt.redactor.text(&told(&error))),
+        Err(error) => return Some(Err(attempt.redactor.text(&told(&error)))),
     };
-    Ok(RunResult {
+    Some(Ok(RunResult {
         code,
         stdout: stdout.into_text(),
         stderr: stderr.into_text(),
@@ -228,7 +357,8 @@ async fn run_once(
         ended_at: rfc3339(started.0 + started.1.elapsed()),
         duration_ms: u64::try_from(started.1.elapsed().as_millis()).unwrap_or(u64::MAX),
         attempts: 1,
-    })
+        step,
+    }))
 }
 
 fn rfc3339(at: OffsetDateTime) -> String {

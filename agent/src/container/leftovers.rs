@@ -3,9 +3,10 @@
 //! Containers and volumes are labelled with the agent's name, directories carry the process id of their maker. A name
 //! that ends in a process id ([`process_name`]) belongs to nobody once that process is gone.
 
+use super::IsLeft;
 use super::docker::{DockerDriver, remove, remove_volume};
 use bollard::query_parameters::{ListContainersOptions, ListVolumesOptions};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 /// The label that names the agent.
@@ -46,11 +47,24 @@ pub async fn remove_of_dead_processes(driver: &DockerDriver, kind: &str) -> Opti
     .await
 }
 
-async fn remove_labelled(driver: &DockerDriver, is_ours: impl Fn(&str) -> bool) -> Option<usize> {
+async fn remove_labelled(
+    driver: &DockerDriver,
+    is_ours: impl Fn(&str) -> bool + Send + Sync,
+) -> Option<usize> {
+    let is_left =
+        |labels: &BTreeMap<String, String>| labels.get(LABEL).is_some_and(|name| is_ours(name));
+    remove_left(driver, &is_left).await
+}
+
+/// Removes labelled containers and volumes that `is_left` says are left behind; returns how many, `None` if the engine
+/// cannot be asked.
+pub(super) async fn remove_left(driver: &DockerDriver, is_left: &IsLeft<'_>) -> Option<usize> {
     let docker = driver.client().ok()?;
     let labelled = HashMap::from([("label".to_owned(), vec![LABEL.to_owned()])]);
-    let ours =
-        |labels: &HashMap<String, String>| labels.get(LABEL).is_some_and(|name| is_ours(name));
+    let ours = |labels: &HashMap<String, String>| {
+        let labels = labels.clone().into_iter().collect();
+        is_left(&labels)
+    };
     let options = ListContainersOptions {
         all: true,
         filters: Some(labelled.clone()),

@@ -62,8 +62,18 @@ pub struct StepSpec {
     pub registry: Option<RegistryLogin>,
     /// No network at all.
     pub no_network: bool,
+    /// Told of process groups on this machine.
+    pub groups: Option<Arc<dyn Groups>>,
     /// Marks everything the driver creates: `pocketci.run`, `.job`, `.attempt`, `.step`, `.agent`.
     pub labels: BTreeMap<String, String>,
+}
+
+/// Whoever remembers process groups, to kill them should this process die.
+pub trait Groups: Send + Sync {
+    /// A group has begun.
+    fn began(&self, group: i32);
+    /// Nothing of it is left.
+    fn ended(&self, group: i32);
 }
 
 /// A volume in a step's file system.
@@ -176,6 +186,9 @@ pub enum DriverError {
 /// run expects it to be over at once.
 pub const STOP_GRACE: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// Whether something with these labels is left behind.
+pub type IsLeft<'a> = dyn Fn(&BTreeMap<String, String>) -> bool + Send + Sync + 'a;
+
 /// A way to run steps.
 #[async_trait]
 pub trait Driver: Send + Sync {
@@ -201,6 +214,26 @@ pub trait Driver: Send + Sync {
         name: &str,
         labels: BTreeMap<String, String>,
     ) -> Result<Volume, DriverError>;
+
+    /// Goes on with a step that an earlier process of this agent began, found by its labels: all of its output comes, from
+    /// the beginning, and it is removed at its end. `None` if nothing of it runs or is left.
+    async fn reattach(
+        &self,
+        _spec: &StepSpec,
+        _output: mpsc::Sender<Output>,
+        _stop: &CancellationToken,
+    ) -> Result<Option<StepExit>, DriverError> {
+        Ok(None)
+    }
+
+    /// Removes what is labelled, by `is_left`, as left behind; it is asked after everything was listed. How many there
+    /// were, `None` if the engine cannot be asked.
+    async fn sweep(&self, _is_left: &IsLeft<'_>) -> Option<usize> {
+        Some(0)
+    }
+
+    /// Whether a volume is (still) there; no answer is no.
+    async fn has_volume(&self, volume: &Volume) -> bool;
 
     /// Removes a volume with its files; one that is gone is no error.
     async fn remove_volume(&self, volume: &Volume);

@@ -6,8 +6,8 @@
 use super::leftovers::directory_prefix;
 use super::native_files;
 use super::{
-    Driver, DriverError, Mount, Output, OutputStream, STOP_GRACE, Sandbox, StepExit, StepSpec,
-    Volume,
+    Driver, DriverError, Groups, Mount, Output, OutputStream, STOP_GRACE, Sandbox, StepExit,
+    StepSpec, Volume,
 };
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -74,6 +74,10 @@ impl Driver for NativeDriver {
         _labels: BTreeMap<String, String>,
     ) -> Result<Volume, DriverError> {
         native_files::create_volume()
+    }
+
+    async fn has_volume(&self, volume: &Volume) -> bool {
+        Path::new(&volume.id).is_dir()
     }
 
     async fn remove_volume(&self, volume: &Volume) {
@@ -166,7 +170,7 @@ impl NativeDriver {
         let work_dir = work_dir(&spec.work_dir, home)?;
         let _links = native_files::link(&spec.mounts, &work_dir, home)?;
         let mut child = spawn(&spec, home, &work_dir)?;
-        let group = Group::of(&child)?;
+        let group = Group::of(&child, spec.groups.clone())?;
         let (stdout, stderr, stdin) =
             (child.stdout.take(), child.stderr.take(), child.stdin.take());
         let reading = async {
@@ -242,13 +246,16 @@ pub(super) fn engine(action: &'static str, error: &dyn std::fmt::Display) -> Dri
 }
 
 /// A process group that does not outlive this.
-struct Group(Pid);
+struct Group(Pid, Option<Arc<dyn Groups>>);
 
 impl Group {
-    fn of(child: &Child) -> Result<Self, DriverError> {
+    fn of(child: &Child, told: Option<Arc<dyn Groups>>) -> Result<Self, DriverError> {
         let id = child.id().and_then(|id| i32::try_from(id).ok());
         let id = id.ok_or_else(|| engine("start the process", &"it has no id"))?;
-        Ok(Self(Pid::from_raw(id)))
+        if let Some(told) = &told {
+            told.began(id);
+        }
+        Ok(Self(Pid::from_raw(id), told))
     }
 
     fn kill(&self, signal: Signal) {
@@ -260,6 +267,9 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         self.kill(Signal::SIGKILL);
+        if let Some(told) = &self.1 {
+            told.ended(self.0.as_raw());
+        }
     }
 }
 

@@ -46,6 +46,14 @@ pub(super) struct Steps {
     pub drop: CancellationToken,
 }
 
+/// What becomes of a call's future.
+pub(super) enum Start {
+    /// It is spawned.
+    Now(Answered),
+    /// It waits for the journal to be played; without one, its end is in the journal.
+    Held(Option<Answered>),
+}
+
 /// One call's JavaScript side.
 pub(super) struct Pending<'js> {
     pub resolve: Function<'js>,
@@ -62,7 +70,8 @@ pub(super) struct Pending<'js> {
 pub(super) struct Calls<'js> {
     pub pending: BTreeMap<u64, Pending<'js>>,
     tasks: BTreeMap<u64, JoinHandle<()>>,
-    next: u64,
+    /// Calls that are not carried out (yet): those with a future will be when the journal is played.
+    held: BTreeMap<u64, Option<Answered>>,
     events: mpsc::UnboundedSender<Event>,
     room: Arc<Semaphore>,
     steps: Steps,
@@ -74,26 +83,49 @@ impl<'js> Calls<'js> {
         Self {
             pending: BTreeMap::new(),
             tasks: BTreeMap::new(),
-            next: 0,
+            held: BTreeMap::new(),
             events,
             room,
             steps,
         }
     }
 
-    /// The sink for the call started next.
-    pub fn sink(&self) -> OutputSink {
+    /// The sink for a call.
+    pub fn sink(&self, call: u64) -> OutputSink {
         OutputSink {
-            call: self.next,
+            call,
             events: self.events.clone(),
             room: Arc::clone(&self.room),
         }
     }
 
-    /// Spawns the call and names it; its end is always told, whatever happens to the task.
-    pub fn start(&mut self, runtime: &Handle, future: Answered, pending: Pending<'js>) -> u64 {
-        let call = self.next;
-        self.next += 1;
+    /// Spawns the call, or holds it; its promise waits in either case.
+    pub fn start(&mut self, runtime: &Handle, call: u64, start: Start, pending: Pending<'js>) {
+        self.pending.insert(call, pending);
+        match start {
+            Start::Now(future) => self.spawn(runtime, call, future),
+            Start::Held(future) => {
+                self.held.insert(call, future);
+            }
+        }
+    }
+
+    /// Whether calls wait for the journal to be played.
+    pub fn has_later(&self) -> bool {
+        self.held.values().any(Option::is_some)
+    }
+
+    /// The journal is played: what it does not know is carried out.
+    pub fn release(&mut self, runtime: &Handle) {
+        for (call, future) in std::mem::take(&mut self.held) {
+            if let Some(future) = future {
+                self.spawn(runtime, call, future);
+            }
+        }
+    }
+
+    /// Spawns the call; its end is always told, whatever happens to the task.
+    fn spawn(&mut self, runtime: &Handle, call: u64, future: Answered) {
         let mut end = TellEnd {
             call,
             events: self.events.clone(),
@@ -111,9 +143,7 @@ impl<'js> Calls<'js> {
             }));
         });
         let task = runtime.spawn(task);
-        self.pending.insert(call, pending);
         self.tasks.insert(call, task);
-        call
     }
 
     /// Drops a call's future; its promise is the caller's to settle.
@@ -122,22 +152,32 @@ impl<'js> Calls<'js> {
         if let Some(task) = self.tasks.get(&call) {
             task.abort();
         }
+        if matches!(self.held.get(&call), Some(Some(_))) {
+            self.held.remove(&call);
+        }
+    }
+
+    /// Whether the call was made and has not ended.
+    pub fn is_open(&self, call: u64) -> bool {
+        self.tasks.contains_key(&call) || self.held.contains_key(&call)
     }
 
     /// Forgets a call that has told its end.
     pub fn finish(&mut self, call: u64) -> Option<Pending<'js>> {
         self.tasks.remove(&call);
+        self.held.remove(&call);
         self.pending.remove(&call)
     }
 
     /// Nothing is under way.
     pub fn is_empty(&self) -> bool {
-        self.tasks.is_empty()
+        self.tasks.is_empty() && self.held.is_empty()
     }
 
     /// Drops the futures and gives what they clean up a moment.
     pub fn abort_all(&mut self, runtime: &Handle) {
         self.room.close();
+        self.held.clear();
         let tasks: Vec<_> = std::mem::take(&mut self.tasks).into_values().collect();
         for task in &tasks {
             task.abort();

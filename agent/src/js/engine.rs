@@ -86,6 +86,12 @@ fn run_in<'js>(ctx: &Ctx<'js>, job: &Job, watch: &Rc<Watch>, rejections: &Reject
         Err(error) => ended_by(ctx, job, error),
     };
     event_loop.stop_calls();
+    let left_over = shared.record.borrow().left_over();
+    if let Some(why) = left_over {
+        // A job that was stopped meanwhile is stopped.
+        watch.check();
+        watch.diverge(why);
+    }
     drop(cleanup);
     end
 }

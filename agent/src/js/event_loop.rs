@@ -7,17 +7,23 @@ use super::calls::Event;
 use super::host::{Answer, Failure};
 use super::limits::{Trip, Watch};
 use super::shared::Shared;
+use super::timers::Due;
 use super::value::caught;
 use crate::container::OutputStream;
 use rquickjs::promise::PromiseState;
 use rquickjs::{Ctx, Function, Promise, Result, Value};
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
+use std::time::Duration;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 /// Jobs run between two looks at the token and the clock; promise chains may never reach the interpreter's own count.
 const JOBS_PER_CHECK: u32 = 256;
+
+/// Most events taken down together.
+const MAX_RECORDED: usize = 1_000;
 
 /// When to come back.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -31,8 +37,12 @@ pub(super) enum Until {
 /// One job's loop.
 pub(super) struct EventLoop<'js> {
     ctx: Ctx<'js>,
-    shared: Rc<Shared<'js>>,
+    pub(super) shared: Rc<Shared<'js>>,
     events: UnboundedReceiver<Event>,
+    /// Recorded, not seen by the program yet.
+    recorded: VecDeque<Event>,
+    /// Ends of calls that are carried out again, before their turn.
+    pub(super) ended_early: BTreeMap<u64, std::result::Result<Answer, Failure>>,
     cancel: CancellationToken,
     uncaught: Option<Value<'js>>,
 }
@@ -44,10 +54,18 @@ impl<'js> EventLoop<'js> {
         events: UnboundedReceiver<Event>,
         cancel: CancellationToken,
     ) -> Self {
+        let first = shared.record.borrow().next();
+        if let Some((_, at_ms)) = first {
+            let behind = shared.record.borrow().behind_ms(at_ms);
+            let behind = Duration::from_millis(behind);
+            shared.timers.borrow_mut().set_behind(behind);
+        }
         Self {
             ctx,
             shared,
             events,
+            recorded: VecDeque::new(),
+            ended_early: BTreeMap::new(),
             cancel,
             uncaught: None,
         }
@@ -67,21 +85,64 @@ impl<'js> EventLoop<'js> {
                 // The job has failed: what is under way may end, but nothing new is begun by a clock.
                 self.shared.timers.borrow_mut().clear();
             }
+            if let Some(event) = self.recorded.pop_front() {
+                self.handle(event);
+                continue;
+            }
+            if self.shared.record.borrow().is_replaying() || self.shared.calls.borrow().has_later()
+            {
+                self.replay();
+                continue;
+            }
             // One of each in turn: timers that are always due must not starve what steps have to say.
             let timer = self.run_due_timer();
             let event = self.events.try_recv().ok();
             if timer || event.is_some() {
-                if let Some(event) = event {
-                    self.handle(event);
-                }
+                self.record(event);
                 continue;
             }
             if self.shared.calls.borrow().is_empty() && !self.shared.timers.borrow().hold(settled) {
                 return;
             }
-            if let Some(event) = self.wait() {
-                self.handle(event);
+            let event = self.wait();
+            self.record(event);
+        }
+    }
+
+    /// Takes down an event and all that have come meanwhile, in the order in which the program will see them.
+    fn record(&mut self, first: Option<Event>) {
+        let Some(first) = first else { return };
+        let mut events = VecDeque::from([first]);
+        while events.len() < MAX_RECORDED
+            && let Ok(event) = self.events.try_recv()
+        {
+            events.push_back(event);
+        }
+        // What ended because the run is stopped is no result.
+        if self.watch().check().is_some() {
+            return;
+        }
+        let mut ended = false;
+        {
+            let mut record = self.shared.record.borrow_mut();
+            for event in &events {
+                match event {
+                    Event::Done { call, result } => {
+                        ended = true;
+                        record.ended(number(*call), result);
+                    }
+                    Event::Output {
+                        call,
+                        stream,
+                        bytes,
+                        ..
+                    } => record.output(number(*call), *stream, bytes),
+                }
             }
+            ended |= record.is_full();
+        }
+        if !ended || self.shared.flush() {
+            self.recorded = events;
         }
     }
 
@@ -149,13 +210,31 @@ impl<'js> EventLoop<'js> {
     fn run_due_timer(&mut self) -> bool {
         let due = self.shared.timers.borrow_mut().take_due(Instant::now());
         let Some(due) = due else { return false };
+        self.shared.record.borrow_mut().fired(due.id);
+        self.fire(due);
+        true
+    }
+
+    /// Calls a timer's function.
+    pub(super) fn fire(&mut self, due: Due<'js>) {
         let arguments = rquickjs::function::Rest(due.arguments);
         if let Err(error) = due.callback.call::<_, Value>((arguments,))
             && let Ok(thrown) = caught(&self.ctx, error)
         {
             self.uncaught.get_or_insert(thrown);
         }
-        true
+    }
+
+    /// The next event, however long it takes; `None` if the run is stopped.
+    pub(super) fn receive(&mut self) -> Option<Event> {
+        let (cancel, events) = (&self.cancel, &mut self.events);
+        self.shared.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => None,
+                event = events.recv() => event,
+            }
+        })
     }
 
     /// Blocks until something happens; `None` when it was a timer or the cancellation.
@@ -194,6 +273,11 @@ impl<'js> EventLoop<'js> {
             }
             Event::Done { call, result } => self.done(call, result),
         };
+        self.caught(handled);
+    }
+
+    /// Remembers what a callback threw.
+    pub(super) fn caught(&mut self, handled: Result<()>) {
         if let Err(error) = handled
             && let Ok(thrown) = caught(&self.ctx, error)
         {
@@ -201,7 +285,7 @@ impl<'js> EventLoop<'js> {
         }
     }
 
-    fn output(&self, call: u64, stream: OutputStream, bytes: &[u8]) -> Result<()> {
+    pub(super) fn output(&self, call: u64, stream: OutputStream, bytes: &[u8]) -> Result<()> {
         let (callback, text) = {
             let mut calls = self.shared.calls.borrow_mut();
             let Some(pending) = calls.pending.get_mut(&call) else {
@@ -236,7 +320,11 @@ impl<'js> EventLoop<'js> {
         Ok(())
     }
 
-    fn done(&self, call: u64, result: std::result::Result<Answer, Failure>) -> Result<()> {
+    pub(super) fn done(
+        &self,
+        call: u64,
+        result: std::result::Result<Answer, Failure>,
+    ) -> Result<()> {
         let finished = self.shared.calls.borrow_mut().finish(call);
         let Some(mut pending) = finished else {
             return Ok(());
@@ -260,6 +348,11 @@ impl<'js> EventLoop<'js> {
             }
         }
     }
+}
+
+/// A call's number in the journal; they are the same.
+fn number(call: u64) -> u32 {
+    u32::try_from(call).unwrap_or(u32::MAX)
 }
 
 fn stream_index(stream: OutputStream) -> usize {

@@ -5,6 +5,7 @@
 
 use crate::container::OutputStream;
 use crate::js::calls::Event;
+use crate::js::journal::Journal;
 pub use crate::js::request::Request;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -80,6 +81,10 @@ pub struct JobContext {
 /// The argument of `runtime.run`, checked.
 #[derive(Clone, Default)]
 pub struct RunRequest {
+    /// The how-manieth call of the program this is.
+    pub call: u32,
+    /// Identifies what it asks for (SHA-256).
+    pub content: [u8; 32],
     /// Display name.
     pub name: String,
     /// Container image.
@@ -188,6 +193,8 @@ pub struct RunResult {
     pub duration_ms: u64,
     /// How often it was run.
     pub attempts: u32,
+    /// The number of its last run among the job's steps; not shown to the program.
+    pub step: u32,
 }
 
 /// What a call resolves to.
@@ -247,8 +254,19 @@ pub trait Host: Send + Sync {
     /// An expression's value over the webhook as text; called only when there is one.
     fn webhook_value(&self, expression: &str) -> Result<String, String>;
 
-    /// Anything else. The future is spawned on the host's runtime and may be dropped to stop it at once.
+    /// Anything else. Nothing happens before the future is polled: it may be dropped at once. The future is spawned on the host's runtime and may be dropped to stop it at once.
     fn call(&self, request: Request) -> Answered;
+
+    /// The job's journal; asked for once, when the job begins. `None` records nothing.
+    fn journal(&self) -> Option<Journal> {
+        None
+    }
+
+    /// Whether a volume that an earlier attempt made (its answer to [`Request::CreateVolume`]) is still there; from then
+    /// on it is this attempt's.
+    fn revive(&self, _volume: serde_json::Value) -> BoxFuture<'static, bool> {
+        Box::pin(async { false })
+    }
 
     /// Runs a step. The future is spawned on the host's runtime and may be dropped to stop it at once. An `Err` rejects the promise.
     fn run(&self, request: RunRequest) -> BoxFuture<'static, Result<RunResult, String>>;

@@ -2,7 +2,7 @@
 
 use crate::container::STOP_GRACE;
 use nix::time::{ClockId, clock_gettime};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -69,6 +69,8 @@ pub(super) enum Trip {
     Cpu,
     /// The host panicked: a defect of ours, nothing can be relied on.
     Broken,
+    /// The program went another way than its journal says.
+    Diverged,
 }
 
 /// Asked by the interpreter every few thousand steps; once tripped it stays so.
@@ -77,6 +79,7 @@ pub(super) struct Watch {
     cpu_time: Duration,
     tripped: Cell<Option<Trip>>,
     visits_after_trip: Cell<u32>,
+    divergence: RefCell<String>,
 }
 
 impl Watch {
@@ -86,6 +89,7 @@ impl Watch {
             cpu_time,
             tripped: Cell::new(None),
             visits_after_trip: Cell::new(0),
+            divergence: RefCell::default(),
         }
     }
 
@@ -104,6 +108,19 @@ impl Watch {
     /// Stops everything because of a defect of ours.
     pub fn break_off(&self) {
         self.tripped.set(self.tripped.get().or(Some(Trip::Broken)));
+    }
+
+    /// Stops everything because the program went another way than its journal says; the first time counts.
+    pub fn diverge(&self, why: String) {
+        if self.tripped.get().is_none() {
+            self.tripped.set(Some(Trip::Diverged));
+            *self.divergence.borrow_mut() = why;
+        }
+    }
+
+    /// What was said to [`Watch::diverge`].
+    pub fn divergence(&self) -> String {
+        self.divergence.borrow().clone()
     }
 
     /// Cancelled when the run is to stop.

@@ -1,7 +1,7 @@
 //! Runs one job's JavaScript in a fresh QuickJS context.
 //!
 //! Reading order: `host` (what a job may ask of the world), `limits` (what stops it), `supervisor` (the job's own
-//! thread), `engine` (module, export, end), `modules` (what it imports), `event_loop`, `calls` and `timers` (what it waits for), `request` and `answer` (what goes to the host and comes back), `failure` and
+//! thread), `engine` (module, export, end), `modules` (what it imports), `event_loop`, `calls` and `timers` (what it waits for), `request` and `answer` (what goes to the host and comes back), `issue` and `journal` (what of it is remembered), `failure` and
 //! `position` (how an error is told), `value`, `inspect`, `layout` and `format` (reading and showing JavaScript values), `globals` (one a file).
 
 mod answer;
@@ -13,11 +13,14 @@ mod format;
 mod globals;
 pub mod host;
 mod inspect;
+mod issue;
+pub mod journal;
 mod layout;
 mod limits;
 mod modules;
 mod position;
 mod rejections;
+mod replay;
 pub mod request;
 mod shared;
 mod supervisor;
@@ -74,4 +77,9 @@ pub enum JobEnd {
     },
     /// The run was cancelled; nothing of it runs any more.
     Aborted,
+    /// The program went another way than its journal says; nothing of this try counts.
+    Diverged {
+        /// Where.
+        message: String,
+    },
 }

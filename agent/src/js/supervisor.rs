@@ -140,6 +140,7 @@ fn run_thread(job: Job, told: oneshot::Sender<Told>) {
                     match watch.tripped() {
                         Some(Trip::Cpu) => cpu_end.clone(),
                         Some(Trip::Broken) => panicked(),
+                        Some(Trip::Diverged) => diverged(&watch),
                         Some(Trip::Cancelled) | None => JobEnd::Aborted,
                     },
                 );
@@ -153,6 +154,7 @@ fn run_thread(job: Job, told: oneshot::Sender<Told>) {
         Some(Trip::Cancelled) => JobEnd::Aborted,
         Some(Trip::Cpu) => cpu_end,
         Some(Trip::Broken) => panicked(),
+        Some(Trip::Diverged) => diverged(&watch),
         None => end,
     };
     // Whoever is told may count on the host being let go.
@@ -183,6 +185,12 @@ fn cpu_limit(limit: Duration) -> JobEnd {
              (runtime.run), or have the agent's operator raise --js-cpu-time",
             limit.as_secs_f64()
         ),
+    }
+}
+
+fn diverged(watch: &Watch) -> JobEnd {
+    JobEnd::Diverged {
+        message: watch.divergence(),
     }
 }
 

@@ -11,6 +11,7 @@ pub(super) const MAX_TIMERS: usize = 10_000;
 
 /// A timer that is due.
 pub(super) struct Due<'js> {
+    pub id: u32,
     pub callback: Function<'js>,
     pub arguments: Vec<Value<'js>>,
 }
@@ -31,6 +32,8 @@ pub(super) struct Timers<'js> {
     queue: BinaryHeap<Reverse<(Instant, u64, u32)>>,
     set: u64,
     next_id: u32,
+    /// How long ago the program's present is, while its journal is played.
+    behind: Duration,
 }
 
 impl<'js> Timers<'js> {
@@ -79,20 +82,36 @@ impl<'js> Timers<'js> {
                 return None;
             }
             self.queue.pop();
-            let Some(timer) = self.timers.remove(&id) else {
-                continue;
-            };
-            let due = Due {
-                callback: timer.callback.clone(),
-                arguments: timer.arguments.clone(),
-            };
-            if let Some(interval) = timer.interval {
-                self.timers.insert(id, timer);
-                self.enqueue(id, interval);
+            if let Some(due) = self.fire(id) {
+                return Some(due);
             }
-            return Some(due);
         }
         None
+    }
+
+    /// This one, whatever its time; `None` if there is none with this id.
+    pub fn take(&mut self, id: u32) -> Option<Due<'js>> {
+        self.queue.retain(|Reverse((_, _, queued))| *queued != id);
+        self.fire(id)
+    }
+
+    fn fire(&mut self, id: u32) -> Option<Due<'js>> {
+        let timer = self.timers.remove(&id)?;
+        let due = Due {
+            id,
+            callback: timer.callback.clone(),
+            arguments: timer.arguments.clone(),
+        };
+        if let Some(interval) = timer.interval {
+            self.timers.insert(id, timer);
+            self.enqueue(id, interval);
+        }
+        Some(due)
+    }
+
+    /// Timers set from now on count from so long ago.
+    pub fn set_behind(&mut self, behind: Duration) {
+        self.behind = behind;
     }
 
     /// When the next one is due.
@@ -117,9 +136,14 @@ impl<'js> Timers<'js> {
         self.queue.clear();
     }
 
+    fn now(&self) -> Instant {
+        let now = Instant::now();
+        // The machine may have started later than that.
+        now.checked_sub(self.behind).unwrap_or(now)
+    }
+
     fn enqueue(&mut self, id: u32, delay: Duration) {
         self.set += 1;
-        self.queue
-            .push(Reverse((Instant::now() + delay, self.set, id)));
+        self.queue.push(Reverse((self.now() + delay, self.set, id)));
     }
 }

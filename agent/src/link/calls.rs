@@ -6,6 +6,7 @@
 use super::connection::Connection;
 use super::lock;
 use crate::attempt::{Backend, GateState};
+use crate::js::journal::Entry;
 use crate::js::request::Storage;
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -27,6 +28,9 @@ const GATE_WAIT: Duration = Duration::from_secs(20);
 const REPEAT_AFTER: Duration = Duration::from_millis(250);
 /// Calls on one connection that may fail before the job is told; each new connection counts anew.
 const MAX_TRIES: u32 = 20;
+
+/// Most entries of a journal that is read; the server keeps no more.
+const MAX_JOURNAL_ENTRIES: usize = 100_000;
 
 /// The current connection, for everyone who needs one.
 #[derive(Default)]
@@ -73,15 +77,23 @@ impl Remote {
     }
 
     async fn ask(&self, ask: Ask) -> Result<Reply, String> {
-        let mut tries = 0;
+        self.ask_often(ask, MAX_TRIES).await
+    }
+
+    async fn ask_often(&self, ask: Ask, max_tries: u32) -> Result<Reply, String> {
+        let mut tries: u32 = 0;
         let mut last = 0;
         loop {
             let (number, connection) = self.wire.connection().await;
-            tries = if number == last { tries + 1 } else { 1 };
+            tries = if number == last {
+                tries.saturating_add(1)
+            } else {
+                1
+            };
             last = number;
             match self.ask_once(connection, ask.clone()).await {
                 Ok(reply) => return Ok(reply),
-                Err(status) if may_pass(status.code()) && tries < MAX_TRIES => {
+                Err(status) if may_pass(status.code()) && tries < max_tries => {
                     tracing::debug!(reason = status.message(), "a call is repeated");
                     tokio::time::sleep(REPEAT_AFTER).await;
                 }
@@ -221,6 +233,60 @@ impl Backend for Remote {
             Reply::RunId(id) => uuid::Uuid::from_slice(&id)
                 .map(|id| id.to_string())
                 .map_err(|_| unexpected()),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn append_journal(&self, first: u64, entries: Vec<Entry>) -> Result<(), String> {
+        let entries = entries.into_iter().zip(first..);
+        let entries = entries.map(|(entry, seq)| pb::JournalEntry {
+            seq,
+            attempt: 0,
+            call: entry.call,
+            kind: entry.kind,
+            content_hash: entry.hash.into(),
+            result: entry.data,
+        });
+        let append = pb::AppendJournal {
+            entries: entries.collect(),
+        };
+        // Until the attempt is lost: what is not stored may not be seen by the program.
+        match self.ask_often(Ask::AppendJournal(append), u32::MAX).await? {
+            Reply::JournalSeq(_) => Ok(()),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn read_journal(&self) -> Result<Vec<Entry>, String> {
+        let mut entries: Vec<Entry> = Vec::new();
+        loop {
+            let after = entries.len() as u64;
+            let ask = Ask::ReadJournal(pb::ReadJournal { after });
+            let Reply::Journal(page) = self.ask_often(ask, u32::MAX).await? else {
+                return Err(unexpected());
+            };
+            for (entry, seq) in page.entries.into_iter().zip(after + 1..) {
+                if entry.seq != seq || entries.len() >= MAX_JOURNAL_ENTRIES {
+                    return Err("the server's journal has holes, or no end".to_owned());
+                }
+                entries.push(Entry {
+                    attempt: entry.attempt,
+                    call: entry.call,
+                    kind: entry.kind,
+                    hash: entry.content_hash.to_vec(),
+                    data: entry.result,
+                });
+            }
+            if !page.more {
+                return Ok(entries);
+            }
+        }
+    }
+
+    async fn clear_journal(&self) -> Result<(), String> {
+        let ask = Ask::ClearJournal(pb::ClearJournal {});
+        match self.ask(ask).await? {
+            Reply::JournalSeq(_) => Ok(()),
             _ => Err(unexpected()),
         }
     }

@@ -7,13 +7,15 @@ mod backoff;
 mod calls;
 mod connection;
 mod fetch;
+mod resume;
 mod session;
 
 use crate::attempt::{Attempt, StopReason, Workshop};
 use crate::config::AgentConfig;
 use crate::container::Driver;
 use crate::js::Program;
-use crate::log::{AttemptLog, Buffers};
+use crate::log::{AttemptLog, Buffers, Source};
+use crate::state::{Saved, StateDir};
 use backoff::Backoff;
 use bytes::Bytes;
 use connection::Connection;
@@ -66,7 +68,14 @@ pub async fn run(
     drivers: Vec<Arc<dyn Driver>>,
     shutdown: Shutdown,
 ) -> Result<(), AgentError> {
-    let agent = Arc::new(Agent::new(config, drivers, shutdown));
+    let state = match &config.state_dir {
+        Some(path) => {
+            let opened = StateDir::open(path);
+            Some(opened.map_err(|error| AgentError::Config(error.to_string()))?)
+        }
+        None => None,
+    };
+    let agent = Arc::new(Agent::new(config, drivers, shutdown, state));
     let leases = tokio::spawn(watch_leases(agent.clone()));
     let ended = connect_for_ever(&agent).await;
     leases.abort();
@@ -96,6 +105,12 @@ struct Agent {
     freed: Notify,
     jobs: TaskTracker,
     shutdown: Shutdown,
+    /// Where what is held is remembered.
+    state: Option<StateDir>,
+    /// What an earlier process of this agent held, until the server has said what becomes of it.
+    saved: Mutex<Vec<Arc<Saved>>>,
+    /// What earlier processes left behind was removed.
+    swept: Mutex<bool>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -103,7 +118,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Agent {
-    fn new(config: AgentConfig, drivers: Vec<Arc<dyn Driver>>, shutdown: Shutdown) -> Self {
+    fn new(
+        config: AgentConfig,
+        drivers: Vec<Arc<dyn Driver>>,
+        shutdown: Shutdown,
+        state: Option<StateDir>,
+    ) -> Self {
+        let saved = state.as_ref().map(StateDir::saved).unwrap_or_default();
         let (log_ready, log_waiting) = mpsc::unbounded_channel();
         let buffers = Arc::new(Buffers::new(&config.spool));
         Self {
@@ -118,6 +139,9 @@ impl Agent {
             freed: Notify::new(),
             jobs: TaskTracker::new(),
             shutdown,
+            state,
+            saved: Mutex::new(saved.into_iter().map(Arc::new).collect()),
+            swept: Mutex::new(false),
         }
     }
 
@@ -146,6 +170,24 @@ impl Agent {
         Arc::new(AttemptLog::new(reference.clone(), buffers, ready))
     }
 
+    /// The log of an attempt that an earlier process began.
+    fn resumed_log(
+        &self,
+        reference: &pb::AttemptRef,
+        verdict: &pb::HeldVerdict,
+    ) -> Arc<AttemptLog> {
+        let log = self.new_log(reference);
+        let ends = verdict.log_ends.iter().map(|end| {
+            let source = Source {
+                step: end.step,
+                stream: end.stream(),
+            };
+            (source, end.offset)
+        });
+        log.resume(verdict.log_seq, ends);
+        log
+    }
+
     /// The attempt is no longer ours. Its slot is free once its work has ended: at once if that is so already (only its
     /// last report was under way), else when the job's task sees it.
     fn lose(&self, attempt: &Arc<Attempt>) {
@@ -163,6 +205,7 @@ impl Agent {
             attempts.remove(&attempt.reference.job_id);
         }
         drop(attempts);
+        attempt.forget_file();
         self.freed.notify_waiters();
     }
 
@@ -295,8 +338,9 @@ mod tests {
             outside: Default::default(),
             spool: Default::default(),
             drain_timeout: Duration::ZERO,
+            state_dir: None,
         };
-        Agent::new(config, Vec::new(), Shutdown::default())
+        Agent::new(config, Vec::new(), Shutdown::default(), None)
     }
 
     fn held(agent: &Agent) -> Arc<Attempt> {

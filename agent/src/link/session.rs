@@ -37,10 +37,10 @@ const LOG_BATCHES: usize = 4;
 /// Renewals whose answer is awaited.
 const MAX_RENEWALS: usize = 16;
 
-struct Session {
-    agent: Arc<Agent>,
+pub(super) struct Session {
+    pub(super) agent: Arc<Agent>,
     connection: Connection,
-    outlet: Outlet,
+    pub(super) outlet: Outlet,
     /// The server understands packed chunks and gaps.
     packed_logs: bool,
     lease: Duration,
@@ -88,7 +88,8 @@ pub(super) async fn serve(
         renewals: VecDeque::new(),
         nonce: 0,
     };
-    session.settle(held, welcome.held);
+    session.settle(held, &welcome.held);
+    session.restore(&welcome.held);
     let ping_every = Duration::from_millis(u64::from(welcome.ping_every_ms.max(100)));
     let ended = session.run(inbound, uploading, ping_every).await;
     agent.wire.disconnect();
@@ -127,14 +128,19 @@ fn hello(agent: &Agent, held: &[Arc<Attempt>]) -> pb::Hello {
             .iter()
             .map(|attempt| pb::Held {
                 r#ref: Some(attempt.reference.clone()),
+                restarted: false,
             })
+            .chain(lock(&agent.saved).iter().map(|saved| pb::Held {
+                r#ref: saved.assign.r#ref.clone(),
+                restarted: true,
+            }))
             .collect(),
     }
 }
 
 impl Session {
     /// What the server says of the attempts that were held when connecting.
-    fn settle(&self, held: Vec<Arc<Attempt>>, verdicts: Vec<pb::HeldVerdict>) {
+    fn settle(&self, held: Vec<Arc<Attempt>>, verdicts: &[pb::HeldVerdict]) {
         for attempt in held {
             let verdict = verdicts
                 .iter()
@@ -157,7 +163,7 @@ impl Session {
     }
 
     /// The part of the lease in which work may go on.
-    fn usable_lease(&self) -> Duration {
+    pub(super) fn usable_lease(&self) -> Duration {
         self.lease - self.lease / LEASE_MARGIN
     }
 
@@ -275,19 +281,28 @@ impl Session {
             reports.add(Kind::Rejected(pb::Rejected { reason }));
             return;
         }
-        let attempt = Arc::new(Attempt::new(
+        let attempt = Attempt::new(
             reference.clone(),
             reports,
             self.agent.new_log(&reference),
             Duration::from_millis(u64::from(assign.accept_within_ms)),
             self.agent.config().limits.max_output_bytes,
-        ));
+        );
+        let attempt = Arc::new(match &self.agent.state {
+            Some(state) if assign.durable => attempt.kept_in(state.file(&assign)),
+            _ => attempt,
+        });
         let older = lock(&self.agent.attempts).insert(reference.job_id, attempt.clone());
         if let Some(older) = older {
             // The server hands the job out anew, so the attempt that was held is over.
             older.lose();
         }
         attempt.reports.add(Kind::Accepted(pb::Accepted {}));
+        self.work(attempt, assign);
+    }
+
+    /// Carries the job out, in a task of its own.
+    pub(super) fn work(&self, attempt: Arc<Attempt>, assign: pb::Assign) {
         let agent = self.agent.clone();
         let fetching = fetch::work(agent.clone(), self.connection.clone(), assign);
         self.agent.jobs.spawn(async move {

@@ -24,7 +24,7 @@ use gather::Gather;
 use pocketci_proto::agent as pb;
 use room::ATTEMPT_MEMORY_BYTES;
 use spool::Segment;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -74,6 +74,8 @@ struct State {
     /// Patience has run out; output is given up until there is room.
     giving_up: bool,
     closed: bool,
+    /// Bytes that are stored already and come again, from an earlier process of this agent.
+    known: HashMap<Source, u64>,
 }
 
 /// What there is to send.
@@ -103,13 +105,36 @@ impl AttemptLog {
         }
     }
 
-    /// Goes on behind what another process of this agent had stored: `seq` chunks, and streams that end where it says.
-    pub fn continue_from(&self, seq: u64, ends: impl IntoIterator<Item = (Source, u64)>) {
-        let mut state = self.state();
-        state.next_seq = seq;
-        state.sent_seq = seq;
-        state.gather.continue_at(ends);
+    /// The log of an attempt that another process began: chunks up to `seq` are stored, and output up to these ends, which
+    /// comes again from its beginning. Not PocketCI's own words: those are other ones.
+    pub fn resume(&self, seq: u64, ends: impl IntoIterator<Item = (Source, u64)>) {
         self.acked.send_modify(|acked| *acked = (*acked).max(seq));
+        let mut state = self.state();
+        (state.next_seq, state.sent_seq) = (seq, seq);
+        let ends: Vec<_> = ends.into_iter().collect();
+        state.gather.continue_at(ends.iter().copied());
+        let output = ends
+            .into_iter()
+            .filter(|(source, _)| source.stream != pb::log_chunk::Stream::System);
+        state.known.extend(output);
+    }
+
+    /// What of the output is not stored already.
+    fn unknown(&self, source: Source, mut data: Bytes) -> Bytes {
+        let skipped = self.skip_known(source, data.len() as u64);
+        bytes::Buf::advance(&mut data, usize::try_from(skipped).unwrap_or(0));
+        data
+    }
+
+    /// How many of the next bytes of a stream are stored already.
+    fn skip_known(&self, source: Source, bytes: u64) -> u64 {
+        let mut state = self.state();
+        let Some(known) = state.known.get_mut(&source) else {
+            return 0;
+        };
+        let skipped = bytes.min(*known);
+        *known -= skipped;
+        skipped
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -131,7 +156,8 @@ impl AttemptLog {
 
     /// Appends output. Waits while there is no room for it, gives it up when that takes too long, discards it once the
     /// attempt is no longer ours.
-    pub async fn append(&self, source: Source, mut data: Bytes) {
+    pub async fn append(&self, source: Source, data: Bytes) {
+        let mut data = self.unknown(source, data);
         while !data.is_empty() {
             if !self.room().await {
                 let mut state = self.state();
@@ -158,6 +184,7 @@ impl AttemptLog {
 
     /// `bytes` of the stream are lost; what is appended next comes behind them.
     pub fn gap(&self, source: Source, bytes: u64, reason: &'static str) {
+        let bytes = bytes - self.skip_known(source, bytes);
         let mut state = self.state();
         if !state.closed && bytes > 0 {
             state.gather.gap(source, bytes, reason);

@@ -290,16 +290,23 @@ async fn one_attempts_flood_does_not_take_what_another_one_says() {
 #[tokio::test]
 async fn a_log_goes_on_where_another_process_ended() {
     let (log, _ready) = log();
-    log.continue_from(41, [(OUT, 1000)]);
-    log.append(OUT, "x".into()).await;
-    log.append(ERR, "y".into()).await;
+    let system = Source {
+        step: 0,
+        stream: pb::log_chunk::Stream::System,
+    };
+    log.resume(41, [(OUT, 4), (system, 9)]);
+    // A step's output comes again from its beginning, what is said of it does not.
+    for piece in ["ab", "cde"] {
+        log.append(OUT, piece.into()).await;
+    }
+    log.append(system, "new".into()).await;
     log.flush().await;
     let chunks = log.take(true).await.chunks;
     let told: Vec<(u64, u64)> = chunks
         .iter()
         .map(|chunk| (chunk.seq, chunk.offset))
         .collect();
-    assert_eq!(told, [(42, 1000), (43, 0)]);
+    assert_eq!(told, [(42, 4), (43, 9)]);
     log.acknowledge(43);
     assert_eq!(log.flushed().await, 43);
 }

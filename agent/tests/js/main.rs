@@ -5,6 +5,7 @@ mod errors;
 mod globals;
 mod hostile;
 mod http;
+mod journal;
 mod limits;
 mod modules;
 mod prelude;

@@ -183,7 +183,7 @@ fn answering(
     answer: impl Fn(&Request) -> Result<Answer, Failure> + Send + Sync + 'static,
 ) -> Case {
     let mut case = Case::body(body);
-    case.host.call = Box::new(move |request| answer(&request));
+    case.host.call = std::sync::Arc::new(move |request| answer(&request));
     case
 }
 
@@ -352,7 +352,7 @@ fn params_and_dedup_evaluate_over_the_webhook() {
     let asked: Arc<Mutex<Vec<String>>> = Arc::default();
     let kept = asked.clone();
     let mut case = Case::body(body).webhook(&[], b"");
-    case.host.call = Box::new(move |request| match request {
+    case.host.call = std::sync::Arc::new(move |request| match request {
         Request::Dedup { key } => {
             kept.lock().unwrap().push(key);
             Ok(Answer::Json(json!(true)))

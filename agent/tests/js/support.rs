@@ -6,6 +6,7 @@ use pocketci_agent::js::host::{
     Answer, Answered, ConsoleStream, Failure, Host, JobContext, Reply, Request, RunRequest,
     RunResult, WebhookRequest,
 };
+use pocketci_agent::js::journal::Journal;
 use pocketci_agent::js::{JobEnd, Limits, Program, execute};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -25,17 +26,22 @@ pub struct Recorder {
     pub trigger: Result<bool, String>,
     pub trigger_panics: bool,
     pub step: Box<Step>,
-    pub call: Box<Call>,
+    pub call: Arc<Call>,
     /// Calls are never answered.
     pub slow: bool,
     /// Told of every line of the console.
     pub spoke: Option<std::sync::mpsc::Sender<()>>,
+    pub journal: Mutex<Option<Journal>>,
+    /// Volumes of earlier attempts are there.
+    pub volumes_live: bool,
 }
 
 impl Default for Recorder {
     fn default() -> Self {
         Self {
             spoke: None,
+            journal: Mutex::default(),
+            volumes_live: false,
             console: Mutex::default(),
             replies: Mutex::default(),
             requests: Mutex::default(),
@@ -43,7 +49,7 @@ impl Default for Recorder {
             trigger: Ok(true),
             trigger_panics: false,
             slow: false,
-            call: Box::new(|_| Ok(Answer::Nothing)),
+            call: Arc::new(|_| Ok(Answer::Nothing)),
             step: Box::new(|_| Box::pin(async { Ok(result(0, "out", "")) })),
         }
     }
@@ -55,6 +61,13 @@ impl Host for Recorder {
             let _ = spoke.send(());
         }
         self.console.lock().unwrap().push((stream, text.to_owned()));
+    }
+    fn journal(&self) -> Option<Journal> {
+        self.journal.lock().unwrap().take()
+    }
+    fn revive(&self, _: serde_json::Value) -> BoxFuture<'static, bool> {
+        let live = self.volumes_live;
+        Box::pin(async move { live })
     }
     fn respond(&self, reply: Reply) {
         self.replies.lock().unwrap().push(reply);
@@ -72,13 +85,12 @@ impl Host for Recorder {
         }
     }
     fn call(&self, request: Request) -> Answered {
-        let answered = (self.call)(request);
-        let slow = self.slow;
+        let (call, slow) = (self.call.clone(), self.slow);
         Box::pin(async move {
             if slow {
                 std::future::pending::<()>().await;
             }
-            answered
+            call(request)
         })
     }
     fn run(&self, request: RunRequest) -> BoxFuture<'static, Result<RunResult, String>> {
@@ -97,6 +109,7 @@ pub fn result(code: i32, stdout: &str, stderr: &str) -> RunResult {
         ended_at: "2026-01-01T00:00:01Z".into(),
         duration_ms: 1000,
         attempts: 1,
+        step: 1,
     }
 }
 

@@ -312,6 +312,9 @@ pub struct AgentArgs {
     /// PEM certificates to trust for https:// [default: the well-known ones]
     #[arg(long, env = "CI_TLS_CA", value_name = "FILE")]
     pub tls_ca: Option<PathBuf>,
+    /// Folder in which it remembers what it works on, so that it goes on with it after a restart; one for each agent [default: pocketci/agent-NAME-… in the user's state folder]
+    #[arg(long, env = "CI_STATE_DIR", value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
     #[command(flatten)]
     pub work: WorkArgs,
 }

@@ -7,6 +7,7 @@ use pocketci_agent::container::docker::DockerDriver;
 use pocketci_agent::container::leftovers;
 use pocketci_agent::container::native::NativeDriver;
 use pocketci_agent::{AgentConfig, Shutdown, Token};
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -22,11 +23,16 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<u8> {
     };
     if args.work.drivers.contains(&DriverArg::Docker) {
         let docker = DockerDriver::new(args.work.limits.docker_host.clone());
-        tell_leftovers(leftovers::remove_of_agent(&docker, &name).await);
+        if !docker.answers().await {
+            tell_leftovers(None);
+        }
     }
     leftovers::remove_directories();
+    let state_dir = args
+        .state_dir
+        .or_else(|| usable(default_state_dir(&name, &args.server)));
     let drivers = drivers(&args.work);
-    let config = agent_config(
+    let mut config = agent_config(
         args.server,
         Token::new(args.token),
         name,
@@ -34,12 +40,48 @@ pub async fn run(args: AgentArgs) -> anyhow::Result<u8> {
         args.tls_ca,
         &args.work,
     );
+    config.state_dir = state_dir;
     let shutdown = Shutdown::default();
     let signals = tokio::spawn(signals(shutdown.clone()));
     let ended = pocketci_agent::run(config, drivers, shutdown).await;
     signals.abort();
     ended?;
     Ok(exit::OK)
+}
+
+/// A folder of this agent's own: the same name at another server is another agent.
+fn default_state_dir(name: &str, server: &str) -> Option<PathBuf> {
+    let folder = |name: &str| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|folder| folder.is_absolute())
+    };
+    let base = folder("XDG_STATE_HOME").or_else(|| Some(folder("HOME")?.join(".local/state")))?;
+    let safe = |text: &str| -> String {
+        let safe = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+        text.chars().map(safe).collect()
+    };
+    // What is lost in the readable part tells names apart here.
+    let hash = Sha256::digest(format!("{name}\n{server}").as_bytes());
+    let folder = format!("agent-{:.40}-{}", safe(name), hex::encode(&hash[..8]));
+    Some(base.join("pocketci").join(folder))
+}
+
+/// The folder if it can be made; an agent also works without one.
+fn usable(folder: Option<PathBuf>) -> Option<PathBuf> {
+    let made = match &folder {
+        Some(folder) => std::fs::create_dir_all(folder).map_err(|error| error.to_string()),
+        None => Err("neither XDG_STATE_HOME nor HOME is set".to_owned()),
+    };
+    match made {
+        Ok(()) => folder,
+        Err(why) => {
+            eprintln!(
+                "note: there is no state folder ({why}); without --state-dir this agent forgets its jobs when it is restarted"
+            );
+            None
+        }
+    }
 }
 
 /// Says what was cleaned up, or that nothing could be.
@@ -100,6 +142,7 @@ pub fn agent_config(
         outside: work.limits.outside(),
         spool: work.spool.config(),
         drain_timeout: work.drain_timeout,
+        state_dir: None,
     }
 }
 

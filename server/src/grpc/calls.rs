@@ -4,7 +4,7 @@
 //! read its pipeline's secrets nor write its values. What a call changes is changed once, however often it is sent.
 
 use super::convert::{Ref, attempt_ref, broken};
-use super::{Link, store_status};
+use super::{Link, journal, store_status};
 use crate::model::gate::{Decision, Gate, GateStatus, NewGate};
 use crate::model::run::{Trigger, TriggerKind};
 use crate::model::{GateId, PipelineId, RunId};
@@ -50,6 +50,18 @@ pub(super) async fn answer(
 ) -> Result<pb::CallReply, Status> {
     let attempt = attempt_ref(request.r#ref)?;
     let ask = request.kind.ok_or_else(|| broken("call without kind"))?;
+    let session_id = entry.session_id;
+    // The journal's verbs are fenced themselves.
+    let ask = match ask {
+        Ask::AppendJournal(ask) => {
+            return reply(journal::append(link, attempt, session_id, ask).await?);
+        }
+        Ask::ReadJournal(ask) => {
+            return reply(journal::read(link, attempt, session_id, &ask).await?);
+        }
+        Ask::ClearJournal(_) => return reply(journal::clear(link, attempt, session_id).await?),
+        other => other,
+    };
     let held = link
         .runs()
         .store()
@@ -65,15 +77,21 @@ pub(super) async fn answer(
         run_id,
         pipeline_id,
     };
-    let reply = match ask {
+    reply(match ask {
         Ask::Secrets(ask) => job.secrets(&ask.names).await?,
         Ask::Storage(ask) => job.storage(ask).await?,
         Ask::Dedup(ask) => job.dedup(&ask).await?,
         Ask::OpenGate(ask) => job.open_gate(ask).await?,
         Ask::AwaitGate(ask) => job.await_gate(&ask).await?,
         Ask::Trigger(ask) => job.trigger(ask).await?,
-    };
-    Ok(pb::CallReply { kind: Some(reply) })
+        Ask::AppendJournal(_) | Ask::ReadJournal(_) | Ask::ClearJournal(_) => {
+            return Err(broken("call without kind"));
+        }
+    })
+}
+
+fn reply(kind: Reply) -> Result<pb::CallReply, Status> {
+    Ok(pb::CallReply { kind: Some(kind) })
 }
 
 /// The job that asks.

@@ -4,7 +4,7 @@ use crate::model::receipt::Receipt;
 use crate::model::run::{End, LogData, LogPiece, LogStream, Outcome, Reply, ReplyBy, TriggerKind};
 use crate::model::transition::{Holder, Report};
 use crate::model::{GateId, JobId, RunId, SessionId};
-use crate::store::Claimed;
+use crate::store::{Claimed, LogEnd};
 use bytes::Bytes;
 use pocketci_proto::agent as pb;
 use pocketci_proto::api::{Driver, RunEventKind};
@@ -261,6 +261,20 @@ pub(super) enum BrokenChunk {
     },
 }
 
+pub(super) fn log_end(ends: LogEnd) -> pb::LogEnd {
+    use pb::log_chunk::Stream;
+    let stream = match ends.stream {
+        LogStream::Stdout => Stream::Stdout,
+        LogStream::Stderr => Stream::Stderr,
+        LogStream::System => Stream::System,
+    };
+    pb::LogEnd {
+        step: u32::try_from(ends.step).unwrap_or(0),
+        stream: stream.into(),
+        offset: u64::try_from(ends.end).unwrap_or(0),
+    }
+}
+
 /// Tells an agent about its new job. `None` if the job has no lease (cannot be, as it was just claimed).
 pub(super) fn assign(
     claimed: Claimed,
@@ -308,6 +322,7 @@ pub(super) fn assign(
         timeout_ms: settings
             .timeout_seconds
             .map_or(0, |seconds| seconds.saturating_mul(1000)),
+        durable: settings.durable.unwrap_or(true),
     };
     pb::ServerMessage {
         kind: Some(pb::server_message::Kind::Assign(assign)),

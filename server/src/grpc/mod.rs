@@ -1,10 +1,12 @@
 //! The agents' side of the server: two streams for each agent, and the pages they fetch.
 
+mod adopt;
 mod auth;
 mod calls;
 mod convert;
 mod fetch;
 mod intake;
+mod journal;
 mod logs;
 mod session;
 

@@ -3,6 +3,7 @@
 //! One task owns the session; everything that waits for the store is a future in its select, so a slow commit never
 //! holds up pings, and reports of one attempt keep their order because `submit` takes their place at once.
 
+use super::adopt::adopt;
 use super::convert::{Ref, assign, attempt_ref, broken, duration_ms, report};
 use super::{Link, OUTBOUND_MESSAGES, PING_EVERY, SILENCE_LIMIT, store_status};
 use crate::model::agent::Registration;
@@ -124,50 +125,6 @@ fn registration(hello: &pb::Hello, token_id: TokenId) -> Result<Registration, St
             .collect(),
         version: hello.version.clone(),
     })
-}
-
-/// For each attempt that the agent still has: go on, stop gracefully, or drop it.
-async fn adopt(
-    link: &Link,
-    entry: &SessionEntry,
-    held: Vec<pb::Held>,
-) -> Result<Vec<pb::HeldVerdict>, Status> {
-    use pb::held_verdict::Action;
-    let mut verdicts = Vec::with_capacity(held.len());
-    for item in held {
-        let attempt = attempt_ref(item.r#ref)?;
-        let change = Change::Adopt {
-            job_id: attempt.job_id,
-            attempt: attempt.attempt,
-            agent_id: entry.agent_id,
-            session_id: entry.session_id,
-            lease: link.runs().settings().lease,
-        };
-        let applied = link.runs().store().submit(attempt.run_id, change).await;
-        let (action, report_seq, log_seq) = match applied.map_err(|error| store_status(&error))? {
-            Applied::Adopted {
-                report_seq,
-                log_seq,
-                cancel,
-            } => {
-                entry.hold(attempt.job_id);
-                let action = if cancel {
-                    Action::Cancel
-                } else {
-                    Action::Continue
-                };
-                (action, report_seq, log_seq)
-            }
-            _ => (Action::Kill, 0, 0),
-        };
-        verdicts.push(pb::HeldVerdict {
-            r#ref: Some(attempt.to_wire()),
-            action: action.into(),
-            report_seq: u32::try_from(report_seq).unwrap_or(0),
-            log_seq: u64::try_from(log_seq).unwrap_or(0),
-        });
-    }
-    Ok(verdicts)
 }
 
 /// A report on its way through the store.

@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod concurrency;
 pub mod gate;
+pub mod journal;
 pub mod pipeline;
 pub mod receipt;
 pub mod retry;

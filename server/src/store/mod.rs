@@ -18,6 +18,7 @@ pub use kept::{
 pub use queue::{Demand, MAX_DEMAND, QueueStore, QueuedView};
 
 use crate::model::agent::{Agent, AgentToken, Registration};
+use crate::model::journal::{JournalEntry, JournalHolder, Journaled};
 use crate::model::pipeline::{Labels, Pipeline, PutOutcome, PutPipeline, Revision, WebhookSecret};
 use crate::model::receipt::Receipt;
 use crate::model::run::{Event, Job, LogStream, QueueTerms, Reply, Run, Trigger};
@@ -387,6 +388,28 @@ pub trait SecretStore: Send + Sync {
     async fn keep_only_secret_key(&self, id: KeyId) -> Result<()>;
 }
 
+/// Journals of jobs: see [`crate::model::journal`]. Every verb is fenced: the session must hold the attempt.
+#[async_trait]
+pub trait JournalStore: Send + Sync {
+    /// Appends entries, numbered without holes; those that are stored already are passed over.
+    async fn append_journal(
+        &self,
+        holder: JournalHolder,
+        entries: Vec<JournalEntry>,
+    ) -> Result<Journaled>;
+    /// Entries after `after` in order, at most `limit` and about `max_bytes` (one at least, if there is one); `None` if
+    /// the session does not hold the attempt.
+    async fn journal(
+        &self,
+        holder: JournalHolder,
+        after: i64,
+        limit: i64,
+        max_bytes: usize,
+    ) -> Result<Option<Vec<JournalEntry>>>;
+    /// Removes all entries; the next one has number 1 again. `false` if the session does not hold the attempt.
+    async fn clear_journal(&self, holder: JournalHolder) -> Result<bool>;
+}
+
 /// Everything the server stores.
 #[async_trait]
 pub trait Store:
@@ -399,6 +422,7 @@ pub trait Store:
     + SecretStore
     + ValueStore
     + GateStore
+    + JournalStore
 {
     /// Hints that something changed, published after commits, of all servers where there are several.
     fn wakes(&self) -> &WakeBus;

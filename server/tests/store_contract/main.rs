@@ -14,6 +14,7 @@ mod durability;
 mod gates;
 mod home;
 mod home_postgres;
+mod journal;
 mod leases;
 mod listings;
 mod logs;
@@ -105,6 +106,16 @@ contract! {
         an_expired_gate_can_only_time_out,
         a_gate_of_a_run_that_is_over_cannot_be_decided,
         open_gates_are_listed_with_their_pipelines,
+    }
+    journal {
+        a_journal_is_read_as_it_was_written,
+        a_journal_entry_is_stored_once_and_a_hole_is_refused,
+        a_journal_is_written_and_read_by_its_holder_only,
+        the_next_attempt_goes_on_with_the_journal,
+        a_cleared_journal_begins_again,
+        a_journal_ends_with_its_job,
+        a_deleted_pipeline_takes_its_journals_along,
+        a_journal_has_a_size_and_is_read_in_pages,
     }
     runs {
         enqueue_stores_receipt_run_and_jobs_at_once,

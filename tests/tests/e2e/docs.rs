@@ -33,7 +33,7 @@ async fn every_pipeline_in_the_documents_runs() {
     let secret = secret.json(&json!({ "value": "a secret" })).send().await;
     assert_eq!(secret.unwrap().status(), 201);
     let mut programs: Vec<(String, String)> = Vec::new();
-    for document in ["README.md", "docs/pipelines.md"] {
+    for document in ["README.md", "docs/pipelines.md", "docs/durable.md"] {
         for (at, block) in blocks(&read(document), "ts").into_iter().enumerate() {
             programs.push((format!("{}-{at}", document.replace(['/', '.'], "-")), block));
         }

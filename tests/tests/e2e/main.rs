@@ -4,6 +4,7 @@
 mod cli;
 mod docker;
 mod docs;
+mod durable;
 mod examples;
 mod faults;
 mod gates;

@@ -5,13 +5,14 @@
 //! later re-attach reads from it.
 
 mod image;
+mod reattach;
 mod sandbox;
 mod spec;
 mod volume;
 
 use super::{
-    Driver, DriverError, Output, OutputStream, PullPolicy, STOP_GRACE, Sandbox, StepExit, StepSpec,
-    Volume,
+    Driver, DriverError, IsLeft, Output, OutputStream, PullPolicy, STOP_GRACE, Sandbox, StepExit,
+    StepSpec, Volume,
 };
 use async_trait::async_trait;
 use bollard::Docker;
@@ -168,6 +169,26 @@ impl Driver for DockerDriver {
         labels: BTreeMap<String, String>,
     ) -> Result<Volume, DriverError> {
         volume::create(self, name, labels).await
+    }
+
+    async fn reattach(
+        &self,
+        spec: &StepSpec,
+        output: mpsc::Sender<Output>,
+        stop: &CancellationToken,
+    ) -> Result<Option<StepExit>, DriverError> {
+        reattach::reattach(self, spec, output, stop).await
+    }
+
+    async fn sweep(&self, is_left: &IsLeft<'_>) -> Option<usize> {
+        super::leftovers::remove_left(self, is_left).await
+    }
+
+    async fn has_volume(&self, volume: &Volume) -> bool {
+        match self.client() {
+            Ok(docker) => docker.inspect_volume(&volume.id).await.is_ok(),
+            Err(_) => false,
+        }
     }
 
     async fn remove_volume(&self, volume: &Volume) {

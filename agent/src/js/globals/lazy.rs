@@ -20,7 +20,7 @@ const BOOTSTRAP: &str = include_str!("../prelude/bootstrap.js");
 const NAMES: &str = "runtime runtime;volumes volumes;fetch fetch Headers Response;url URL URLSearchParams;\
                      text TextEncoder TextDecoder atob btoa;abort AbortController AbortSignal;crypto crypto;\
                      assert assert AssertionError;pipeline pipeline stage gate;notify notify;storage storage;\
-                     outside webhook event triggerPipeline;yaml yaml YAML;performance performance;clone structuredClone";
+                     outside webhook event triggerPipeline;yaml yaml YAML;performance performance;clone structuredClone;date Date";
 
 /// Each group's source: a function of the native ones that answers an object with the globals.
 const GROUPS: &[(&str, &str)] = &[
@@ -39,6 +39,7 @@ const GROUPS: &[(&str, &str)] = &[
     ("yaml", include_str!("../prelude/yaml.js")),
     ("performance", include_str!("../prelude/performance.js")),
     ("clone", include_str!("../prelude/clone.js")),
+    ("date", include_str!("../prelude/date.js")),
 ];
 
 /// Gives an exported pipeline the members of the global that it hides.

@@ -29,5 +29,6 @@ pub(super) fn install<'js>(ctx: &Ctx<'js>, shared: &Rc<Shared<'js>>) -> Result<l
     globals.set("pipelineContext", context::new(ctx, &shared.job)?)?;
     trigger::install(ctx, shared)?;
     timers::install(ctx, shared)?;
+    digest::install_math(ctx, shared)?;
     lazy::install(ctx, shared)
 }

@@ -4,8 +4,10 @@ use super::run::{self, Kind, MAX_CALLS};
 use super::{address, bytes, digest};
 use crate::js::answer;
 use crate::js::calls::Pending;
-use crate::js::host::{Failure, Request};
+use crate::js::host::{Answered, Failure, Request};
 use crate::js::inspect::inspect;
+use crate::js::issue::made;
+use crate::js::journal::record::Made;
 use crate::js::shared::Shared;
 use crate::js::value::{MAX_TEXT_BYTES, bytes as binary, is_binary, is_given, text, type_name};
 use ::bytes::Bytes;
@@ -26,7 +28,7 @@ pub(super) fn object<'js>(ctx: &Ctx<'js>, shared: &Rc<Shared<'js>>) -> Result<Ob
     calls(ctx, shared, &host)?;
     words(ctx, shared, &host)?;
     bytes::install(ctx, &host)?;
-    digest::install(ctx, &host)?;
+    digest::install(ctx, shared, &host)?;
     address::install(ctx, &host)?;
     super::yaml::install(ctx, &host)?;
     Ok(host)
@@ -76,9 +78,11 @@ fn calls<'js>(ctx: &Ctx<'js>, shared: &Rc<Shared<'js>>, host: &Object<'js>) -> R
     host.set("abort", Function::new(ctx.clone(), abort)?)?;
     let this = Rc::clone(shared);
     let now = move |ctx: Ctx<'js>, op: String, json: JsString<'js>, label: String| {
-        let request = Request::parse(&op, &text(&json)?, None)
+        let json = text(&json)?;
+        let request = Request::parse(&op, &json, None)
             .map_err(|wrong| Exception::throw_type(&ctx, &format!("{label}: {wrong}")))?;
-        now(&ctx, &this, request)
+        let made = made(&op, &label, &json, &[], &request);
+        now(&ctx, &this, made, request)
     };
     host.set("now", Function::new(ctx.clone(), now)?)
 }
@@ -94,8 +98,8 @@ fn start<'js>(
 ) -> Result<Array<'js>> {
     let (promise, resolve, reject) = ctx.promise()?;
     let error = shared.new_error(ctx, "-")?;
-    let call = match prepare(ctx, shared, op, json, body)? {
-        Ok(future) => {
+    let call = match prepare(ctx, shared, op, json, body, label)? {
+        Ok((made, future)) => {
             let pending = Pending {
                 resolve,
                 reject,
@@ -104,8 +108,9 @@ fn start<'js>(
                 decoders: Default::default(),
                 fail_on_error: false,
             };
-            let mut calls = shared.calls.borrow_mut();
-            calls.start(&shared.runtime, future, pending) as f64
+            let call = shared.number();
+            shared.begin(call, made, future, pending);
+            f64::from(call)
         }
         Err(wrong) => {
             let failure = Failure {
@@ -132,13 +137,16 @@ fn prepare<'js>(
     op: &str,
     json: &JsString<'js>,
     body: Value<'js>,
-) -> Result<std::result::Result<crate::js::host::Answered, String>> {
+    label: &str,
+) -> Result<std::result::Result<(Made, Answered), String>> {
     let body = match payload(ctx, &body)? {
         Ok(body) => body,
         Err(wrong) => return Ok(Err(wrong)),
     };
-    let request = match Request::parse(op, &text(json)?, body) {
-        Ok(request) => request,
+    let json = text(json)?;
+    let bytes = body.clone().unwrap_or_default();
+    let (made, request) = match Request::parse(op, &json, body) {
+        Ok(request) => (made(op, label, &json, &bytes, &request), request),
         Err(wrong) => return Ok(Err(wrong)),
     };
     if shared.calls.borrow().pending.len() >= MAX_CALLS {
@@ -149,6 +157,7 @@ fn prepare<'js>(
     // `None`: the host panicked, and the watch ends the job.
     Ok(shared
         .ask(|host| host.call(request))
+        .map(|future| (made, future))
         .ok_or_else(|| "the agent failed".to_owned()))
 }
 
@@ -184,20 +193,13 @@ fn payload<'js>(
 pub(super) fn now<'js>(
     ctx: &Ctx<'js>,
     shared: &Shared<'js>,
+    made: Made,
     request: Request,
 ) -> Result<Value<'js>> {
     let Some(future) = shared.ask(|host| host.call(request)) else {
         return Err(Exception::throw_message(ctx, "the agent failed"));
     };
-    let cancel = shared.watch.cancelled();
-    let answered = shared.runtime.block_on(async {
-        tokio::select! {
-            biased;
-            () = cancel.cancelled() => Err(Failure::from("the run was stopped")),
-            answered = future => answered,
-        }
-    });
-    match answered {
+    match shared.answer_now(made, future) {
         Ok(answer) => answer::value(ctx, answer),
         Err(failure) => {
             let error = shared.new_error(ctx, "-")?;
@@ -210,9 +212,11 @@ pub(super) fn now<'js>(
 pub(super) fn now_bool<'js>(
     ctx: &Ctx<'js>,
     shared: &Shared<'js>,
+    made: Made,
     request: Request,
 ) -> Result<bool> {
-    Ok(now(ctx, shared, request)?.as_bool().unwrap_or(false))
+    let answered = now(ctx, shared, made, request)?;
+    Ok(answered.as_bool().unwrap_or(false))
 }
 
 fn words<'js>(ctx: &Ctx<'js>, shared: &Rc<Shared<'js>>, host: &Object<'js>) -> Result<()> {
@@ -220,11 +224,11 @@ fn words<'js>(ctx: &Ctx<'js>, shared: &Rc<Shared<'js>>, host: &Object<'js>) -> R
     let note = Function::new(ctx.clone(), move |text: String| this.note(&text))?;
     host.set("note", note)?;
     let this = Rc::clone(shared);
-    let started_at = move || this.started.1 as f64 / 1e6;
+    let started_at = move || this.started_ms();
     host.set("startedAt", Function::new(ctx.clone(), started_at)?)?;
     let this = Rc::clone(shared);
-    let elapsed = move || this.started.0.elapsed().as_secs_f64() * 1e3;
-    host.set("elapsed", Function::new(ctx.clone(), elapsed)?)?;
+    let clock = move || this.clock_ms();
+    host.set("clock", Function::new(ctx.clone(), clock)?)?;
     let this = Rc::clone(shared);
     // Rings without keeping the job alive.
     let alarm = move |ctx: Ctx<'js>, callback: Function<'js>, ms: f64| -> Result<()> {

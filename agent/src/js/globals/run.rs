@@ -3,6 +3,7 @@
 use super::run_config::{self, Wrong};
 use crate::js::calls::Pending;
 use crate::js::host::{Answer, Answered, Failure, Request, RunRequest};
+use crate::js::issue::made_run;
 use crate::js::shared::Shared;
 use crate::js::value::caught;
 use futures_util::FutureExt;
@@ -68,9 +69,17 @@ fn start<'js>(
         )));
     }
     let mut request = parsed.request;
+    let call = shared.number();
+    request.call = call;
     if parsed.on_output.is_some() {
-        request.output = Some(shared.calls.borrow().sink());
+        request.output = Some(shared.calls.borrow().sink(u64::from(call)));
     }
+    let sandbox = match &kind {
+        Kind::Exec(sandbox) => sandbox.as_str(),
+        Kind::Run | Kind::StartSandbox => "",
+    };
+    let made = made_run(kind.name(), sandbox, &request);
+    request.content = made.hash;
     let Some(future) = ask(shared, kind, request) else {
         return Err(Wrong::Value("the agent failed".to_owned())); // the watch ends the job
     };
@@ -82,10 +91,7 @@ fn start<'js>(
         decoders: Default::default(),
         fail_on_error: parsed.fail_on_error,
     };
-    shared
-        .calls
-        .borrow_mut()
-        .start(&shared.runtime, future, pending);
+    shared.begin(call, made, future, pending);
     Ok(())
 }
 

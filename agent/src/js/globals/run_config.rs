@@ -58,6 +58,8 @@ pub(super) fn read<'js>(ctx: &Ctx<'js>, config: &Value<'js>) -> Read<Parsed<'js>
         None => (0, 0),
     };
     let request = RunRequest {
+        call: 0,
+        content: [0; 32],
         name: string(config, "", "name", &mut size)?,
         image: string(config, "", "image", &mut size)?,
         path,

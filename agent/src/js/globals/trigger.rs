@@ -2,6 +2,7 @@
 
 use super::natives::now_bool;
 use crate::js::host::Request;
+use crate::js::issue::made;
 use crate::js::shared::Shared;
 use crate::js::value::{is_given, text, type_name};
 use rquickjs::function::Opt;
@@ -33,7 +34,11 @@ pub(super) fn install<'js>(ctx: &Ctx<'js>, shared: &Rc<Shared<'js>>) -> Result<(
     let dedup = move |ctx: Ctx<'js>, given: Opt<Value<'js>>| -> Result<bool> {
         let expression = expression(&ctx, "webhookDedup", given.0)?;
         match value(&this, "webhookDedup", &expression, "the result is false") {
-            Some(key) if !key.is_empty() => now_bool(&ctx, &this, Request::Dedup { key }),
+            Some(key) if !key.is_empty() => {
+                let request = Request::Dedup { key: key.clone() };
+                let made = made("dedup", "webhookDedup", &key, &[], &request);
+                now_bool(&ctx, &this, made, request)
+            }
             Some(_) | None => Ok(false),
         }
     };

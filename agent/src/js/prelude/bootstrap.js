@@ -1,12 +1,13 @@
 (load, natives, groups) => {
   const define = Object.defineProperty;
+  const { Date } = globalThis;
   let host;
   for (const [group, ...names] of groups.split(";").map((line) => line.split(" "))) {
     let made;
     for (const name of names) {
       const set = (value) => define(globalThis, name, { value, writable: true, configurable: true });
       const get = () => {
-        made ??= load(group, (host ??= natives()));
+        made ??= load(group, (host ??= Object.assign(natives(), { Date })));
         set(made[name]);
         return made[name];
       };

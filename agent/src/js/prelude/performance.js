@@ -1,5 +1,5 @@
 (host) => {
   const timeOrigin = host.startedAt();
-  const performance = { now: () => host.elapsed(), timeOrigin, toJSON: () => ({ timeOrigin }) };
+  const performance = { now: () => host.clock() - timeOrigin, timeOrigin, toJSON: () => ({ timeOrigin }) };
   return { performance: Object.freeze(performance) };
 }

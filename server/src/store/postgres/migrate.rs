@@ -22,6 +22,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         include_str!("../../../../migrations/postgres/0003_queue.sql"),
     ),
     (
+        4,
+        "journal",
+        include_str!("../../../../migrations/postgres/0004_journal.sql"),
+    ),
+    (
         5,
         "logs",
         include_str!("../../../../migrations/postgres/0005_logs.sql"),

@@ -5,6 +5,7 @@ mod claims;
 mod connect;
 mod enqueue;
 mod gates;
+mod journal;
 mod ledger;
 mod migrate;
 mod notify;

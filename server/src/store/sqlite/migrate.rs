@@ -20,6 +20,10 @@ const MIGRATIONS: &[(i64, &str)] = &[
         include_str!("../../../../migrations/sqlite/0003_queue.sql"),
     ),
     (
+        4,
+        include_str!("../../../../migrations/sqlite/0004_journal.sql"),
+    ),
+    (
         5,
         include_str!("../../../../migrations/sqlite/0005_logs.sql"),
     ),

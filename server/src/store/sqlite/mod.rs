@@ -8,6 +8,7 @@ mod agents;
 mod claims;
 mod error;
 mod gates;
+mod journal;
 mod ledger;
 mod lock;
 mod migrate;

@@ -1,0 +1,179 @@
+//! A journal being read: what entered the program, in order, and answers by call.
+
+use super::entry::{self, CLOCK, DONE, Ended, NOW, OUTPUT, SEED, TIMERS};
+use super::{Entry, SECRETS};
+use crate::container::OutputStream;
+use crate::js::host::Answer;
+use bytes::Bytes;
+use serde_json::Value;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// What entered the program from its event loop.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::js) enum Entered {
+    /// The end of a call.
+    Done(u32),
+    /// Output of a step.
+    Output(u32, OutputStream, Bytes),
+    /// A timer fired.
+    Timer(u32),
+}
+
+/// Something that enters, so many times, at a time in milliseconds since 1970.
+struct Next {
+    entered: Entered,
+    at_ms: u64,
+    times: u64,
+}
+
+/// What is known of a call.
+#[derive(Debug, Clone, PartialEq)]
+pub(in crate::js) struct Known {
+    pub hash: Vec<u8>,
+    pub ended: Ended,
+    pub attempt: u32,
+    /// What it was, for people.
+    pub label: String,
+}
+
+/// A journal being read; see the module.
+#[derive(Default)]
+pub struct Tape {
+    entered: VecDeque<Next>,
+    known: BTreeMap<u32, Known>,
+    clock: VecDeque<(u64, u64)>,
+    seed: Option<[u8; 32]>,
+    secrets: BTreeSet<String>,
+    last_step: u32,
+}
+
+/// The journal has an entry that this program cannot read.
+#[derive(Debug, thiserror::Error)]
+#[error("journal entry {0} is not readable; was it written by a newer agent?")]
+pub struct Unreadable(usize);
+
+impl Tape {
+    /// Reads entries in their order.
+    ///
+    /// # Errors
+    /// An entry of another kind or form.
+    pub fn read(entries: &[Entry]) -> Result<Self, Unreadable> {
+        let mut tape = Self::default();
+        for (at, entry) in entries.iter().enumerate() {
+            tape.add(entry).ok_or(Unreadable(at + 1))?;
+        }
+        Ok(tape)
+    }
+
+    fn add(&mut self, entry: &Entry) -> Option<()> {
+        let data: Value = serde_json::from_slice(&entry.data).ok()?;
+        match entry.kind.as_str() {
+            DONE | NOW => {
+                let ended = entry::read_end(&data)?;
+                if let Ok(Answer::Run(run)) = &ended {
+                    self.last_step = self.last_step.max(run.step);
+                }
+                let known = Known {
+                    hash: entry.hash.clone(),
+                    ended,
+                    attempt: entry.attempt,
+                    label: entry::label(&data),
+                };
+                // A call that was made again keeps its place in the order.
+                let again = self.known.insert(entry.call, known).is_some();
+                if entry.kind == DONE && !again {
+                    self.push(Entered::Done(entry.call), &data, 1);
+                }
+            }
+            OUTPUT => {
+                let (stream, bytes) = entry::read_output(&data)?;
+                let entered = Entered::Output(entry.call, stream, bytes);
+                self.push(entered, &data, 1);
+            }
+            TIMERS => {
+                for (id, count) in entry::read_runs(&data)? {
+                    let entered = Entered::Timer(u32::try_from(id).ok()?);
+                    self.push(entered, &data, count);
+                }
+            }
+            CLOCK => self.clock.extend(entry::read_runs(&data)?),
+            SEED => self.seed = Some(serde_json::from_value(data["seed"].clone()).ok()?),
+            SECRETS => {
+                let names: Vec<String> = serde_json::from_value(data["names"].clone()).ok()?;
+                self.secrets.extend(names);
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn push(&mut self, entered: Entered, data: &Value, times: u64) {
+        self.entered.push_back(Next {
+            entered,
+            at_ms: entry::at_ms(data),
+            times,
+        });
+    }
+
+    /// Whether nothing is recorded.
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty() && self.is_played() && self.clock.is_empty() && self.seed.is_none()
+    }
+
+    /// Whether everything that entered the program has entered it again.
+    pub(in crate::js) fn is_played(&self) -> bool {
+        self.entered.is_empty()
+    }
+
+    /// Whether the program has asked for everything that it had asked for.
+    pub(in crate::js) fn is_used_up(&self) -> bool {
+        self.is_played() && self.clock.is_empty()
+    }
+
+    /// Highest number of a step.
+    pub fn last_step(&self) -> u32 {
+        self.last_step
+    }
+
+    /// Names of the secrets that were resolved.
+    pub fn secrets(&self) -> Vec<String> {
+        self.secrets.iter().cloned().collect()
+    }
+
+    /// What enters next, and when it had.
+    pub(in crate::js) fn next(&self) -> Option<(&Entered, u64)> {
+        let next = self.entered.front()?;
+        Some((&next.entered, next.at_ms))
+    }
+
+    /// It has entered.
+    pub(in crate::js) fn advance(&mut self) {
+        if let Some(next) = self.entered.front_mut() {
+            next.times = next.times.saturating_sub(1);
+            if next.times == 0 {
+                self.entered.pop_front();
+            }
+        }
+    }
+
+    /// How a call ended.
+    pub(in crate::js) fn known(&self, call: u32) -> Option<&Known> {
+        self.known.get(&call)
+    }
+
+    /// The next reading of the clock, as the difference to the one before.
+    pub(in crate::js) fn tick(&mut self) -> Option<u64> {
+        let (value, count) = self.clock.front_mut()?;
+        let value = *value;
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            self.clock.pop_front();
+        }
+        Some(value)
+    }
+
+    /// The seed of all randomness.
+    pub(in crate::js) fn seed(&self) -> Option<[u8; 32]> {
+        self.seed
+    }
+}

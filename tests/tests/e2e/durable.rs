@@ -1,0 +1,444 @@
+//! Jobs go on where they were: at another agent, and at the same one after its restart.
+
+use pocketci_tests::{Client, Server, ServerOptions, TestDatabase, required, until};
+use serde_json::{Value, json};
+use std::path::Path;
+
+const LEASES: [&str; 4] = ["--lease", "2s", "--accept-timeout", "1s"];
+
+fn options(database: &TestDatabase) -> ServerOptions {
+    ServerOptions {
+        storage: Some(database.url.clone()),
+        local_agent: false,
+        flags: LEASES.to_vec(),
+    }
+}
+
+async fn trigger(client: &Client, id: &str) -> String {
+    let (status, answer) = client
+        .post(&format!("/api/pipelines/{id}/trigger"), &json!({}))
+        .await
+        .unwrap();
+    assert_eq!(status, 202, "{answer}");
+    answer["run_id"].as_str().unwrap().to_owned()
+}
+
+async fn appears(file: &Path) {
+    until(&format!("{} appears", file.display()), || async {
+        file.exists().then_some(())
+    })
+    .await;
+}
+
+/// What the test's file of effects has, line by line.
+fn effects(folder: &Path) -> Vec<String> {
+    let text = std::fs::read_to_string(folder.join("effects")).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// JavaScript: `step(name, words)` writes a line of effects; `wait` makes it wait for the file `go` afterwards.
+fn steps(folder: &Path) -> String {
+    let folder = folder.display();
+    format!(
+        "const step = (name, words, more = {{}}) => runtime.run({{ name, command: {{ path: 'sh', args: ['-c',
+           `echo \"$0\" >> {folder}/effects; echo {folder} ${{name}}; ${{more.wait ? 'touch {folder}/waits; while [ ! -e {folder}/go ]; do sleep 0.05; done' : ''}}`,
+           words] }}, mounts: more.mounts }});\n"
+    )
+}
+
+/// All events of a run, page by page.
+async fn all_events(client: &Client, run: &str) -> Vec<Value> {
+    let mut events: Vec<Value> = Vec::new();
+    loop {
+        let after = events
+            .last()
+            .map_or(0, |event| event["seq"].as_i64().unwrap());
+        let path = format!("/api/runs/{run}/events?follow=0&after={after}");
+        let (_, page) = client.get(&path).await.unwrap();
+        let page = page.as_array().unwrap().clone();
+        if page.is_empty() {
+            return events;
+        }
+        events.extend(page);
+    }
+}
+
+/// The job's own output of one attempt.
+async fn said(client: &Client, run: &str, attempt: u64, stream: &str) -> String {
+    let events = all_events(client, run).await;
+    let mine = |event: &&Value| {
+        event["event"] == "log"
+            && event["attempt"] == attempt
+            && event["step"] == 0
+            && event["stream"] == stream
+    };
+    let texts = events.iter().filter(mine);
+    texts.filter_map(|event| event["text"].as_str()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_agent_was_killed_goes_on_at_another_without_repeating_its_steps() {
+    let database = TestDatabase::create().await;
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(options(&database)).await;
+    let client = server.client();
+    let mut first = server.agent("first", &[]);
+    server.agents_connected(1).await;
+    let content = steps(folder.path())
+        + "export default async () => {
+             const facts = [Date.now(), Math.random(), crypto.randomUUID()].join(' ');
+             console.log(facts);
+             const one = await step('one', 'one ' + facts);
+             await new Promise((done) => setTimeout(done, 10));
+             storage.set('n', { seen: 1 });
+             await step('two', 'two ' + one.startedAt);
+             await step('three', 'three ' + facts, { wait: true });
+             await step('four', 'four');
+           };";
+    let id = client.set("durable", &content, json!({})).await;
+    let run = trigger(&client, &id).await;
+    appears(&folder.path().join("waits")).await;
+    let before = effects(folder.path());
+    assert_eq!(before.len(), 3, "{before:?}");
+    let _second = server.agent("second", &[]);
+    first.process.kill();
+    until("the third step runs again", || async {
+        (effects(folder.path()).len() > 3).then_some(())
+    })
+    .await;
+    std::fs::write(folder.path().join("go"), "").unwrap();
+    let ended = client.finished(&run).await;
+    assert_eq!(
+        (&ended["status"], &ended["jobs"][0]["attempt"]),
+        (&json!("success"), &json!(2)),
+        "{ended} {}",
+        client.logs(&run).await
+    );
+    let after = effects(folder.path());
+    let mut expected = before.clone();
+    // What had not ended is done again, with the same words.
+    expected.extend([before[2].clone(), "four".to_owned()]);
+    assert_eq!(after, expected);
+    let facts = said(&client, &run, 1, "stdout").await;
+    assert_eq!(said(&client, &run, 2, "stdout").await, facts);
+    let taken = said(&client, &run, 2, "system").await;
+    assert_eq!(
+        taken,
+        "step 1 'one' is taken from attempt 1's journal\nstep 2 'two' is taken from attempt 1's journal\n"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_goes_another_way_starts_from_the_top_and_says_so() {
+    let database = TestDatabase::create().await;
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(options(&database)).await;
+    let client = server.client();
+    let mut first = server.agent("first", &[]);
+    server.agents_connected(1).await;
+    // The attempt's number is the one thing that a journal cannot hold still.
+    let content = steps(folder.path())
+        + "export default async () => {
+             await step('one', 'one');
+             await step('two', 'two of attempt ' + pipelineContext.attempt);
+             await step('three', 'three', { wait: true });
+           };";
+    let id = client.set("diverges", &content, json!({})).await;
+    let run = trigger(&client, &id).await;
+    appears(&folder.path().join("waits")).await;
+    let _second = server.agent("second", &[]);
+    first.process.kill();
+    until("the last step runs again", || async {
+        (effects(folder.path()).len() == 6).then_some(())
+    })
+    .await;
+    std::fs::write(folder.path().join("go"), "").unwrap();
+    let ended = client.finished(&run).await;
+    assert_eq!(ended["status"], "success", "{ended}");
+    assert_eq!(
+        effects(folder.path()),
+        [
+            "one",
+            "two of attempt 1",
+            "three",
+            "one",
+            "two of attempt 2",
+            "three"
+        ]
+    );
+    let system = said(&client, &run, 2, "system").await;
+    assert!(
+        system.contains("starts from the top: call 2 is runtime.run 'two', and was runtime.run 'two' with other arguments in attempt 1"),
+        "{system}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_volume_that_died_with_its_agent_only_the_steps_that_mounted_it_run_again() {
+    let database = TestDatabase::create().await;
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(options(&database)).await;
+    let client = server.client();
+    let mut first = server.agent("first", &[]);
+    server.agents_connected(1).await;
+    let content = steps(folder.path())
+        + "export default async () => {
+             const src = await volumes.create({ name: 'src' });
+             await step('plain', 'plain');
+             await runtime.run({ name: 'write', command: { path: 'sh', args: ['-c', 'echo content > src/file'] }, mounts: { src } });
+             await step('mounts', 'mounts', { mounts: { src } });
+             await step('waits', 'waits', { wait: true });
+             console.log((await src.readFiles('file')).file);
+           };";
+    let id = client.set("volume", &content, json!({})).await;
+    let run = trigger(&client, &id).await;
+    appears(&folder.path().join("waits")).await;
+    let _second = server.agent("second", &[]);
+    first.process.kill();
+    until("the last step runs again", || async {
+        (effects(folder.path()).len() == 5).then_some(())
+    })
+    .await;
+    std::fs::write(folder.path().join("go"), "").unwrap();
+    let ended = client.finished(&run).await;
+    assert_eq!(ended["status"], "success", "{ended}");
+    assert_eq!(
+        effects(folder.path()),
+        ["plain", "mounts", "waits", "mounts", "waits"]
+    );
+    assert_eq!(said(&client, &run, 2, "stdout").await, "content\n\n");
+    let system = said(&client, &run, 2, "system").await;
+    assert!(system.contains("volume 'src' is gone"), "{system}");
+    assert!(system.contains("step 1 'plain' is taken"), "{system}");
+}
+
+/// The Docker engine of the tests, by its command line.
+struct Engine(String);
+
+impl Engine {
+    fn new() -> Self {
+        required("POCKETCI_TEST_IMAGE");
+        Self(required("POCKETCI_TEST_DOCKER_HOST"))
+    }
+
+    fn run(&self, args: &[&str]) -> Vec<String> {
+        let mut command = std::process::Command::new("docker");
+        let output = command.args(["-H", &self.0]).args(args).output().unwrap();
+        assert!(output.status.success(), "{args:?}: {output:?}");
+        let text = String::from_utf8_lossy(&output.stdout);
+        text.lines().map(str::to_owned).collect()
+    }
+
+    /// Ids of containers with a label, running or not.
+    fn labelled(&self, label: &str) -> Vec<String> {
+        let filter = format!("label={label}");
+        self.run(&["ps", "-a", "-q", "--no-trunc", "--filter", &filter])
+    }
+}
+
+/// Events of one kind with this name of a step, or this number.
+fn of_step<'a>(events: &'a [Value], kind: &str, step: u64) -> Vec<&'a Value> {
+    let mine = |event: &&Value| event["event"] == kind && event["step"] == step;
+    events.iter().filter(mine).collect()
+}
+
+const LINES: usize = 300;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_agent_goes_on_with_its_containers_and_no_byte_is_lost() {
+    let engine = Engine::new();
+    let server = Server::start(ServerOptions {
+        local_agent: false,
+        ..ServerOptions::default()
+    })
+    .await;
+    let client = server.client();
+    let mut agent = server.agent("restarts", &[]);
+    server.agents_connected(1).await;
+    let content = format!(
+        "export default async () => {{
+           const v = await volumes.create({{ name: 'v' }});
+           const run = (name, script) => runtime.run({{ name, image: 'busybox', mounts: {{ v }}, command: {{ path: 'sh', args: ['-c', script] }} }});
+           await run('before', 'echo before >> v/effects');
+           console.log('once', Date.now());
+           const r = await run('long', 'echo long >> v/effects; i=0; while [ $i -lt {LINES} ]; do echo line $i; echo err $i >&2; i=$((i+1)); sleep 0.02; done; exit 3');
+           console.log(r.code, r.stdout.length, r.stderr.split('\\n').length);
+           console.log((await v.readFiles('effects')).effects);
+         }};"
+    );
+    let id = client
+        .set("restarts", &content, json!({ "driver": "docker" }))
+        .await;
+    let run = trigger(&client, &id).await;
+    until("the long step prints", || async {
+        client.logs(&run).await.contains("line 20\n").then_some(())
+    })
+    .await;
+    let label = format!("pocketci.run={run}");
+    let before = engine.labelled(&label);
+    assert_eq!(before.len(), 1);
+    agent.kill_and_restart();
+    until("the agent goes on", || async {
+        client.logs(&run).await.contains("line 250\n").then_some(())
+    })
+    .await;
+    assert_eq!(
+        engine.labelled(&label),
+        before,
+        "the container is the same one"
+    );
+    let ended = client.finished(&run).await;
+    assert_eq!(
+        (&ended["status"], &ended["jobs"][0]["attempt"]),
+        (&json!("success"), &json!(1)),
+        "{ended} {}",
+        agent.process.log()
+    );
+    let events = all_events(&client, &run).await;
+    for (stream, word) in [("stdout", "line"), ("stderr", "err")] {
+        let logged = of_step(&events, "log", 2);
+        let logged = logged.iter().filter(|event| event["stream"] == stream);
+        let text: String = logged.filter_map(|event| event["text"].as_str()).collect();
+        let expected: String = (0..LINES).map(|n| format!("{word} {n}\n")).collect();
+        assert_eq!(text, expected, "{stream} byte for byte");
+    }
+    for kind in ["step_started", "step_finished"] {
+        for step in [1, 2] {
+            assert_eq!(of_step(&events, kind, step).len(), 1, "{kind} {step}");
+        }
+    }
+    let console = said(&client, &run, 1, "stdout").await;
+    assert_eq!(console.matches("once").count(), 1, "{console}");
+    assert!(console.contains("3 2590 301\nbefore\nlong\n"), "{console}");
+    until("nothing is left", || async {
+        let volumes = engine.run(&["volume", "ls", "-q", "--filter", &format!("label={label}")]);
+        (engine.labelled(&label).is_empty() && volumes.is_empty()).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restarted_agent_removes_what_is_nobodys_and_touches_nothing_else() {
+    let engine = Engine::new();
+    let server = Server::start(ServerOptions {
+        local_agent: false,
+        ..ServerOptions::default()
+    })
+    .await;
+    let mut agent = server.agent("sweeper", &[]);
+    server.agents_connected(1).await;
+    let create = |labels: &[&str]| {
+        let mut args = vec!["create"];
+        args.extend(labels.iter().flat_map(|label| ["--label", label]));
+        args.extend(["busybox", "sleep", "600"]);
+        engine.run(&args).remove(0)
+    };
+    let job = "pocketci.job=0190a0a0-0000-7000-8000-000000000000";
+    let foreign = [
+        create(&[]),
+        create(&["pocketci.agent=another", job, "pocketci.attempt=1"]),
+        create(&["pocketci.agent=sweeper-2", job]),
+    ];
+    let left = create(&["pocketci.agent=sweeper", job, "pocketci.attempt=1"]);
+    let all = || engine.run(&["ps", "-a", "-q", "--no-trunc"]);
+    agent.kill_and_restart();
+    until("what is nobody's is removed", || async {
+        (!all().contains(&left)).then_some(())
+    })
+    .await;
+    for id in &foreign {
+        assert!(all().contains(id), "not this agent's");
+        engine.run(&["rm", "-f", id]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_native_step_dies_with_its_agent_and_is_run_again_in_the_same_attempt() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(ServerOptions {
+        local_agent: false,
+        ..ServerOptions::default()
+    })
+    .await;
+    let client = server.client();
+    let mut agent = server.agent("native", &[]);
+    server.agents_connected(1).await;
+    let content = steps(folder.path())
+        + "export default async () => {
+             await step('one', 'one');
+             await step('two', 'two $$', { wait: true });
+             await step('three', 'three');
+           };";
+    let content = content.replace("echo \"$0\"", "echo $$ \"$0\"");
+    let id = client.set("native", &content, json!({})).await;
+    let run = trigger(&client, &id).await;
+    appears(&folder.path().join("waits")).await;
+    let before = effects(folder.path());
+    let (pid, _) = before[1].split_once(' ').unwrap();
+    agent.kill_and_restart();
+    until("the step runs again", || async {
+        (effects(folder.path()).len() == 3).then_some(())
+    })
+    .await;
+    // Its new parent may not have looked at its end.
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    assert!(stat.is_empty() || stat.contains(") Z "), "it died: {stat}");
+    std::fs::write(folder.path().join("go"), "").unwrap();
+    let ended = client.finished(&run).await;
+    assert_eq!(
+        (&ended["status"], &ended["jobs"][0]["attempt"]),
+        (&json!("success"), &json!(1)),
+        "{ended}"
+    );
+    let done: Vec<String> = effects(folder.path())
+        .iter()
+        .filter_map(|line| line.split(' ').nth(1).map(str::to_owned))
+        .collect();
+    assert_eq!(done, ["one", "two", "two", "three"]);
+    let system = said(&client, &run, 1, "system").await;
+    assert!(system.contains("step 1 'one' is taken"), "{system}");
+    assert!(
+        system.contains("the agent was restarted while the step ran"),
+        "{system}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_that_was_stopped_while_its_agent_was_down_is_stopped() {
+    let engine = Engine::new();
+    let server = Server::start(ServerOptions {
+        local_agent: false,
+        ..ServerOptions::default()
+    })
+    .await;
+    let client = server.client();
+    let mut agent = server.agent("stopped", &[]);
+    server.agents_connected(1).await;
+    let content = "export default async () => { await runtime.run({ image: 'busybox', command: { path: 'sh', args: ['-c', 'echo ready; sleep 600'] } }); };";
+    let id = client
+        .set("stopped", content, json!({ "driver": "docker" }))
+        .await;
+    let run = trigger(&client, &id).await;
+    until("the container runs", || async {
+        client.logs(&run).await.contains("ready").then_some(())
+    })
+    .await;
+    agent.process.kill();
+    client
+        .post(&format!("/api/runs/{run}/stop"), &json!({}))
+        .await
+        .unwrap();
+    agent.kill_and_restart();
+    let ended = client.finished(&run).await;
+    assert_eq!(
+        (&ended["status"], &ended["reason"]),
+        (&json!("aborted"), &json!("user"))
+    );
+    until("nothing is left", || async {
+        engine
+            .labelled(&format!("pocketci.run={run}"))
+            .is_empty()
+            .then_some(())
+    })
+    .await;
+}
