@@ -67,7 +67,7 @@ pub struct Cluster {
     /// Past all links.
     pub storage: String,
     _supervisor: JoinSet<()>,
-    _home: TempDir,
+    home: Option<TempDir>,
 }
 
 impl Cluster {
@@ -133,7 +133,7 @@ impl Cluster {
             servers,
             agents,
             storage: options.storage,
-            _home: home,
+            home: Some(home),
         }
     }
 
@@ -191,6 +191,24 @@ impl Cluster {
                     agent.servers.links[place].set(mode);
                 }
             }
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let servers = self.servers.iter().map(|place| &place.member);
+        let members = servers.chain(self.agents.iter().map(|place| &place.member));
+        for member in members {
+            member.kill();
+            if std::thread::panicking() {
+                eprintln!("--- the end of {} ---\n{}", member.name, member.tail());
+            }
+        }
+        if std::thread::panicking()
+            && let Some(home) = self.home.take()
+        {
+            super::say(&format!("whole logs: {}", home.keep().display()));
         }
     }
 }

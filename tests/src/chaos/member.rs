@@ -129,6 +129,13 @@ impl Member {
         self.state().own_ends
     }
 
+    /// The last lines of its log.
+    pub fn tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+    }
+
     /// Everything it printed, all its lives.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
@@ -138,11 +145,5 @@ impl Member {
 impl Drop for Member {
     fn drop(&mut self) {
         self.kill();
-        if std::thread::panicking() {
-            let log = self.log();
-            let lines: Vec<&str> = log.lines().collect();
-            let tail = &lines[lines.len().saturating_sub(TAIL_LINES)..];
-            eprintln!("--- the end of {} ---\n{}", self.name, tail.join("\n"));
-        }
     }
 }

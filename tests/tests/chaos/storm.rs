@@ -26,6 +26,9 @@ const SERVER_FLAGS: [&str; 6] = [
 /// is welcome again after 40 s, and a job may need three leases.
 const SETTLE_WITHIN: Duration = Duration::from_secs(120);
 
+/// How long containers and processes of lost attempts may stay once every run is over.
+const GONE_WITHIN: Duration = Duration::from_secs(30);
+
 struct Form {
     plan: Plan,
     deliveries: usize,
@@ -118,7 +121,7 @@ fn left_in_docker(agents: &[String]) -> Vec<String> {
         let output = Command::new("docker")
             .args(["-H", &host])
             .args(what)
-            .args(["-q", "--filter", &filter])
+            .args(["--filter", &filter, "--format", "{{json .}}"])
             .output()
             .unwrap();
         String::from_utf8_lossy(&output.stdout)
@@ -147,6 +150,18 @@ fn native_left(effects: &Path) -> usize {
         .filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok())
         .filter(|line| String::from_utf8_lossy(line).contains(&name))
         .count()
+}
+
+/// What is left when nothing goes any more, or after a while.
+async fn until_empty(look: impl Fn() -> Vec<String>) -> Vec<String> {
+    let began = Instant::now();
+    loop {
+        let left = look();
+        if left.is_empty() || began.elapsed() > GONE_WITHIN {
+            return left;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 async fn unfinished(database: &tokio_postgres::Client) -> i64 {
@@ -203,12 +218,8 @@ async fn pulled_plugs_lose_double_and_leave_nothing() {
         .iter()
         .map(|agent| agent.name.clone())
         .collect();
-    within(
-        SETTLE_WITHIN,
-        &format!("no container is left (seed {seed})"),
-        || async { left_in_docker(&agents).is_empty().then_some(()) },
-    )
-    .await;
+    let left = until_empty(|| left_in_docker(&agents)).await;
+    assert!(left.is_empty(), "seed {seed}: left in docker: {left:#?}");
     within(
         SETTLE_WITHIN,
         &format!("no native process is left (seed {seed})"),
