@@ -46,6 +46,8 @@ pub struct ServerPlace {
     pub database: Front,
     /// From callers to it.
     pub callers: Front,
+    /// Where it listens for agents, past all links.
+    pub grpc: SocketAddr,
 }
 
 /// An agent and its links.
@@ -105,6 +107,7 @@ impl Cluster {
             servers.push(ServerPlace {
                 member: server(at, ip, &storage, &options.server_flags, home.path()),
                 database: to_database,
+                grpc: (ip, GRPC_PORT).into(),
                 callers: Front::start(
                     ip,
                     vec![Link::new(

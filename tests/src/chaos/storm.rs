@@ -30,9 +30,11 @@ pub struct Done {
 }
 
 impl Done {
-    /// Whether it kept a server from its database or the other way round.
-    pub fn hides_a_store(&self) -> bool {
-        matches!(self.fault.target, Target::Server(_)) && self.fault.kind != FaultKind::Kill
+    /// When it kept a server from its database or the other way round; `None` if it did not.
+    pub fn hid_a_store(&self) -> Option<(Instant, Instant)> {
+        let server = matches!(self.fault.target, Target::Server(_));
+        let over = self.healed + self.recovered.unwrap_or(RECOVER_WITHIN);
+        (server && self.fault.kind != FaultKind::Kill).then_some((self.began, over))
     }
 }
 

@@ -1,11 +1,11 @@
 //! What must be true of every run when all faults are over: looked up by the API, compared with what callers and steps know.
 
 use super::load::{Kind, Try, output, told};
-use super::storm::Done;
 use crate::Client;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::Path;
+use std::time::Instant;
 
 /// A run as the store has it.
 pub struct RunRecord {
@@ -162,8 +162,8 @@ impl Verdict {
     }
 
     /// What a caller got is what is stored. A 202 says only that the run is stored: where the server could not ask its
-    /// store at the deadline, a later reply of the pipeline may be stored.
-    pub fn replies(&mut self, runs: &[RunRecord], tries: &[Try], faults: &[Done]) {
+    /// store at the deadline (`away`: when that was so), a later reply of the pipeline may be stored.
+    pub fn replies(&mut self, runs: &[RunRecord], tries: &[Try], away: &[(Instant, Instant)]) {
         let by_body: HashMap<&str, &RunRecord> = runs
             .iter()
             .filter_map(|run| Some((run.told.as_deref()?, run)))
@@ -178,11 +178,9 @@ impl Verdict {
                 continue;
             }
             let asked = one.at - one.took;
-            let hidden = faults.iter().any(|done| {
-                done.hides_a_store()
-                    && done.began <= one.at
-                    && done.healed + done.recovered.unwrap_or_default() >= asked
-            });
+            let hidden = away
+                .iter()
+                .any(|(began, over)| *began <= one.at && *over >= asked);
             if *status == 202 && body.contains(&run.id) && hidden {
                 self.note("202 given while the store was out of reach");
             } else {

@@ -231,7 +231,8 @@ async fn pulled_plugs_lose_double_and_leave_nothing() {
     let mut verdict = Verdict::default();
     verdict.one_end(&runs);
     verdict.accepted_is_stored(&runs, &tries);
-    verdict.replies(&runs, &tries, &done);
+    let away: Vec<_> = done.iter().filter_map(|done| done.hid_a_store()).collect();
+    verdict.replies(&runs, &tries, &away);
     verdict.logs(&runs, &tries);
     verdict.effects(&runs, &tries, &effects);
     verdict.children(&runs, &tries);
