@@ -20,13 +20,13 @@ use tokio::sync::Notify;
 use tonic::{Code, Status};
 
 /// How long the server may take to answer, beyond what the call itself waits.
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// How long one wait for a gate takes; then the agent asks again.
 const GATE_WAIT: Duration = Duration::from_secs(20);
 /// Pause before a call is repeated on the same connection.
-const REPEAT_AFTER: Duration = Duration::from_millis(250);
+pub(super) const REPEAT_AFTER: Duration = Duration::from_millis(250);
 /// Calls on one connection that may fail before the job is told; each new connection counts anew.
-const MAX_TRIES: u32 = 20;
+pub(super) const MAX_TRIES: u32 = 20;
 
 /// The current connection, for everyone who needs one.
 #[derive(Default)]
@@ -49,7 +49,7 @@ impl Wire {
     }
 
     /// The connection with its number; waits while there is none.
-    async fn connection(&self) -> (u64, Connection) {
+    pub(super) async fn connection(&self) -> (u64, Connection) {
         loop {
             let changed = self.changed.notified();
             let current = lock(&self.current).clone();
@@ -132,7 +132,7 @@ impl Remote {
 }
 
 /// Whether the same call may do better in a moment.
-fn may_pass(code: Code) -> bool {
+pub(super) fn may_pass(code: Code) -> bool {
     matches!(
         code,
         Code::Unavailable

@@ -1,6 +1,7 @@
 //! Things larger than a message: programs and bodies down, large replies up.
 
 use super::Agent;
+use super::calls::{ANSWER_WITHIN, MAX_TRIES, REPEAT_AFTER, Wire, may_pass};
 use super::connection::Connection;
 use crate::attempt::{ReplyUpload, Work};
 use crate::js::{Module, Program};
@@ -25,15 +26,38 @@ async fn join(mut pages: Streaming<pb::Page>) -> Result<Bytes, Status> {
     Ok(whole.freeze())
 }
 
+/// Fetches over the connection there is, and again over the next one if it breaks: the job goes on, so its program is
+/// still wanted. Dropped with the attempt.
+async fn patiently<T, Fut: Future<Output = Result<T, Status>>>(
+    wire: &Wire,
+    once: impl Fn(Connection) -> Fut,
+) -> Result<T, Status> {
+    let mut tries = 0;
+    let mut last = 0;
+    loop {
+        let (number, connection) = wire.connection().await;
+        tries = if number == last { tries + 1 } else { 1 };
+        last = number;
+        let fetched = tokio::time::timeout(ANSWER_WITHIN, once(connection)).await;
+        match fetched.unwrap_or_else(|_| Err(Status::unavailable("no answer in time"))) {
+            Err(status) if may_pass(status.code()) && tries < MAX_TRIES => {
+                tracing::debug!(reason = status.message(), "a fetch is repeated");
+                tokio::time::sleep(REPEAT_AFTER).await;
+            }
+            fetched => return fetched,
+        }
+    }
+}
+
 /// Program and body of an assigned job.
-pub(super) async fn work(
-    agent: Arc<Agent>,
-    connection: Connection,
-    mut assign: pb::Assign,
-) -> Result<Work, String> {
+pub(super) async fn work(agent: Arc<Agent>, mut assign: pb::Assign) -> Result<Work, String> {
     let cell = agent.program(&assign.revision_id);
     let program = cell
-        .get_or_try_init(|| fetch_program(connection.clone(), assign.revision_id.clone()))
+        .get_or_try_init(|| {
+            patiently(&agent.wire, |connection| {
+                fetch_program(connection, assign.revision_id.clone())
+            })
+        })
         .await
         .map_err(|status| format!("cannot fetch the pipeline's program: {}", status.message()))?
         .clone();
@@ -44,9 +68,15 @@ pub(super) async fn work(
     let body = match webhook {
         None => Bytes::new(),
         Some(webhook) if !webhook.body_follows => std::mem::take(&mut webhook.body),
-        Some(_) => fetch_body(connection, assign.r#ref.clone())
-            .await
-            .map_err(|status| format!("cannot fetch the webhook's body: {}", status.message()))?,
+        Some(_) => {
+            let reference = assign.r#ref.clone();
+            let fetched = patiently(&agent.wire, |connection| {
+                fetch_body(connection, reference.clone())
+            });
+            fetched.await.map_err(|status| {
+                format!("cannot fetch the webhook's body: {}", status.message())
+            })?
+        }
     };
     Ok(Work {
         assign,

@@ -194,13 +194,14 @@ async fn watch_leases(agent: Arc<Agent>) {
 }
 
 async fn connect_for_ever(agent: &Arc<Agent>) -> Result<(), AgentError> {
-    let channel = connection::channel(agent.config())?;
     let mut backoff = Backoff::default();
     let mut complained = false;
     let leaving = leave(agent);
     tokio::pin!(leaving);
     loop {
-        let connection = Connection::new(channel.clone(), agent.config())?;
+        // A channel of its own: one that a silent network swallowed would stay half open and take the next session too.
+        let channel = connection::channel(agent.config())?;
+        let connection = Connection::new(channel, agent.config())?;
         let served = tokio::select! {
             served = session::serve(agent, connection, &mut backoff) => served,
             () = &mut leaving => return Ok(()),

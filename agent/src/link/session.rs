@@ -44,6 +44,8 @@ struct Session {
     heard: Instant,
     renewals: VecDeque<(u64, Instant)>,
     nonce: u64,
+    /// The server goes; when to connect again.
+    away: Option<Duration>,
 }
 
 /// Connects and serves until the connection ends; `Ok` if it had been welcomed.
@@ -83,10 +85,14 @@ pub(super) async fn serve(
         heard: Instant::now(),
         renewals: VecDeque::new(),
         nonce: 0,
+        away: None,
     };
     session.settle(held, welcome.held);
     let ping_every = Duration::from_millis(u64::from(welcome.ping_every_ms.max(100)));
     let ended = session.run(inbound, uploading, ping_every).await;
+    if let Some(wait) = session.away {
+        backoff.asked(wait);
+    }
     agent.wire.disconnect();
     for attempt in agent.attempts() {
         attempt.reports.disconnect();
@@ -251,7 +257,10 @@ impl Session {
                     ToServer::Pong(pb::Pong { nonce: ping.nonce }),
                 );
             }
-            Some(FromServer::GoAway(_)) => return Ok(true),
+            Some(FromServer::GoAway(told)) => {
+                self.away = Some(Duration::from_millis(told.reconnect_after_ms.into()));
+                return Ok(true);
+            }
             Some(FromServer::Pong(_)) | None => {}
             Some(FromServer::Welcome(_)) => return Err(Status::internal("a second Welcome")),
         }
@@ -285,7 +294,7 @@ impl Session {
         }
         attempt.reports.add(Kind::Accepted(pb::Accepted {}));
         let agent = self.agent.clone();
-        let fetching = fetch::work(agent.clone(), self.connection.clone(), assign);
+        let fetching = fetch::work(agent.clone(), assign);
         self.agent.jobs.spawn(async move {
             let backend = Arc::new(Remote::new(agent.wire.clone(), attempt.reference.clone()));
             let work = carry_out(agent.workshop.clone(), attempt.clone(), backend, fetching);

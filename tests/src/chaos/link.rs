@@ -6,7 +6,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
@@ -44,8 +44,8 @@ pub struct Link {
     mode: watch::Sender<Mode>,
     /// Connections opened over it so far.
     opened: AtomicUsize,
-    /// Bytes passed on towards the one that connects.
-    down_bytes: AtomicU64,
+    /// Those up to this number are forgotten.
+    forgotten: AtomicUsize,
 }
 
 impl Link {
@@ -56,7 +56,7 @@ impl Link {
             upstream,
             mode: watch::Sender::new(Mode::Open),
             opened: AtomicUsize::new(0),
-            down_bytes: AtomicU64::new(0),
+            forgotten: AtomicUsize::new(0),
         })
     }
 
@@ -70,9 +70,12 @@ impl Link {
         self.opened.load(Ordering::Relaxed)
     }
 
-    /// Bytes passed on so far towards the process that opened the connections.
-    pub fn down_bytes(&self) -> u64 {
-        self.down_bytes.load(Ordering::Relaxed)
+    /// Swallows what comes over the connections that are open now, for ever, and tells nobody: a router on the way has
+    /// lost its memory. New ones are not concerned.
+    pub fn forget(&self) {
+        self.forgotten.store(self.opened(), Ordering::Relaxed);
+        // Wakes the open ones.
+        self.set(self.mode());
     }
 
     fn mode(&self) -> Mode {
@@ -128,9 +131,9 @@ async fn pass_on(stream: TcpStream, links: Vec<Arc<Link>>) {
     let _ = stream.set_nodelay(true);
     match choose(&links).await {
         Some((link, upstream)) => {
-            link.opened.fetch_add(1, Ordering::Relaxed);
+            let number = link.opened.fetch_add(1, Ordering::Relaxed) + 1;
             let _ = upstream.set_nodelay(true);
-            carry(&link, stream, upstream).await;
+            carry(&link, number, stream, upstream).await;
         }
         None => reset(&stream),
     }
@@ -175,14 +178,14 @@ enum Way {
     Down,
 }
 
-async fn carry(link: &Link, mut client: TcpStream, mut server: TcpStream) {
+async fn carry(link: &Link, number: usize, mut client: TcpStream, mut server: TcpStream) {
     let mut cut = link.mode.subscribe();
     let (client_read, client_write) = client.split();
     let (server_read, server_write) = server.split();
     let was_cut = tokio::select! {
         _ = async { tokio::join!(
-            pump(link, Way::Up, client_read, server_write),
-            pump(link, Way::Down, server_read, client_write),
+            pump(link, number, Way::Up, client_read, server_write),
+            pump(link, number, Way::Down, server_read, client_write),
         ) } => false,
         _ = cut.wait_for(|mode| *mode == Mode::Cut) => true,
     };
@@ -193,14 +196,18 @@ async fn carry(link: &Link, mut client: TcpStream, mut server: TcpStream) {
 }
 
 /// Until its end or an error; a half that ends resets the other, as a killed process does.
-async fn pump(link: &Link, way: Way, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) {
+async fn pump(link: &Link, number: usize, way: Way, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) {
     let mut mode = link.mode.subscribe();
     let mut piece = vec![0; PIECE_BYTES];
     loop {
-        let flows = |mode: &Mode| match mode {
-            Mode::BlackHole => false,
-            Mode::Deaf => way == Way::Up,
-            _ => true,
+        let flows = |mode: &Mode| {
+            let known = number > link.forgotten.load(Ordering::Relaxed);
+            known
+                && match mode {
+                    Mode::BlackHole => false,
+                    Mode::Deaf => way == Way::Up,
+                    Mode::Open | Mode::Cut | Mode::Delay(_) | Mode::Throttle(_) => true,
+                }
         };
         if mode.wait_for(flows).await.is_err() {
             return;
@@ -231,9 +238,6 @@ async fn pump(link: &Link, way: Way, mut from: ReadHalf<'_>, mut to: WriteHalf<'
         }
         if to.write_all(&piece[..count]).await.is_err() {
             return;
-        }
-        if way == Way::Down {
-            link.down_bytes.fetch_add(count as u64, Ordering::Relaxed);
         }
     }
 }

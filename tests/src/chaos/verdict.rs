@@ -59,8 +59,8 @@ pub async fn runs(database: &tokio_postgres::Client, client: &Client) -> Vec<Run
     runs
 }
 
-/// The whole list: an answer may end before a run's newest event.
-async fn events(client: &Client, run: &str) -> Vec<Value> {
+/// All events of a run: one answer has a page of them.
+pub async fn events(client: &Client, run: &str) -> Vec<Value> {
     let mut all: Vec<Value> = Vec::new();
     loop {
         let after = all

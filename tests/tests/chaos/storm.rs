@@ -259,10 +259,6 @@ async fn pulled_plugs_lose_double_and_leave_nothing() {
         containers,
     };
     figures.print("storm");
-    say(&format!(
-        "  {} rules of the database hold",
-        invariants::count()
-    ));
     assert!(
         verdict.faults.is_empty(),
         "seed {seed}: {} faults\n{}",

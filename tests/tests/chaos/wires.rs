@@ -2,7 +2,7 @@
 
 use super::{PATIENCE, effects, house, options, trigger};
 use pocketci_tests::TestDatabase;
-use pocketci_tests::chaos::{Cluster, Mode, is_long, postgres, within};
+use pocketci_tests::chaos::{Cluster, Mode, is_long, postgres, verdict, within};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
@@ -101,7 +101,7 @@ async fn a_run_over_a_flapping_link_ends_once_with_its_whole_log() {
         agent.servers.links[0].opened() > cuts / 2,
         "the link did flap"
     );
-    let events = client.events(&run).await;
+    let events = verdict::events(&client, &run).await;
     let ends = events
         .iter()
         .filter(|event| event["event"] == "run_finished");
@@ -114,4 +114,27 @@ async fn a_run_over_a_flapping_link_ends_once_with_its_whole_log() {
     let expected: String = (0..lines).map(|line| format!("line {line}\n")).collect();
     assert_eq!(text.len(), expected.len());
     assert!(text == expected, "other bytes than the step wrote");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_whose_connection_was_swallowed_in_silence_opens_another_one() {
+    let house = house(1, 1, &["--lease", "3s"]).await;
+    let (client, agent) = (house.cluster.client(0), &house.cluster.agents[0]);
+    let id = client
+        .set(
+            "p",
+            "export default async () => { console.log('done'); };",
+            json!({}),
+        )
+        .await;
+    agent.servers.links[0].forget();
+    let run = trigger(&client, &id).await;
+    // Neither side is told: each finds out by the silence of the other, after 40 seconds at most.
+    let ended = within(PATIENCE * 2, "the run ends", || async {
+        let (_, run) = client.get(&format!("/api/runs/{run}")).await.ok()?;
+        run["finished_at"].is_string().then_some(run)
+    })
+    .await;
+    assert_eq!(ended["status"], "success", "{ended}");
+    assert_eq!(agent.servers.links[0].opened(), 2);
 }
