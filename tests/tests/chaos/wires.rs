@@ -71,7 +71,8 @@ async fn an_assignment_lost_on_the_wire_goes_back_to_the_queue_without_penalty()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_over_a_flapping_link_ends_once_with_its_whole_log() {
-    let house = house(1, 1, &["--lease", "6s"]).await;
+    // The lease outlives some unlucky tries to connect: they double their waits.
+    let house = house(1, 1, &["--lease", "20s"]).await;
     let (client, agent) = (house.cluster.client(0), &house.cluster.agents[0]);
     let span = Duration::from_secs(if is_long() { 20 } else { 8 });
     let lines = span.as_millis() / 20;
