@@ -13,6 +13,7 @@ pub mod member;
 pub mod postgres;
 pub mod schedule;
 pub mod storm;
+pub mod traces;
 pub mod verdict;
 
 pub use cluster::{Cluster, ClusterOptions};

@@ -69,6 +69,8 @@ pub enum FaultKind {
     BlackHole,
     /// Every piece comes late.
     Slow,
+    /// Few bytes a second.
+    Narrow,
 }
 
 /// One pulled plug.
@@ -135,7 +137,7 @@ fn what(dice: &mut Dice, plan: &Plan) -> (FaultKind, Duration) {
         Duration::from_secs(1).min(plan.longest_cut),
         plan.longest_cut,
     );
-    let (kind, (shortest, longest)) = match dice.below(7) {
+    let (kind, (shortest, longest)) = match dice.below(8) {
         0 | 1 => (
             FaultKind::Kill,
             (Duration::from_millis(200), Duration::from_secs(2)),
@@ -143,7 +145,8 @@ fn what(dice: &mut Dice, plan: &Plan) -> (FaultKind, Duration) {
         2 | 3 => (FaultKind::Pause, (plan.lease * 5 / 4, plan.lease * 2)),
         4 => (FaultKind::Cut, cut),
         5 => (FaultKind::BlackHole, cut),
-        _ => (FaultKind::Slow, cut),
+        6 => (FaultKind::Slow, cut),
+        _ => (FaultKind::Narrow, cut),
     };
     (kind, dice.between(shortest, longest))
 }
@@ -178,7 +181,7 @@ mod tests {
             .collect();
         met.sort_unstable();
         met.dedup();
-        assert!(met.len() > 20, "{met:?}");
+        assert!(met.len() > 24, "{met:?}");
         for (at, fault) in faults.iter().enumerate() {
             let overlapping = faults[..at].iter().find(|earlier| {
                 earlier.target == fault.target && earlier.at + earlier.lasts > fault.at

@@ -11,6 +11,8 @@ use tokio::task::JoinSet;
 
 /// How late each piece comes over a slow link.
 const SLOW: Duration = Duration::from_millis(120);
+/// What a narrow link carries, in bytes a second: less than the steps here print.
+const NARROW: u32 = 24 * 1024;
 /// How often a healed process is asked whether it works.
 const ASK_EVERY: Duration = Duration::from_millis(50);
 /// A healed process that does not work for so long is left to the checks at the end.
@@ -71,12 +73,15 @@ async fn carry_out(cluster: &Cluster, fault: Fault, until: Instant) -> Done {
         FaultKind::Cut => links(Mode::Cut),
         FaultKind::BlackHole => links(Mode::BlackHole),
         FaultKind::Slow => links(Mode::Delay(SLOW)),
+        FaultKind::Narrow => links(Mode::Throttle(NARROW)),
     }
     tokio::time::sleep(fault.lasts).await;
     match fault.kind {
         FaultKind::Kill => member.start(),
         FaultKind::Pause => member.signal(Signal::SIGCONT),
-        FaultKind::Cut | FaultKind::BlackHole | FaultKind::Slow => links(Mode::Open),
+        FaultKind::Cut | FaultKind::BlackHole | FaultKind::Slow | FaultKind::Narrow => {
+            links(Mode::Open);
+        }
     }
     let healed = Instant::now();
     let recovered = tokio::time::timeout_at(until.into(), works(cluster, fault.target)).await;
