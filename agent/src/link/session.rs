@@ -207,6 +207,9 @@ impl Session {
                     if self.heard.elapsed() > ping_every.mul_f64(SILENCE_PINGS) {
                         return Err(Status::deadline_exceeded("the server was silent for too long"));
                     }
+                    if self.renewal_is_late() {
+                        return Err(Status::deadline_exceeded("a renewal was not answered in time"));
+                    }
                     if pinged.elapsed() >= ping_every {
                         pinged = Instant::now();
                         self.nonce += 1;
@@ -364,6 +367,14 @@ impl Session {
             &self.outlet.session,
             ToServer::Renew(pb::Renew { held, nonce }),
         );
+    }
+
+    /// Whether the server is silent where work depends on it. Another connection is tried while the leases still run: the
+    /// silence that [`SILENCE_PINGS`] waits for may be longer than they are.
+    fn renewal_is_late(&self) -> bool {
+        let answer_within = self.lease / RENEWALS_PER_LEASE;
+        let oldest = self.renewals.front();
+        oldest.is_some_and(|(_, sent)| sent.elapsed() > answer_within)
     }
 
     /// The leases run from the moment the renewal was sent, not from now.

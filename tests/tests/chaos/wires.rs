@@ -118,24 +118,28 @@ async fn a_run_over_a_flapping_link_ends_once_with_its_whole_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_agent_whose_connection_was_swallowed_in_silence_opens_another_one() {
-    let house = house(1, 1, &["--lease", "3s"]).await;
+async fn an_agent_whose_connection_was_swallowed_in_silence_opens_another_one_and_keeps_its_work() {
+    let house = house(1, 1, &["--lease", "9s"]).await;
     let (client, agent) = (house.cluster.client(0), &house.cluster.agents[0]);
-    let id = client
-        .set(
-            "p",
-            "export default async () => { console.log('done'); };",
-            json!({}),
-        )
-        .await;
-    agent.servers.links[0].forget();
+    let folder = tempfile::tempdir().unwrap();
+    let content = format!(
+        "export default async () => {{ {} }};",
+        super::waiting_step(folder.path())
+    );
+    let id = client.set("p", &content, json!({})).await;
     let run = trigger(&client, &id).await;
-    // Neither side is told: each finds out by the silence of the other, after 40 seconds at most.
-    let ended = within(PATIENCE * 2, "the run ends", || async {
-        let (_, run) = client.get(&format!("/api/runs/{run}")).await.ok()?;
-        run["finished_at"].is_string().then_some(run)
+    super::event(&client, &run, "step_started").await;
+    // Neither side is told: the agent misses the answer to its next renewal.
+    agent.servers.links[0].forget();
+    within(PATIENCE, "another connection is opened", || async {
+        (agent.servers.links[0].opened() == 2).then_some(())
     })
     .await;
-    assert_eq!(ended["status"], "success", "{ended}");
-    assert_eq!(agent.servers.links[0].opened(), 2);
+    std::fs::write(folder.path().join("go"), "").unwrap();
+    let ended = client.finished(&run).await;
+    assert_eq!(
+        (&ended["status"], &ended["jobs"][0]["attempt"]),
+        (&json!("success"), &json!(1)),
+        "{ended}"
+    );
 }
