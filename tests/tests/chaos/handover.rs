@@ -150,7 +150,6 @@ async fn agents_of_a_server_that_is_told_to_stop_go_to_another_with_their_work()
     assert_eq!(effects(folder.path()), "attempt 1\n".repeat(6));
 }
 
-/// A scripted agent's session: what it says comes from the sender, what it hears from the stream.
 #[tokio::test(flavor = "multi_thread")]
 async fn go_away_is_spread_over_time() {
     let house = house(1, 0, &[]).await;
