@@ -1,5 +1,5 @@
 # PocketCI: `make demo` shows the main job, `make test` runs everything. The work is in scripts/.
-.PHONY: help build demo test lint fmt check bench compose-test clean
+.PHONY: help build demo test chaos lint fmt check bench compose-test clean
 .DEFAULT_GOAL := help
 
 help: ## show the targets
@@ -13,6 +13,9 @@ demo: ## build, start a server, answer a signed webhook (KEEP=1 keeps it running
 
 test: ## formatting, lints and all tests; installs and starts what they need
 	@scripts/test.sh
+
+chaos: ## the long fault suite, about ten minutes (POCKETCI_CHAOS_SEED=N replays one)
+	@scripts/chaos.sh
 
 lint: ## formatting and lints only
 	cargo fmt --all --check

@@ -2,6 +2,7 @@
 //!
 //! Everything is owned by guards that stop and remove it; what a process printed is shown when a test fails.
 
+pub mod chaos;
 pub mod client;
 pub mod database;
 pub mod process;

@@ -4,7 +4,7 @@
 //! Nothing here outlives the attempt: when it is lost, its calls are dropped with it.
 
 use super::connection::Connection;
-use super::lock;
+use super::wire::{MAX_TRIES, Wire};
 use crate::attempt::{Backend, GateState};
 use crate::js::journal::Entry;
 use crate::js::request::Storage;
@@ -15,55 +15,17 @@ use pb::call_request::Kind as Ask;
 use pocketci_proto::agent as pb;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Notify;
-use tonic::{Code, Status};
+use tonic::Status;
 
 /// How long the server may take to answer, beyond what the call itself waits.
-const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+pub(super) const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 /// How long one wait for a gate takes; then the agent asks again.
 const GATE_WAIT: Duration = Duration::from_secs(20);
-/// Pause before a call is repeated on the same connection.
-const REPEAT_AFTER: Duration = Duration::from_millis(250);
-/// Calls on one connection that may fail before the job is told; each new connection counts anew.
-const MAX_TRIES: u32 = 20;
 
 /// Most entries of a journal that is read; the server keeps no more.
 const MAX_JOURNAL_ENTRIES: usize = 100_000;
-
-/// The current connection, for everyone who needs one.
-#[derive(Default)]
-pub(super) struct Wire {
-    current: Mutex<(u64, Option<Connection>)>,
-    changed: Notify,
-}
-
-impl Wire {
-    pub(super) fn connect(&self, connection: Connection) {
-        let mut current = lock(&self.current);
-        current.0 += 1;
-        current.1 = Some(connection);
-        drop(current);
-        self.changed.notify_waiters();
-    }
-
-    pub(super) fn disconnect(&self) {
-        lock(&self.current).1 = None;
-    }
-
-    /// The connection with its number; waits while there is none.
-    async fn connection(&self) -> (u64, Connection) {
-        loop {
-            let changed = self.changed.notified();
-            let current = lock(&self.current).clone();
-            if let (number, Some(connection)) = current {
-                return (number, connection);
-            }
-            changed.await;
-        }
-    }
-}
 
 /// The server, as one attempt's backend.
 pub(super) struct Remote {
@@ -81,25 +43,12 @@ impl Remote {
     }
 
     async fn ask_often(&self, ask: Ask, max_tries: u32) -> Result<Reply, String> {
-        let mut tries: u32 = 0;
-        let mut last = 0;
-        loop {
-            let (number, connection) = self.wire.connection().await;
-            tries = if number == last {
-                tries.saturating_add(1)
-            } else {
-                1
-            };
-            last = number;
-            match self.ask_once(connection, ask.clone()).await {
-                Ok(reply) => return Ok(reply),
-                Err(status) if may_pass(status.code()) && tries < max_tries => {
-                    tracing::debug!(reason = status.message(), "a call is repeated");
-                    tokio::time::sleep(REPEAT_AFTER).await;
-                }
-                Err(status) => return Err(status.message().to_owned()),
-            }
-        }
+        self.wire
+            .patiently(max_tries, |connection| {
+                self.ask_once(connection, ask.clone())
+            })
+            .await
+            .map_err(|status| status.message().to_owned())
     }
 
     async fn ask_once(&self, mut connection: Connection, ask: Ask) -> Result<Reply, Status> {
@@ -141,18 +90,6 @@ impl Remote {
             _ => Err(unexpected()),
         }
     }
-}
-
-/// Whether the same call may do better in a moment.
-fn may_pass(code: Code) -> bool {
-    matches!(
-        code,
-        Code::Unavailable
-            | Code::Cancelled
-            | Code::Unknown
-            | Code::DeadlineExceeded
-            | Code::Aborted
-    )
 }
 
 fn unexpected() -> String {

@@ -1,7 +1,9 @@
 //! Things larger than a message: programs and bodies down, large replies up.
 
 use super::Agent;
+use super::calls::ANSWER_WITHIN;
 use super::connection::Connection;
+use super::wire::{MAX_TRIES, Wire};
 use crate::attempt::{ReplyUpload, Work};
 use crate::js::{Module, Program};
 use bytes::{Bytes, BytesMut};
@@ -25,15 +27,32 @@ async fn join(mut pages: Streaming<pb::Page>) -> Result<Bytes, Status> {
     Ok(whole.freeze())
 }
 
+/// Fetches over as many connections as it takes: the job goes on, so its program is still wanted. Dropped with the
+/// attempt.
+async fn patiently<T, Fut: Future<Output = Result<T, Status>>>(
+    wire: &Wire,
+    once: impl Fn(Connection) -> Fut,
+) -> Result<T, Status> {
+    let in_time = |connection| {
+        let fetching = once(connection);
+        async {
+            tokio::time::timeout(ANSWER_WITHIN, fetching)
+                .await
+                .unwrap_or_else(|_| Err(Status::unavailable("no answer in time")))
+        }
+    };
+    wire.patiently(MAX_TRIES, in_time).await
+}
+
 /// Program and body of an assigned job.
-pub(super) async fn work(
-    agent: Arc<Agent>,
-    connection: Connection,
-    mut assign: pb::Assign,
-) -> Result<Work, String> {
+pub(super) async fn work(agent: Arc<Agent>, mut assign: pb::Assign) -> Result<Work, String> {
     let cell = agent.program(&assign.revision_id);
     let program = cell
-        .get_or_try_init(|| fetch_program(connection.clone(), assign.revision_id.clone()))
+        .get_or_try_init(|| {
+            patiently(&agent.wire, |connection| {
+                fetch_program(connection, assign.revision_id.clone())
+            })
+        })
         .await
         .map_err(|status| format!("cannot fetch the pipeline's program: {}", status.message()))?
         .clone();
@@ -44,9 +63,15 @@ pub(super) async fn work(
     let body = match webhook {
         None => Bytes::new(),
         Some(webhook) if !webhook.body_follows => std::mem::take(&mut webhook.body),
-        Some(_) => fetch_body(connection, assign.r#ref.clone())
-            .await
-            .map_err(|status| format!("cannot fetch the webhook's body: {}", status.message()))?,
+        Some(_) => {
+            let reference = assign.r#ref.clone();
+            let fetched = patiently(&agent.wire, |connection| {
+                fetch_body(connection, reference.clone())
+            });
+            fetched.await.map_err(|status| {
+                format!("cannot fetch the webhook's body: {}", status.message())
+            })?
+        }
     };
     Ok(Work {
         assign,

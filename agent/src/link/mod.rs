@@ -7,8 +7,10 @@ mod backoff;
 mod calls;
 mod connection;
 mod fetch;
+mod output;
 mod resume;
 mod session;
+mod wire;
 
 use crate::attempt::{Attempt, StopReason, Workshop};
 use crate::config::AgentConfig;
@@ -29,6 +31,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tonic::Code;
+use wire::Wire;
 
 /// How often leases are looked at.
 const LEASE_CHECK_EVERY: Duration = Duration::from_millis(100);
@@ -100,7 +103,7 @@ struct Agent {
     log_ready: mpsc::UnboundedSender<pb::AttemptRef>,
     log_waiting: Mutex<Option<mpsc::UnboundedReceiver<pb::AttemptRef>>>,
     /// The connection that jobs' calls go over.
-    wire: Arc<calls::Wire>,
+    wire: Arc<Wire>,
     /// Told when an attempt has left.
     freed: Notify,
     jobs: TaskTracker,
@@ -239,13 +242,14 @@ async fn watch_leases(agent: Arc<Agent>) {
 }
 
 async fn connect_for_ever(agent: &Arc<Agent>) -> Result<(), AgentError> {
-    let channel = connection::channel(agent.config())?;
     let mut backoff = Backoff::default();
     let mut complained = false;
     let leaving = leave(agent);
     tokio::pin!(leaving);
     loop {
-        let connection = Connection::new(channel.clone(), agent.config())?;
+        // A channel of its own: one that a silent network swallowed would stay half open and take the next session too.
+        let channel = connection::channel(agent.config())?;
+        let connection = Connection::new(channel, agent.config())?;
         let served = tokio::select! {
             served = session::serve(agent, connection, &mut backoff) => served,
             () = &mut leaving => return Ok(()),

@@ -3,9 +3,8 @@
 use super::backoff::Backoff;
 use super::calls::Remote;
 use super::connection::Connection;
-use super::{Agent, fetch, lock};
+use super::{Agent, fetch, lock, output};
 use crate::attempt::{Attempt, Outlet, ReplyUpload, Reports, StopReason, carry_out};
-use crate::log::Taken;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use pb::agent_message::Kind as ToServer;
@@ -19,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
-use tokio_stream::wrappers::{ReceiverStream, UnboundedReceiverStream};
+use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Status, Streaming};
 
 /// How long the server may take to welcome.
@@ -32,8 +31,6 @@ const TICK: Duration = Duration::from_millis(100);
 const RENEWALS_PER_LEASE: u32 = 3;
 /// Part of the lease that the agent leaves unused, for its work to stop in: a sixth.
 const LEASE_MARGIN: u32 = 6;
-/// Log messages waiting for the network.
-const LOG_BATCHES: usize = 4;
 /// Renewals whose answer is awaited.
 const MAX_RENEWALS: usize = 16;
 
@@ -47,6 +44,8 @@ pub(super) struct Session {
     heard: Instant,
     renewals: VecDeque<(u64, Instant)>,
     nonce: u64,
+    /// The server goes; when to connect again.
+    away: Option<Duration>,
 }
 
 /// Connects and serves until the connection ends; `Ok` if it had been welcomed.
@@ -87,11 +86,15 @@ pub(super) async fn serve(
         heard: Instant::now(),
         renewals: VecDeque::new(),
         nonce: 0,
+        away: None,
     };
     session.settle(held, &welcome.held);
     session.restore(&welcome.held);
     let ping_every = Duration::from_millis(u64::from(welcome.ping_every_ms.max(100)));
     let ended = session.run(inbound, uploading, ping_every).await;
+    if let Some(wait) = session.away {
+        backoff.asked(wait);
+    }
     agent.wire.disconnect();
     for attempt in agent.attempts() {
         attempt.reports.disconnect();
@@ -177,7 +180,11 @@ impl Session {
         mut uploading: mpsc::UnboundedReceiver<ReplyUpload>,
         ping_every: Duration,
     ) -> Result<(), Status> {
-        let logs = self.logs();
+        let logs = output::serve(
+            self.agent.clone(),
+            self.connection.clone(),
+            self.packed_logs,
+        );
         tokio::pin!(logs);
         let mut uploads = FuturesUnordered::new();
         let mut tick = interval(TICK);
@@ -210,6 +217,9 @@ impl Session {
                 _ = tick.tick() => {
                     if self.heard.elapsed() > ping_every.mul_f64(SILENCE_PINGS) {
                         return Err(Status::deadline_exceeded("the server was silent for too long"));
+                    }
+                    if self.renewal_is_late() {
+                        return Err(Status::deadline_exceeded("a renewal was not answered in time"));
                     }
                     if pinged.elapsed() >= ping_every {
                         pinged = Instant::now();
@@ -261,7 +271,10 @@ impl Session {
                     ToServer::Pong(pb::Pong { nonce: ping.nonce }),
                 );
             }
-            Some(FromServer::GoAway(_)) => return Ok(true),
+            Some(FromServer::GoAway(told)) => {
+                self.away = Some(Duration::from_millis(told.reconnect_after_ms.into()));
+                return Ok(true);
+            }
             Some(FromServer::Pong(_)) | None => {}
             Some(FromServer::Welcome(_)) => return Err(Status::internal("a second Welcome")),
         }
@@ -304,7 +317,7 @@ impl Session {
     /// Carries the job out, in a task of its own.
     pub(super) fn work(&self, attempt: Arc<Attempt>, assign: pb::Assign) {
         let agent = self.agent.clone();
-        let fetching = fetch::work(agent.clone(), self.connection.clone(), assign);
+        let fetching = fetch::work(agent.clone(), assign);
         self.agent.jobs.spawn(async move {
             let backend = Arc::new(Remote::new(agent.wire.clone(), attempt.reference.clone()));
             let work = carry_out(agent.workshop.clone(), attempt.clone(), backend, fetching);
@@ -376,6 +389,14 @@ impl Session {
         );
     }
 
+    /// Whether the server is silent where work depends on it. Another connection is tried while the leases still run: the
+    /// silence that [`SILENCE_PINGS`] waits for may be longer than they are.
+    fn renewal_is_late(&self) -> bool {
+        let answer_within = self.lease / RENEWALS_PER_LEASE;
+        let oldest = self.renewals.front();
+        oldest.is_some_and(|(_, sent)| sent.elapsed() > answer_within)
+    }
+
     /// The leases run from the moment the renewal was sent, not from now.
     fn renewed(&mut self, ack: &pb::RenewAck) {
         let Some(at) = self
@@ -392,100 +413,6 @@ impl Session {
             if let Some(attempt) = self.agent.attempt(reference) {
                 attempt.extend_lease(sent + self.usable_lease());
             }
-        }
-    }
-
-    /// The Logs stream: sends what attempts have, passes on acknowledgements. Ends with an error only.
-    fn logs(&self) -> impl Future<Output = Result<(), Status>> + use<> {
-        let (agent, mut connection) = (self.agent.clone(), self.connection.clone());
-        let packed = self.packed_logs;
-        async move {
-            let waiting = lock(&agent.log_waiting).take();
-            let Some(waiting) = waiting else {
-                return Err(Status::internal(
-                    "the logs of the last connection have not ended",
-                ));
-            };
-            // Given back however this ends, for the next connection.
-            let mut waiting = Returned {
-                agent: agent.clone(),
-                waiting: Some(waiting),
-            };
-            for attempt in agent.attempts() {
-                // A mark taken by the last connection may not have been answered.
-                let _ = agent.log_ready.send(attempt.reference.clone());
-            }
-            let (batches, outbound) = mpsc::channel(LOG_BATCHES);
-            let request = connection.request(ReceiverStream::new(outbound));
-            let mut acks = connection.client.logs(request).await?.into_inner();
-            let sending = send_logs(&agent, &mut waiting, batches, packed);
-            tokio::pin!(sending);
-            loop {
-                tokio::select! {
-                    ack = acks.message() => match ack? {
-                        Some(pb::LogAck { r#ref: Some(reference), seq }) => {
-                            if let Some(attempt) = agent.attempt(&reference) {
-                                attempt.log.acknowledge(seq);
-                            }
-                        }
-                        Some(_) => {}
-                        None => return Err(Status::unavailable("the server ended the logs")),
-                    },
-                    () = &mut sending => return Err(Status::unavailable("the logs ended")),
-                }
-            }
-        }
-    }
-}
-
-/// The queue of attempts with something to send; there is one for all connections.
-struct Returned {
-    agent: Arc<Agent>,
-    waiting: Option<mpsc::UnboundedReceiver<pb::AttemptRef>>,
-}
-
-impl Drop for Returned {
-    fn drop(&mut self) {
-        *lock(&self.agent.log_waiting) = self.waiting.take();
-    }
-}
-
-/// Sends what attempts have: when they say so, and when what they gather is due. While a message waits for the network,
-/// output gathers into larger chunks.
-async fn send_logs(
-    agent: &Agent,
-    waiting: &mut Returned,
-    batches: mpsc::Sender<pb::LogBatch>,
-    packed: bool,
-) {
-    let Some(waiting) = &mut waiting.waiting else {
-        return;
-    };
-    let mut dues = FuturesUnordered::new();
-    loop {
-        let next = tokio::select! {
-            next = waiting.recv() => next,
-            Some(due) = dues.next() => Some(due),
-        };
-        let Some(reference) = next else { return };
-        let Some(attempt) = agent.attempt(&reference) else {
-            continue;
-        };
-        let Ok(permit) = batches.reserve().await else {
-            return;
-        };
-        let Taken { chunks, more, due } = attempt.log.take(packed).await;
-        if !chunks.is_empty() {
-            permit.send(pb::LogBatch { chunks });
-        }
-        if more {
-            // Behind the others, so that one noisy job does not keep them waiting.
-            let _ = agent.log_ready.send(reference);
-        } else if let Some(due) = due {
-            dues.push(async move {
-                tokio::time::sleep_until(due).await;
-                reference
-            });
         }
     }
 }

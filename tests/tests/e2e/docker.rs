@@ -173,7 +173,8 @@ async fn a_killed_servers_own_containers_are_removed_at_its_next_start() {
     server.process.kill();
     assert_eq!(left(), (1, 1));
     server.restart().await;
-    // The lease of the lost attempt is half a minute: the next one has not begun. The server listens before it is done.
+    // The server answers before it has cleaned up. The lease of the lost attempt is half a minute: the next one begins
+    // after that.
     until("what was left is removed", || async {
         (left() == (0, 0)).then_some(())
     })

@@ -20,8 +20,8 @@ use bollard::container::{AttachContainerResults, LogOutput};
 use bollard::errors::Error;
 use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::{
-    AttachContainerOptions, InspectContainerOptions, KillContainerOptions, RemoveContainerOptions,
-    StartContainerOptions, WaitContainerOptions,
+    AttachContainerOptions, CreateContainerOptions, InspectContainerOptions, KillContainerOptions,
+    RemoveContainerOptions, StartContainerOptions, WaitContainerOptions,
 };
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -226,9 +226,7 @@ impl DockerDriver {
         if spec.pull == PullPolicy::Always {
             self.pull(docker, spec).await?;
         }
-        let first = docker
-            .create_container(Some(options.clone()), body.clone())
-            .await;
+        let first = create_container(docker, options.clone(), body.clone()).await;
         let created = match first {
             Err(Error::DockerResponseServerError {
                 status_code: 404, ..
@@ -242,17 +240,11 @@ impl DockerDriver {
                 status_code: 404, ..
             }) => {
                 self.pull(docker, spec).await?;
-                docker.create_container(Some(options), body).await
+                create_container(docker, options, body).await
             }
             other => other,
         };
-        let created = created.map_err(|error| self.error("create the container", error))?;
-        Ok(Container {
-            docker: docker.clone(),
-            id: created.id,
-            runtime: Handle::current(),
-            removed: false,
-        })
+        created.map_err(|error| self.error("create the container", error))
     }
 
     async fn pull(&self, docker: &Docker, spec: &StepSpec) -> Result<(), DriverError> {
@@ -384,6 +376,29 @@ fn start_error(driver: &DockerDriver, spec: &StepSpec, error: Error) -> DriverEr
         }
         other => driver.error("start the container", other),
     }
+}
+
+/// Asks the engine for a container. An engine goes on creating though its client has gone, so its answer is waited for
+/// in any case: the guard of a container that nobody wants any more removes it.
+async fn create_container(
+    docker: &Docker,
+    options: CreateContainerOptions,
+    body: ContainerCreateBody,
+) -> Result<Container, Error> {
+    let docker = docker.clone();
+    let creating = tokio::spawn(async move {
+        let created = docker.create_container(Some(options), body).await?;
+        Ok(Container {
+            docker,
+            id: created.id,
+            runtime: Handle::current(),
+            removed: false,
+        })
+    });
+    let panicked = |error| Error::IOError {
+        err: std::io::Error::other(error),
+    };
+    creating.await.map_err(panicked)?
 }
 
 /// A container that does not outlive this.
