@@ -10,7 +10,8 @@ use crate::model::RunId;
 use crate::model::run::Hold;
 use deadpool_postgres::Pool;
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -71,12 +72,14 @@ pub(super) fn start(
     wakes: Arc<WakeBus>,
     notifier: Notifier,
 ) -> (Batch<NewRun, Enqueued>, JoinHandle<()>) {
+    let counted = Arc::new(Counted::default());
     Batch::start(
         |_| true,
         move |group: Vec<NewRun>| {
             let (pool, wakes, notifier) = (pool.clone(), wakes.clone(), notifier.clone());
+            let counted = counted.clone();
             async move {
-                let results = flush(&pool, &group).await?;
+                let results = flush(&pool, &group, &counted).await?;
                 let queued = group
                     .iter()
                     .zip(&results)
@@ -91,9 +94,9 @@ pub(super) fn start(
     )
 }
 
-async fn flush(pool: &Pool, group: &[NewRun]) -> Result<Vec<Enqueued>> {
+async fn flush(pool: &Pool, group: &[NewRun], counted: &Counted) -> Result<Vec<Enqueued>> {
     let client = pool.get().await.map_err(pool_error)?;
-    let mut room = room(&client, group).await?;
+    let mut room = room(&client, group, counted).await?;
     let mut fits = Vec::with_capacity(group.len());
     let mut seen = HashSet::new();
     let admitted: Vec<&NewRun> = group
@@ -130,14 +133,52 @@ async fn flush(pool: &Pool, group: &[NewRun]) -> Result<Vec<Enqueued>> {
         .collect())
 }
 
+/// The last count of a long queue: counting it for every group would make it longer.
+#[derive(Default)]
+struct Counted {
+    last: Mutex<Option<(Instant, i64)>>,
+}
+
+/// How long a count is good while there is room enough; meanwhile own additions are subtracted, those of other servers
+/// are not, nor what leaves the queue. Near the limit everybody counts.
+const COUNT_HOLDS: Duration = Duration::from_secs(1);
+/// Room enough to trust an old count: a quarter of the limit.
+const ENOUGH_ROOM: i64 = 4;
+
+impl Counted {
+    /// The room left by the last count after taking `wanted`, if that is good still.
+    fn take(&self, wanted: i64, limit: i64) -> Option<i64> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, room) = (*last)?;
+        if at.elapsed() > COUNT_HOLDS || room - wanted < limit / ENOUGH_ROOM {
+            return None;
+        }
+        *last = Some((at, room - wanted));
+        Some(room)
+    }
+
+    fn set(&self, room: i64) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Some((Instant::now(), room));
+    }
+}
+
 /// How many more jobs may be queued; counted only if some job will be.
-async fn room(client: &deadpool_postgres::Object, group: &[NewRun]) -> Result<i64> {
-    let limit = group
+async fn room(
+    client: &deadpool_postgres::Object,
+    group: &[NewRun],
+    counted: &Counted,
+) -> Result<i64> {
+    let waiting = group
         .iter()
-        .filter(|new| new.jobs.iter().any(|job| job.hand_to.is_none()))
-        .map(|new| new.max_queue)
-        .min();
-    let Some(limit) = limit else { return Ok(0) };
+        .filter(|new| new.jobs.iter().any(|job| job.hand_to.is_none()));
+    let wanted = waiting.clone().count() as i64;
+    let Some(limit) = waiting.map(|new| new.max_queue).min() else {
+        return Ok(0);
+    };
+    if let Some(room) = counted.take(wanted, limit) {
+        return Ok(room);
+    }
     let sql = "SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'queued' LIMIT $1) q";
     let statement = client.prepare_cached(sql).await.map_err(sql_error)?;
     let queued: i64 = client
@@ -145,6 +186,7 @@ async fn room(client: &deadpool_postgres::Object, group: &[NewRun]) -> Result<i6
         .await
         .map_err(sql_error)?
         .get(0);
+    counted.set(limit - queued - wanted);
     Ok(limit - queued)
 }
 
