@@ -31,6 +31,23 @@ impl Home {
         }
     }
 
+    /// Has these statements executed before a store is opened.
+    pub async fn prepare(&self, sqlite: &[&str], postgres: &[&str]) {
+        match self {
+            Self::Sqlite(folder) => {
+                let db = rusqlite::Connection::open(folder.path().join("pocketci.db")).unwrap();
+                for statements in sqlite {
+                    db.execute_batch(statements).unwrap();
+                }
+            }
+            Self::Postgres(database) => {
+                for statements in postgres {
+                    database.execute(statements).await;
+                }
+            }
+        }
+    }
+
     /// Runs a rule on a fresh store and removes all traces, also of a failed rule.
     pub async fn hold<F>(self, rule: fn(Shared) -> F)
     where

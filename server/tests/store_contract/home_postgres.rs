@@ -45,6 +45,12 @@ impl Database {
             .unwrap()
     }
 
+    pub async fn execute(&self, statements: &str) {
+        let mut url = self.maintenance.clone();
+        url.set_path(&self.name);
+        execute(&url, statements).await;
+    }
+
     pub async fn remove(&self) {
         let statement = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
         execute(&self.maintenance, &statement).await;

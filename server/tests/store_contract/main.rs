@@ -24,6 +24,7 @@ mod receipts;
 mod runs;
 mod secrets;
 mod story;
+mod upgrade;
 mod values;
 mod wakes;
 
@@ -245,6 +246,9 @@ macro_rules! contract_of_homes {
 }
 
 contract_of_homes! {
+    upgrade {
+        what_version_two_stored_goes_on,
+    }
     durability {
         reopening_finds_everything,
         a_store_that_was_opened_twice_over_time_migrates_once,
