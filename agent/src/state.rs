@@ -88,6 +88,8 @@ enum State {
 pub(crate) struct Saved {
     pub assign: pb::Assign,
     pub steps: BTreeMap<u32, BegunStep>,
+    /// Something of it had died with the earlier process: a native step, or a command of a native sandbox.
+    pub interrupted: bool,
     pub file: Arc<AttemptFile>,
 }
 
@@ -166,11 +168,14 @@ fn read(path: &Path) -> Option<Saved> {
     let assign = STANDARD.decode(&content.assign).ok()?;
     let assign = pb::Assign::decode(assign.as_slice()).ok()?;
     assign.r#ref.as_ref()?;
-    for (group, started) in std::mem::take(&mut content.groups) {
+    let groups = std::mem::take(&mut content.groups);
+    let interrupted = !groups.is_empty();
+    for (group, started) in groups {
         kill_group(group, started);
     }
     Some(Saved {
         assign,
+        interrupted,
         steps: std::mem::take(&mut content.steps),
         file: Arc::new(AttemptFile {
             path: path.to_owned(),

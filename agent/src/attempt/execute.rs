@@ -27,8 +27,11 @@ pub(super) async fn execute(
         },
     };
     if attempt.resumed {
-        // Commands of its sandboxes cannot be gone on with.
-        remove_of(workshop, attempt, Some("sandbox")).await;
+        // Commands of its sandboxes cannot be gone on with, nor done again in this attempt.
+        if remove_of(workshop, attempt, Some("sandbox")).await > 0 {
+            attempt.stop(StopReason::Interrupted);
+            return attempt.end_of_abort();
+        }
     }
     let mut journal = match load_journal(attempt, &*backend, &work).await {
         Ok(journal) => journal,
@@ -39,10 +42,12 @@ pub(super) async fn execute(
         let ended = run_program(workshop, attempt, &backend, &work, driver_name, journal).await;
         return match ended {
             JobEnd::Diverged { message } if durable => {
-                if attempt.resumed {
-                    remove_of(workshop, attempt, None).await;
-                }
                 journal = start_over(attempt, &*backend, &message).await;
+                if attempt.resumed {
+                    // This very attempt had begun with it: from the top is another attempt.
+                    attempt.stop(StopReason::Interrupted);
+                    return attempt.end_of_abort();
+                }
                 continue;
             }
             JobEnd::Diverged { message } => finished("errored", "internal", message),
@@ -60,7 +65,8 @@ pub(super) async fn execute(
 }
 
 /// Removes containers of the attempt (of one step), and volumes with all of them.
-pub(super) async fn remove_of(workshop: &Workshop, attempt: &Attempt, step: Option<&str>) {
+/// How many there were.
+pub(super) async fn remove_of(workshop: &Workshop, attempt: &Attempt, step: Option<&str>) -> usize {
     let ours = host::labels(workshop, attempt);
     let is_left = |labels: &BTreeMap<String, String>| {
         let is_ours = ours
@@ -69,9 +75,11 @@ pub(super) async fn remove_of(workshop: &Workshop, attempt: &Attempt, step: Opti
         let found = labels.get("pocketci.step").map(String::as_str);
         is_ours && (step.is_none() || found == step)
     };
+    let mut removed = 0;
     for driver in &workshop.drivers {
-        driver.sweep(&is_left).await;
+        removed += driver.sweep(&is_left).await.unwrap_or_default();
     }
+    removed
 }
 
 /// What earlier attempts left, with the number of its last entry; `None` keeps no journal.

@@ -47,6 +47,8 @@ pub enum StopReason {
     TimedOut,
     /// The job took longer than its pipeline allows.
     PipelineTimedOut,
+    /// This agent's earlier process began something that nothing is left of: only another attempt may do it again.
+    Interrupted,
 }
 
 /// What all attempts of an agent share.
@@ -294,6 +296,11 @@ impl Attempt {
                 "errored",
                 "timed_out",
                 "the job ran longer than its pipeline allows (timeout_seconds, set-pipeline --timeout)",
+            ),
+            Some(StopReason::Interrupted) => finished(
+                "errored",
+                "agent_lost",
+                "its agent was restarted while a step ran, and nothing was left of the step",
             ),
             Some(StopReason::User) | None => finished("aborted", "user", "stopped"),
         }

@@ -1,7 +1,7 @@
 //! Steps of a job: a driver runs them, their output goes to the log, the pipeline's callback and the result.
 
 use super::capture::Capture;
-use super::{Attempt, SYSTEM};
+use super::{Attempt, SYSTEM, StopReason};
 use crate::container::{
     Driver, DriverError, Mount, Output, OutputStream, PullPolicy, RegistryLogin, Sandbox, StepExit,
     StepSpec,
@@ -162,12 +162,12 @@ pub(super) async fn run(
     let mut tries = begun.as_ref().map_or(0, |begun| begun.tries);
     loop {
         tries += 1;
-        let ended = match begun.take() {
-            Some(begun) => go_on(attempt, runner, begun, &mut spec, &wanted).await,
-            None => None,
-        };
-        let (step, ended) = match ended {
-            Some(ended) => ended,
+        let (step, ended) = match begun.take() {
+            Some(begun) => match go_on(attempt, runner, begun, &mut spec, &wanted).await {
+                Some(ended) => ended,
+                // What it had done may not be done twice in one attempt.
+                None => return Err("the run was stopped".to_owned()),
+            },
             None => {
                 let step = begin(attempt, runner, &mut spec, &wanted, tries).await;
                 let run = Once {
@@ -256,7 +256,7 @@ async fn tell_started(
     }))
 }
 
-/// Goes on with what an earlier process began; `None` if nothing of it is left, which is told.
+/// Goes on with what an earlier process began; `None` if nothing of it is left, which is told and ends the attempt.
 async fn go_on(
     attempt: &Attempt,
     runner: &dyn Runner,
@@ -278,8 +278,7 @@ async fn go_on(
     if let Some(ended) = run_once(attempt, run, spec.clone(), wanted).await {
         return Some((step, ended));
     }
-    let message =
-        "the agent was restarted while the step ran, and nothing of it is left; it is run again";
+    let message = "the agent was restarted while the step ran, and nothing of it is left; the job is attempted again";
     attempt.reports.add(Kind::StepFinished(pb::StepFinished {
         step,
         status: "abort".into(),
@@ -288,6 +287,7 @@ async fn go_on(
     }));
     let said = Bytes::from(format!("step {step}: {message}\n"));
     attempt.log.append(SYSTEM, said).await;
+    attempt.stop(StopReason::Interrupted);
     None
 }
 

@@ -51,6 +51,8 @@ impl Session {
         }
         if cancel {
             attempt.stop(StopReason::User);
+        } else if saved.interrupted {
+            attempt.stop(StopReason::Interrupted);
         }
         self.work(attempt, saved.assign.clone());
     }

@@ -32,6 +32,8 @@ const IN_FLIGHT: usize = 1024;
 const TICK: Duration = Duration::from_secs(5);
 /// How often a session that holds jobs looks for cancels without a hint; every hint may be lost.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// How long an agent that refused a job is offered none: what it refused is another's meanwhile, or comes again.
+const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
 /// How long a new connection may take to say Hello.
 const HELLO_WITHIN: Duration = Duration::from_secs(10);
 /// When agents of a stopping server come back: spread over this time.
@@ -84,6 +86,7 @@ pub(super) async fn open(
         claim: None,
         heard: Instant::now(),
         looked: Instant::now(),
+        offer_at: None,
         nonce: 0,
     };
     session.send(welcome)?;
@@ -133,6 +136,8 @@ struct Stored {
     seq: u32,
     /// The job has left the agent's hands if this is stored.
     last: bool,
+    /// The agent did not take the job.
+    refused: bool,
     applied: Result<Applied, StoreError>,
 }
 
@@ -146,7 +151,16 @@ struct Session {
     claim: Option<Claim>,
     heard: Instant,
     looked: Instant,
+    /// When an agent that refused a job is offered jobs again.
+    offer_at: Option<Instant>,
     nonce: u64,
+}
+
+async fn at(instant: Option<Instant>) {
+    match instant {
+        Some(instant) => tokio::time::sleep_until(instant).await,
+        None => std::future::pending().await,
+    }
 }
 
 impl Session {
@@ -204,6 +218,10 @@ impl Session {
                 Some(stored) = self.reports.next() => self.stored(stored)?,
                 (reservation, claimed) = wait(&mut self.claim) => self.claimed(reservation, claimed),
                 () = entry.poked() => self.poked().await?,
+                () = at(self.offer_at) => {
+                    self.offer_at = None;
+                    entry.offer_again();
+                }
                 _ = tick.tick() => {
                     if pinged.elapsed() >= PING_EVERY {
                         pinged = Instant::now();
@@ -243,7 +261,8 @@ impl Session {
         let attempt = attempt_ref(wire.r#ref)?;
         let lease = self.link.runs().settings().lease;
         let report = report(wire.kind, &self.entry.agent_name, lease)?;
-        let last = matches!(report, Report::Finished { .. } | Report::Rejected { .. });
+        let refused = matches!(report, Report::Rejected { .. });
+        let last = refused || matches!(report, Report::Finished { .. });
         let change = Change::Report {
             job_id: attempt.job_id,
             holder: attempt.holder(self.entry.session_id),
@@ -258,6 +277,7 @@ impl Session {
                     attempt,
                     seq,
                     last,
+                    refused,
                     applied,
                 })
                 .boxed(),
@@ -269,6 +289,10 @@ impl Session {
         let attempt = stored.attempt;
         match stored.applied.map_err(|error| store_status(&error))? {
             Applied::Done | Applied::Duplicate => {
+                if stored.refused {
+                    self.entry.refused();
+                    self.offer_at = Some(Instant::now() + REFUSAL_PAUSE);
+                }
                 if stored.last {
                     self.entry.release(attempt.job_id);
                     self.slot_is_free();

@@ -49,6 +49,17 @@ struct SlotUse {
     reserved: usize,
     held: HashSet<JobId>,
     draining: bool,
+    /// It has just refused a job: it knows better how many slots are free.
+    refusing: bool,
+}
+
+impl SlotUse {
+    fn free(&self, slots: usize) -> usize {
+        match self.draining || self.refusing {
+            true => 0,
+            false => slots.saturating_sub(self.reserved + self.held.len()),
+        }
+    }
 }
 
 impl SessionEntry {
@@ -110,18 +121,14 @@ impl SessionEntry {
 
     /// Free slots now.
     pub fn free(&self) -> usize {
-        let used = lock(&self.use_of_slots);
-        if used.draining {
-            return 0;
-        }
-        self.slots.saturating_sub(used.reserved + used.held.len())
+        lock(&self.use_of_slots).free(self.slots)
     }
 
     /// Reserves all free slots for a claim; `None` if there is none.
     pub fn reserve_free(self: &Arc<Self>) -> Option<Reservation> {
         let mut used = lock(&self.use_of_slots);
-        let free = self.slots.saturating_sub(used.reserved + used.held.len());
-        if used.draining || free == 0 {
+        let free = used.free(self.slots);
+        if free == 0 {
             return None;
         }
         used.reserved += free;
@@ -144,6 +151,17 @@ impl SessionEntry {
     /// The job is no longer the agent's; `true` if it was.
     pub fn release(&self, job_id: JobId) -> bool {
         lock(&self.use_of_slots).held.remove(&job_id)
+    }
+
+    /// Nothing is offered to it until [`SessionEntry::offer_again`].
+    pub fn refused(&self) {
+        lock(&self.use_of_slots).refusing = true;
+    }
+
+    /// It may have room again.
+    pub fn offer_again(&self) {
+        lock(&self.use_of_slots).refusing = false;
+        self.set_look(true);
     }
 
     /// No new work for this session.
@@ -234,7 +252,7 @@ impl Dispatch {
             .max_by_key(|(free, _)| *free)?;
         let mut used = lock(&entry.use_of_slots);
         // Looked at once more: a claim of the session itself may have taken the slots in between.
-        if used.draining || used.reserved + used.held.len() >= entry.slots {
+        if used.free(entry.slots) == 0 {
             return None;
         }
         used.reserved += 1;
@@ -339,6 +357,16 @@ mod tests {
         drop(held);
         gpu.drain();
         assert!(dispatch.reserve(&wanted, None).is_none(), "draining");
+    }
+
+    #[test]
+    fn whoever_refused_is_offered_nothing_for_a_while() {
+        let entry = entry(2, &[]);
+        entry.set_look(false);
+        entry.refused();
+        assert!(entry.free() == 0 && entry.reserve_free().is_none());
+        entry.offer_again();
+        assert!(entry.free() == 2 && entry.should_look());
     }
 
     #[tokio::test]

@@ -223,3 +223,39 @@ async fn the_settings_of_the_queue_page_can_be_set() {
         "the second put keeps what the first one set"
     );
 }
+
+/// Every file below a folder that is a Rust source.
+fn sources(folder: &Path, into: &mut String) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            sources(&path, into);
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            into.push_str(&std::fs::read_to_string(path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_test_that_the_protocols_promises_name_exists() {
+    let mut text = String::new();
+    for folder in ["server", "agent", "proto", "tests"] {
+        sources(&root().join(folder), &mut text);
+    }
+    let page = read("docs/PROTOCOL.md");
+    let rows = page.split("| promise | test |").nth(1).unwrap();
+    let named: Vec<&str> = rows
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter_map(|name| name.split("::").last())
+        .filter(|name| name.matches('_').count() >= 3)
+        .collect();
+    assert!(named.len() > 40, "the promises were not found");
+    for name in named {
+        assert!(
+            text.contains(&format!("fn {name}(")),
+            "docs/PROTOCOL.md names the test {name}, which does not exist"
+        );
+    }
+}
