@@ -19,8 +19,8 @@ fn limit(text: &str) -> Result<Limit, String> {
         return Ok(Limit::Default);
     }
     let within = parse_duration(text).map_err(|error| error.to_string())?;
-    match within.as_secs() {
-        0 => Err("at least 1s, or default".into()),
+    match (within.as_secs(), within.subsec_nanos()) {
+        (0, _) | (_, 1..) => Err("whole seconds, at least 1s, or default".into()),
         _ => Ok(Limit::Within(within)),
     }
 }
@@ -158,6 +158,6 @@ mod tests {
     fn times_are_at_least_a_second() {
         assert_eq!(limit("2m"), Ok(Limit::Within(Duration::from_secs(120))));
         assert_eq!(limit("default"), Ok(Limit::Default));
-        assert!(limit("20ms").is_err() && limit("soon").is_err());
+        assert!(limit("20ms").is_err() && limit("1500ms").is_err() && limit("soon").is_err());
     }
 }

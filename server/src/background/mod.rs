@@ -2,9 +2,10 @@
 
 use crate::runs::{Runs, expire, matcher};
 use crate::store::wake::Wake;
+use std::collections::HashSet;
 use std::future::Future;
 use std::time::Duration;
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -12,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 /// How often leases that ran out are looked for.
 const EXPIRE_EVERY: Duration = Duration::from_millis(500);
 /// How often concurrency groups are settled without a hint.
-const SETTLE_EVERY: Duration = Duration::from_secs(1);
+const SETTLE_EVERY: Duration = Duration::from_secs(2);
 /// How often the connected sessions of this server are recorded as alive; well below the silence limit.
 const SEEN_EVERY: Duration = Duration::from_secs(5);
 
@@ -61,7 +62,7 @@ impl Background {
                 async move { runs.settle_groups().await }
             },
         ));
-        tasks.spawn(settle_freed(runs.clone(), shutdown.clone()));
+        tasks.spawn(settle_groups(runs.clone(), shutdown.clone()));
         tasks.spawn(matcher::serve(runs.clone(), shutdown.clone()));
         let seeing = runs.clone();
         tasks.spawn(every(
@@ -92,26 +93,49 @@ impl Background {
     }
 }
 
-/// Settles a group as soon as a place in it is free; what fails or is missed is for the tick.
-async fn settle_freed(runs: Runs, shutdown: CancellationToken) {
+/// Settles groups as soon as something is to be decided in them; what fails is for the tick. One at a time: whatever
+/// comes meanwhile for the same group is one decision.
+async fn settle_groups(runs: Runs, shutdown: CancellationToken) {
     let mut wakes = runs.store().wakes().subscribe();
     loop {
-        let wake = tokio::select! {
+        let mut groups = HashSet::new();
+        let mut missed = false;
+        let mut wake = tokio::select! {
             wake = wakes.recv() => wake,
             () = shutdown.cancelled() => return,
         };
-        match wake {
-            Ok(Wake::Freed(pipeline_id, group)) => {
-                if let Err(error) = runs.settle_group(pipeline_id, &group).await {
-                    tracing::debug!(
-                        error = &error as &dyn std::error::Error,
-                        "cannot settle a concurrency group"
-                    );
+        loop {
+            match wake {
+                Ok(Wake::Group(pipeline_id, group)) => {
+                    groups.insert((pipeline_id, group));
                 }
+                Ok(_) => {}
+                Err(RecvError::Lagged(_)) => missed = true,
+                Err(RecvError::Closed) => return,
             }
-            Ok(_) | Err(RecvError::Lagged(_)) => {}
-            Err(RecvError::Closed) => return,
+            wake = match wakes.try_recv() {
+                Ok(wake) => Ok(wake),
+                Err(TryRecvError::Lagged(count)) => Err(RecvError::Lagged(count)),
+                Err(TryRecvError::Closed) => return,
+                Err(TryRecvError::Empty) => break,
+            };
         }
+        if missed {
+            let settled = runs.settle_groups().await;
+            log_failure(settled);
+        }
+        for (pipeline_id, group) in groups {
+            log_failure(runs.settle_group(pipeline_id, &group).await);
+        }
+    }
+}
+
+fn log_failure(settled: crate::store::Result<()>) {
+    if let Err(error) = settled {
+        tracing::debug!(
+            error = &error as &dyn std::error::Error,
+            "cannot settle a concurrency group; trying again"
+        );
     }
 }
 

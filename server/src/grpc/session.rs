@@ -117,6 +117,7 @@ fn registration(hello: &pb::Hello, token_id: TokenId) -> Result<Registration, St
     Ok(Registration {
         name: hello.name.clone(),
         boot_id: BootId::from_wire(&hello.boot_id).map_err(|_| broken("boot id"))?,
+        succeeds: hello.held.iter().any(|held| held.restarted),
         session_id: SessionId::new(),
         token_id,
         slots,

@@ -17,6 +17,8 @@ use std::sync::Arc;
 
 /// Entries of a page unless asked otherwise, and at most.
 const PAGE: i64 = 100;
+/// Names and values of all labels together: they are the key by which queued jobs are found.
+const MAX_LABEL_BYTES: usize = 1024;
 /// Longest name of a pipeline.
 const MAX_NAME_CHARS: usize = 128;
 
@@ -187,6 +189,13 @@ fn check_texts(body: &PutPipeline) -> Result<(), ApiError> {
         without_nul(name, text)?;
     }
     without_nul("file_name", body.file_name.as_deref().unwrap_or_default())?;
+    let labels = body.labels.iter().flatten();
+    let size: usize = labels.map(|(label, value)| label.len() + value.len()).sum();
+    if size > MAX_LABEL_BYTES {
+        return Err(ApiError::Invalid(format!(
+            "the labels have {size} bytes; all together may have {MAX_LABEL_BYTES}"
+        )));
+    }
     for (label, value) in body.labels.iter().flatten() {
         without_nul("a label", label)?;
         without_nul(&format!("label {label:?}"), value)?;

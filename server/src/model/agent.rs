@@ -14,6 +14,8 @@ pub struct Registration {
     pub name: String,
     /// This process start.
     pub boot_id: BootId,
+    /// It goes on with attempts of an earlier process, so that one is dead, however lately it was heard of.
+    pub succeeds: bool,
     /// This connection.
     pub session_id: SessionId,
     /// With which credential.

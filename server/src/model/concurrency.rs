@@ -67,33 +67,40 @@ fn waiting(members: &[Member]) -> impl Iterator<Item = &Member> {
         .filter(|member| !member.admitted && !member.cancelled)
 }
 
-/// The newest `limit` runs stay; of those before them, the ones that the policy names give way.
+/// The newest run takes the place of those before it that the policy names: of all beyond the newest `limit` with
+/// cancel-running, of all that wait but the newest with cancel-queued. Who waits behind a newer one that is admitted has
+/// been overtaken and gives way in any case, so that a decision that was carried out by half is completed.
 fn supersede(members: &mut [Member], policy: OnConflict, limit: usize, ruling: &mut Ruling) {
+    let live = |member: &&Member| !member.cancelled;
+    let Some(newest) = members.iter().filter(live).map(|m| m.run_id).max() else {
+        return;
+    };
+    let overtaken = admitted(members).filter(live).map(|m| m.run_id).max();
+    let mut give_way = |member: &mut Member| {
+        member.cancelled = true;
+        ruling.supersede.push((member.run_id, newest));
+    };
+    for member in members.iter_mut().filter(|m| !m.cancelled && !m.admitted) {
+        if overtaken.is_some_and(|newer| member.run_id < newer) {
+            give_way(member);
+        }
+    }
+    let running = admitted(members).filter(live).count();
+    let places = limit.saturating_sub(running);
     // Somebody must wait for a place at all, or nobody gives way.
-    let places = limit.saturating_sub(admitted(members).filter(|m| !m.cancelled).count());
     if waiting(members).count() <= places {
         return;
     }
-    let Some(newest) = waiting(members).last().map(|member| member.run_id) else {
-        return;
-    };
     // With cancel-queued the running ones keep their places and only one waits behind them.
     let stay = match policy {
         OnConflict::CancelRunning => limit,
         _ => places.max(1),
     };
-    let mut kept = 0;
-    for member in members.iter_mut().rev() {
-        let may_go = !member.admitted || policy == OnConflict::CancelRunning;
-        if member.cancelled || !may_go {
-            continue;
-        }
-        if kept < stay {
-            kept += 1;
-            continue;
-        }
-        member.cancelled = true;
-        ruling.supersede.push((member.run_id, newest));
+    let may_go = |member: &&mut Member| {
+        !member.cancelled && (!member.admitted || policy == OnConflict::CancelRunning)
+    };
+    for member in members.iter_mut().rev().filter(may_go).skip(stay) {
+        give_way(member);
     }
 }
 
@@ -185,6 +192,16 @@ mod tests {
             numbers(&decide(Some(&policy), &members(&[], &[2])).admit),
             [2]
         );
+    }
+
+    #[test]
+    fn who_was_overtaken_gives_way_although_the_decision_was_carried_out_by_half() {
+        for policy in [OnConflict::CancelQueued, OnConflict::CancelRunning] {
+            // 3 was admitted, and the server died before it told 2.
+            let ruling = decide(Some(&rule(1, policy)), &members(&[3], &[2]));
+            assert_eq!(pairs(&ruling.supersede), [(2, 3)], "{policy:?}");
+            assert!(ruling.admit.is_empty());
+        }
     }
 
     #[test]

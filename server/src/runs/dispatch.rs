@@ -226,9 +226,11 @@ pub struct Dispatch {
 }
 
 impl Dispatch {
-    /// From now on jobs may be handed to it.
+    /// From now on jobs may be handed to it, and to no earlier session of the same agent, which may not have ended yet.
     pub fn add(&self, entry: Arc<SessionEntry>) {
-        lock(&self.sessions).insert(entry.session_id, entry);
+        let mut sessions = lock(&self.sessions);
+        sessions.retain(|_, other| other.agent_id != entry.agent_id);
+        sessions.insert(entry.session_id, entry);
     }
 
     /// No more.
@@ -275,24 +277,40 @@ impl Dispatch {
         }
     }
 
-    /// Wakes sessions that suit, with the most free slots first, until there are slots enough for what is asked.
-    pub fn poke(&self, asked: &Demand) {
+    /// Wakes sessions that suit, with the most free slots first, until there are slots enough for everything that is
+    /// asked; one more for each, as the first may be the one that a lost job had better avoid.
+    pub fn poke(&self, asked: &[Demand]) {
         let sessions = lock(&self.sessions);
-        let mut able: Vec<(usize, &Arc<SessionEntry>)> = sessions
-            .values()
-            .filter(|entry| entry.suits(&asked.labels, asked.driver))
-            .map(|entry| (entry.free(), entry))
-            .filter(|(free, _)| *free > 0)
+        let mut free: HashMap<SessionId, usize> = sessions
+            .iter()
+            .map(|(id, entry)| (*id, entry.free()))
+            .filter(|(_, free)| *free > 0)
             .collect();
-        able.sort_by_key(|(free, _)| Reverse(*free));
-        let mut wanted = asked.jobs;
-        for (free, entry) in able {
-            if wanted <= 0 {
-                break;
+        for asked in asked {
+            let mut able: Vec<&Arc<SessionEntry>> = sessions
+                .values()
+                .filter(|entry| free.contains_key(&entry.session_id))
+                .filter(|entry| entry.suits(&asked.labels, asked.driver))
+                .collect();
+            able.sort_by_key(|entry| Reverse(free.get(&entry.session_id).copied()));
+            let mut wanted = usize::try_from(asked.jobs).unwrap_or(0);
+            let mut spare = 1;
+            for entry in able {
+                let Some(left) = free.get_mut(&entry.session_id) else {
+                    continue;
+                };
+                if wanted == 0 {
+                    if spare == 0 {
+                        break;
+                    }
+                    spare -= 1;
+                }
+                let taken = wanted.min(*left);
+                wanted -= taken;
+                *left -= taken;
+                entry.set_look(true);
+                entry.poke.notify_one();
             }
-            wanted -= i64::try_from(free).unwrap_or(i64::MAX);
-            entry.set_look(true);
-            entry.poke.notify_one();
         }
     }
 
@@ -320,6 +338,7 @@ mod tests {
         let registration = Registration {
             name: "a".into(),
             boot_id: BootId::new(),
+            succeeds: false,
             session_id: SessionId::new(),
             token_id: TokenId::new(),
             slots,
@@ -377,13 +396,18 @@ mod tests {
         for entry in entries.iter().chain([&other]) {
             dispatch.add(entry.clone());
         }
-        dispatch.poke(&Demand {
+        let asked = |jobs| Demand {
             labels: Labels::from([("os".to_owned(), "linux".to_owned())]),
             driver: None,
-            jobs: 3,
-        });
+            jobs,
+        };
         let woken = |entry: &Arc<SessionEntry>| entry.poked().now_or_never().is_some();
-        assert_eq!(entries.iter().filter(|entry| woken(entry)).count(), 3);
+        dispatch.poke(&[asked(3)]);
+        let count = entries.iter().filter(|entry| woken(entry)).count();
+        assert_eq!(count, 3 + 1, "one to spare");
         assert!(!woken(&other));
+        // What one demand takes is not there for the next one.
+        dispatch.poke(&[asked(4), asked(4)]);
+        assert!(entries.iter().filter(|entry| woken(entry)).count() >= 8);
     }
 }

@@ -15,8 +15,8 @@ use std::sync::Arc;
 const MAX_GROUP_BYTES: usize = 200;
 /// The group of runs whose expression failed: they are kept apart from each other rather than let loose.
 const FAILED: &str = "(the group's expression failed)";
-/// Groups looked at in one go by the tick.
-const BATCH: i64 = 500;
+/// Groups listed in one go by the tick.
+const BATCH: i64 = 200;
 
 impl Runs {
     /// The group of a run that `receipt` (if any) starts.
@@ -53,12 +53,23 @@ impl Runs {
         Ok(())
     }
 
-    /// Settles every group in which something waits: what a server that died had begun.
+    /// Settles every group in which something waits: what a server that died had begun. A group that cannot be settled
+    /// does not keep the others waiting.
     pub async fn settle_groups(&self) -> Result<()> {
-        for (pipeline_id, group) in self.store().held_groups(BATCH).await? {
-            self.settle_group(pipeline_id, &group).await?;
+        let mut after = None;
+        let mut failed = None;
+        loop {
+            let groups = self.store().held_groups(after, BATCH).await?;
+            after = groups.last().cloned();
+            for (pipeline_id, group) in groups {
+                if let Err(error) = self.settle_group(pipeline_id, &group).await {
+                    failed = Some(error);
+                }
+            }
+            if after.is_none() {
+                return failed.map_or(Ok(()), Err);
+            }
         }
-        Ok(())
     }
 }
 

@@ -5,6 +5,7 @@
 
 use super::Runs;
 use crate::store::wake::Wake;
+use crate::store::{Demand, Result};
 use std::time::Duration;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
@@ -36,12 +37,10 @@ pub async fn serve(runs: Runs, shutdown: CancellationToken) {
         runs.dispatch().all_should_look();
         if runs.dispatch().has_free_slot() {
             timer.reset_at(Instant::now() + LOOK_EVERY);
-            match runs.store().demand().await {
+            match demand(&runs).await {
                 Ok(demand) => {
                     failing = false;
-                    for asked in demand {
-                        runs.dispatch().poke(&asked);
-                    }
+                    runs.dispatch().poke(&demand);
                 }
                 Err(error) => {
                     if !failing {
@@ -57,8 +56,33 @@ pub async fn serve(runs: Runs, shutdown: CancellationToken) {
     }
 }
 
+/// What is asked for, as far as a limit on all running jobs leaves room for it.
+async fn demand(runs: &Runs) -> Result<Vec<Demand>> {
+    let mut demand = runs.store().demand().await?;
+    let Some(limit) = runs.settings().max_running else {
+        return Ok(demand);
+    };
+    if demand.is_empty() {
+        return Ok(demand);
+    }
+    let running: i64 = runs
+        .store()
+        .load()
+        .await?
+        .iter()
+        .map(|(_, jobs)| jobs)
+        .sum();
+    let mut room = (limit - running).max(0);
+    for asked in &mut demand {
+        asked.jobs = asked.jobs.min(room);
+        room -= asked.jobs;
+    }
+    demand.retain(|asked| asked.jobs > 0);
+    Ok(demand)
+}
+
 /// Whether the hint is about queued jobs; `None` when no more will come.
-fn heard(runs: &Runs, woken: Result<Wake, RecvError>) -> Option<bool> {
+fn heard(runs: &Runs, woken: std::result::Result<Wake, RecvError>) -> Option<bool> {
     match woken {
         Ok(Wake::JobQueued) => Some(true),
         Ok(Wake::Cancel(session_id)) => {
@@ -67,7 +91,7 @@ fn heard(runs: &Runs, woken: Result<Wake, RecvError>) -> Option<bool> {
             }
             Some(false)
         }
-        Ok(Wake::Freed(..)) => Some(false),
+        Ok(Wake::Group(..)) => Some(false),
         Err(RecvError::Lagged(_)) => {
             runs.dispatch().all_have_cancels();
             Some(true)

@@ -7,7 +7,8 @@ use crate::model::pipeline::Pipeline;
 use crate::model::receipt::Receipt;
 use crate::model::run::{Job, JobState, Lease, QueueTerms, Run, RunState, Trigger};
 use crate::model::settings::{DEFAULT_ATTEMPTS, queue_timeout};
-use crate::model::{JobId, PipelineId, RunId};
+use crate::model::{JobId, RunId};
+use crate::store::wake::Wake;
 use crate::store::{Claimed, Enqueued, NewJob, NewRun, Result};
 use pocketci_proto::api::PipelineSettings;
 use std::sync::Arc;
@@ -99,25 +100,17 @@ impl Runs {
             Enqueued::Stored => {
                 match (reservation, &new.group) {
                     (Some(slot), _) => deliver(slot, new, &pipeline),
-                    (None, Some(group)) => self.settle_new(pipeline.id, group).await,
+                    // Settled by the one task that does so: many callers at once are one decision.
+                    (None, Some(group)) => {
+                        let wake = Wake::Group(pipeline.id, group.clone());
+                        self.store().wakes().publish(wake);
+                    }
                     (None, None) => {}
                 }
                 Ok(Started::Stored { run_id, wait })
             }
             Enqueued::Stale => Ok(Started::Stale),
             Enqueued::QueueFull => Ok(Started::QueueFull),
-        }
-    }
-}
-
-impl Runs {
-    /// The run is stored; whether its group could be settled is for the tick, if not for us.
-    async fn settle_new(&self, pipeline_id: PipelineId, group: &str) {
-        if let Err(error) = self.settle_group(pipeline_id, group).await {
-            tracing::warn!(
-                error = &error as &dyn std::error::Error,
-                "cannot settle a concurrency group; trying again"
-            );
         }
     }
 }

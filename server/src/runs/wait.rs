@@ -6,18 +6,21 @@ use crate::model::concurrency::Member;
 use crate::model::gate::Gate;
 use crate::model::pipeline::Labels;
 use crate::model::run::{Hold, Job, JobState};
-use crate::model::transition::Change;
+use crate::model::transition::{Applied, Change};
 use crate::model::{AgentId, JobId, PipelineId, RunId};
 use crate::store::{GateFilter, PREFER_OTHER_AGENT, QueuedView, Result, RunView};
 use pocketci_proto::api::{Driver, Queue, QueuedJob, Wait};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::time::Duration;
 use time::OffsetDateTime;
 
 /// Entries of the queue that are shown.
 const SHOWN: i64 = 200;
 /// Overdue jobs ended in one go.
 const BATCH: i64 = 200;
+/// An agent that no server has heard of for so long is not there, whatever was stored of its connection.
+const HEARD_WITHIN: Duration = Duration::from_secs(45);
 /// Gates of a run that are looked at.
 const GATES: i64 = 10;
 
@@ -42,8 +45,13 @@ impl Facts {
         self.load.values().sum()
     }
 
+    /// Nobody says of an agent that died together with its server that it has gone.
     fn connected(&self) -> impl Iterator<Item = &Agent> {
-        self.agents.iter().filter(|agent| agent.connected)
+        let heard_lately = |agent: &&Agent| self.now - agent.seen_at < HEARD_WITHIN;
+        self.agents
+            .iter()
+            .filter(|agent| agent.connected)
+            .filter(heard_lately)
     }
 
     fn explain(&self, waiting: &Waiting) -> Wait {
@@ -273,12 +281,14 @@ impl Runs {
                 return Ok(());
             }
             let full = overdue.len() as i64 == BATCH;
+            let mut ended = false;
             for (run_id, job_id) in overdue {
                 let waited_for = self.waited_for(run_id, job_id).await?;
                 let change = Change::Overdue { job_id, waited_for };
-                self.store().submit(run_id, change).await?;
+                ended |= self.store().submit(run_id, change).await? == Applied::Done;
             }
-            if !full {
+            // What cannot be ended would be found again at once.
+            if !full || !ended {
                 return Ok(());
             }
         }

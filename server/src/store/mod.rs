@@ -15,7 +15,7 @@ pub mod wake;
 pub use kept::{
     GateFilter, GateStore, MAX_VALUE_BYTES, MAX_VALUES, Sighting, ValueStore, Write, Written,
 };
-pub use queue::{Demand, MAX_DEMAND, QueueStore, QueuedView};
+pub use queue::{Demand, MAX_DEMAND, MAX_WAITING, QueueStore, QueuedView};
 
 use crate::model::agent::{Agent, AgentToken, Registration};
 use crate::model::journal::{JournalEntry, JournalHolder, Journaled};
@@ -344,7 +344,8 @@ pub trait AgentStore: Send + Sync {
     /// Revokes; `false` if unknown or revoked before.
     async fn revoke_token(&self, id: TokenId) -> Result<bool>;
     /// Registers a connection. A connected namesake with another boot id that was heard of within `fresh` is
-    /// [`Registered::NameTaken`]; otherwise the new session takes its place.
+    /// [`Registered::NameTaken`], unless the new one succeeds it and has the same credential; otherwise the new session
+    /// takes its place.
     async fn register(&self, registration: Registration, fresh: Duration) -> Result<Registered>;
     /// These sessions are alive.
     async fn seen(&self, sessions: &[SessionId]) -> Result<()>;

@@ -22,6 +22,9 @@ pub struct Demand {
 /// See [`Demand::jobs`].
 pub const MAX_DEMAND: i64 = 256;
 
+/// Waiting runs of a group that one decision looks at, from either end; what it leaves is for the next one.
+pub const MAX_WAITING: i64 = 100;
+
 /// A queued job as people look at it.
 #[derive(Debug, Clone)]
 pub struct QueuedView {
@@ -48,9 +51,14 @@ pub trait QueueStore: Send + Sync {
     async fn load(&self) -> Result<Vec<(AgentId, i64)>>;
     /// Jobs that have waited longer than they may, at most `limit`; feed them to [`Change::Overdue`].
     async fn overdue(&self, limit: i64) -> Result<Vec<(RunId, JobId)>>;
-    /// Concurrency groups in which a job is held, at most `limit`.
-    async fn held_groups(&self, limit: i64) -> Result<Vec<(PipelineId, String)>>;
-    /// The runs of a group that are not over.
+    /// Concurrency groups in which a run is held, in the order of (pipeline, group), those after `after`, at most `limit`.
+    async fn held_groups(
+        &self,
+        after: Option<(PipelineId, String)>,
+        limit: i64,
+    ) -> Result<Vec<(PipelineId, String)>>;
+    /// The runs of a group that are not over: all that are admitted, of those that wait the oldest and the newest
+    /// [`MAX_WAITING`].
     async fn group(&self, pipeline_id: PipelineId, group: &str) -> Result<Vec<Member>>;
     /// Decides on a group by its pipeline's rule as it is now ([`crate::model::concurrency::decide`]) and lets go the
     /// jobs of those admitted, in one transaction that no other decision on the group crosses. Who is superseded or

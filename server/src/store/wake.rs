@@ -17,8 +17,9 @@ pub enum Wake {
     JobQueued,
     /// Some job of this session is to be cancelled.
     Cancel(SessionId),
-    /// A place became free in this concurrency group. Only in the process that ended the run.
-    Freed(PipelineId, String),
+    /// Something is to be decided in this concurrency group: a run is new in it, or over. Only in the process where that
+    /// happened.
+    Group(PipelineId, String),
 }
 
 /// What is known to have happened to a run.

@@ -61,6 +61,19 @@ pub async fn a_fresh_namesake_is_refused(store: Shared) {
     assert_eq!(only_agent(&store).await.session_id, ann.session);
 }
 
+pub async fn a_successor_takes_its_name_at_once_with_the_same_credential(store: Shared) {
+    let ann = peer(&store, "ann").await;
+    let other = store.create_token("other", [2; 32]).await.unwrap().id;
+    for (token, expected) in [
+        (other, Registered::NameTaken),
+        (ann.token, Registered::As(ann.id)),
+    ] {
+        let mut next = registration("ann", token);
+        next.succeeds = true;
+        assert_eq!(store.register(next, LONG).await.unwrap(), expected);
+    }
+}
+
 pub async fn a_stale_or_disconnected_namesake_is_replaced(store: Shared) {
     let ann = peer(&store, "ann").await;
     let second = registration("ann", ann.token);

@@ -4,7 +4,7 @@ use crate::story::*;
 use pocketci_server::model::concurrency::Ruling;
 use pocketci_server::model::pipeline::{Pipeline, SettingsPatch};
 use pocketci_server::model::run::{CancelReason, Cancelled, Hold, JobState, Outcome, RunState};
-use pocketci_server::model::transition::{Applied, Change};
+use pocketci_server::model::transition::{Applied, Change, Report};
 use pocketci_server::model::{JobId, RunId};
 use pocketci_server::store::NewRun;
 use pocketci_server::store::wake::Wake;
@@ -118,6 +118,78 @@ pub async fn waiting_counts_as_priority_so_that_nobody_starves(store: Shared) {
     );
 }
 
+pub async fn nobody_starves_among_equals_though_others_come_again_and_again(store: Shared) {
+    let mut busy = Vec::new();
+    for name in ["p1", "p2", "p3"] {
+        busy.push(pipeline(&store, name).await);
+    }
+    let big = pipeline(&store, "big").await;
+    let ann = peer(&store, "ann").await;
+    let of_big = queued(&store, &big, 4).await;
+    for of in &busy {
+        queued(&store, of, 1).await;
+    }
+    // Whoever is served queues again at once; still each gets every fourth turn.
+    let mut served = Vec::new();
+    for _ in 0..16 {
+        let claimed = ann.claim(&store, 1).await.remove(0);
+        served.push(claimed.run.id);
+        let of = busy.iter().find(|of| of.id == claimed.run.pipeline_id);
+        if let Some(of) = of {
+            queued(&store, of, 1).await;
+        }
+    }
+    for run in of_big {
+        assert!(served.contains(&run), "it starves");
+    }
+}
+
+pub async fn an_admitted_run_gets_its_turn_when_it_is_admitted(store: Shared) {
+    let serial = with_settings(&store, "serial", json!({"concurrency": {}})).await;
+    let other = pipeline(&store, "other").await;
+    let ann = peer(&store, "ann").await;
+    let mut held = Vec::new();
+    for _ in 0..20 {
+        held.push(enqueue(&store, in_group(&serial, "")).await);
+    }
+    queued(&store, &other, 3).await;
+    // Nineteen were held before the last one; it does not wait for as many rounds.
+    for run in &held[..19] {
+        let wish = Cancelled {
+            actor: "eve".into(),
+            reason: CancelReason::User,
+        };
+        store.submit(*run, Change::Cancel(wish)).await.unwrap();
+    }
+    assert_eq!(store.admit(serial.id, "").await.unwrap().admit, [held[19]]);
+    let first: Vec<RunId> = ann
+        .claim(&store, 2)
+        .await
+        .iter()
+        .map(|c| c.run.id)
+        .collect();
+    assert!(first.contains(&held[19]));
+}
+
+pub async fn a_refused_job_goes_on_waiting_as_before(store: Shared) {
+    let build = pipeline(&store, "build").await;
+    let ann = peer(&store, "ann").await;
+    let mut new = webhook(&build);
+    new.jobs[0].terms.timeout = Some(LONG);
+    let run = enqueue(&store, new).await;
+    let before = view(&store, run).await.jobs.remove(0).0;
+    let claimed = ann.claim(&store, 1).await.remove(0);
+    let mut attempt = Attempt::of(&store, &ann, &claimed);
+    let reason = "full".into();
+    attempt.report(Report::Rejected { reason }).await;
+    let after = view(&store, run).await.jobs.remove(0).0;
+    assert_eq!(after.state, JobState::Queued);
+    assert_eq!(
+        (after.queued_at, after.queue_until),
+        (before.queued_at, before.queue_until)
+    );
+}
+
 pub async fn a_long_queue_that_fits_nobody_is_no_hindrance(store: Shared) {
     let (stuck, build) = (
         pipeline(&store, "stuck").await,
@@ -209,7 +281,7 @@ pub async fn a_groups_jobs_are_held_until_they_are_admitted_one_by_one(store: Sh
     let second = enqueue(&store, in_group(&build, "main")).await;
     let other = enqueue(&store, in_group(&build, "dev")).await;
     assert_eq!(next(&store, &ann).await, None, "held when stored");
-    let mut groups = store.held_groups(9).await.unwrap();
+    let mut groups = store.held_groups(None, 9).await.unwrap();
     groups.sort_by_key(|(_, group)| group.clone());
     assert_eq!(
         groups,
@@ -235,7 +307,7 @@ pub async fn a_groups_jobs_are_held_until_they_are_admitted_one_by_one(store: Sh
     attempt.accept(LONG).await;
     attempt.finish(Outcome::Succeeded).await;
     loop {
-        if wakes.recv().await.unwrap() == Wake::Freed(build.id, "main".into()) {
+        if wakes.recv().await.unwrap() == Wake::Group(build.id, "main".into()) {
             break;
         }
     }
@@ -263,6 +335,7 @@ pub async fn a_group_is_ruled_as_its_pipeline_says_now(store: Shared) {
     .await;
     let ruling = store.admit(build.id, "").await.unwrap();
     assert_eq!(ruling.supersede, [(runs[1], runs[2]), (runs[0], runs[2])]);
+    assert_eq!(store.group(build.id, "").await.unwrap().len(), 3);
     with_settings(&store, "build", json!({"concurrency": null})).await;
     assert_eq!(
         store.admit(build.id, "").await.unwrap().admit,

@@ -151,6 +151,7 @@ pub fn registration(name: &str, token_id: TokenId) -> Registration {
     Registration {
         name: name.into(),
         boot_id: BootId::new(),
+        succeeds: false,
         session_id: SessionId::new(),
         token_id,
         slots: 4,

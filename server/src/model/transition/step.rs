@@ -362,10 +362,13 @@ impl Step<'_> {
         }
         self.fact(Some(at), RunEventKind::Requeued { reason });
         let job = &mut self.aggregate.jobs[at];
+        // What nobody has accepted goes on waiting; what was accepted begins to wait.
+        if job.state == JobState::Running {
+            job.queued_at = self.now;
+            job.queue_until = job.terms.timeout.map(|within| self.now + within);
+        }
         job.state = JobState::Queued;
         job.lease = None;
-        job.queued_at = self.now;
-        job.queue_until = job.terms.timeout.map(|within| self.now + within);
         job.started_at = None;
         job.report_seq = 0;
         job.log_seq = 0;

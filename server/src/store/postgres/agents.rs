@@ -61,6 +61,7 @@ impl AgentStore for PostgresStore {
                 labels = $7, drivers = $8, version = $9, seen_at = clock_timestamp()
             WHERE NOT agents.connected OR agents.boot_id = $4
                 OR agents.seen_at < clock_timestamp() - $10::bigint * interval '1 millisecond'
+                OR ($11 AND agents.token_id = $3)
             RETURNING id";
         let row = client
             .query_opt(
@@ -76,6 +77,7 @@ impl AgentStore for PostgresStore {
                     &codec::drivers(&new.drivers),
                     &new.version,
                     &fresh_ms,
+                    &new.succeeds,
                 ],
             )
             .await

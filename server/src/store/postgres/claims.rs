@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio_postgres::types::Json;
 use uuid::Uuid;
 
-/// Steps through the distinct (needs, priority) of what is ready by the index jobs_ready, takes the first turns of
+/// Steps through the distinct (needs, priority) of what is ready by the index jobs_ready, takes the first turns and the oldest of
 /// those that fit, orders these by priority and age, and hands out the best that nobody else is taking. Some more than
 /// wanted are looked at, for those that another session takes at this very moment.
 const CLAIM: &str = "WITH RECURSIVE classes AS (
@@ -33,11 +33,17 @@ const CLAIM: &str = "WITH RECURSIVE classes AS (
             ORDER BY j.priority + least(floor(extract(epoch FROM clock_timestamp() - j.queued_at) * 1000 / $8::bigint), $9::float8)
             DESC, j.turn, j.queued_at, j.id) AS place
         FROM classes c CROSS JOIN LATERAL (
-            SELECT id, priority, turn, queued_at FROM jobs
-            WHERE state = 'queued' AND hold IS NULL AND needs = c.needs AND priority = c.priority
-            AND (lost = 0 OR agent_id IS DISTINCT FROM $3
-                 OR queued_at < clock_timestamp() - $4::bigint * interval '1 millisecond')
-            ORDER BY turn, queued_at, id LIMIT $5::bigint * 2 + 8) j
+            (SELECT id, priority, turn, queued_at FROM jobs
+             WHERE state = 'queued' AND hold IS NULL AND needs = c.needs AND priority = c.priority
+             AND (lost = 0 OR agent_id IS DISTINCT FROM $3
+                  OR queued_at < clock_timestamp() - $4::bigint * interval '1 millisecond')
+             ORDER BY turn, queued_at, id LIMIT $5::bigint * 2 + 8)
+            UNION
+            (SELECT id, priority, turn, queued_at FROM jobs
+             WHERE state = 'queued' AND hold IS NULL AND needs = c.needs AND priority = c.priority
+             AND (lost = 0 OR agent_id IS DISTINCT FROM $3
+                  OR queued_at < clock_timestamp() - $4::bigint * interval '1 millisecond')
+             ORDER BY queued_at, id LIMIT $5::bigint)) j
         WHERE c.labels <@ $1 AND (c.driver IS NULL OR c.driver = ANY ($2))
         ORDER BY place LIMIT $5::bigint * 2 + 8
     ), picked AS (

@@ -18,6 +18,8 @@ use uuid::Uuid;
 
 /// Turns make the round over pipelines: a job comes after the last one of its pipeline, but not before the turn that is
 /// served now. So whoever comes late is next, and a pipeline with a thousand jobs takes its turns between the others.
+/// What a group holds gets its turn when it is admitted. The pipeline is locked against changes: none is stored after
+/// its pipeline was paused or deleted.
 ///
 /// A run is stored iff its pipeline is as the caller knew it; receipts and jobs follow their run. A run that is there
 /// already (the call is repeated) stays as it is and counts as stored.
@@ -27,11 +29,12 @@ const STORE: &str = "WITH wanted AS (
         AS t (id, pipeline_id, version, revision_id, trigger_kind, trigger_data, receipt_id, wants_reply, group_key)
 ), current AS (
     SELECT w.* FROM wanted w JOIN pipelines p ON p.id = w.pipeline_id AND p.version = w.version AND NOT p.paused
+    FOR SHARE OF p
 ), stored AS (
     INSERT INTO runs (id, pipeline_id, revision_id, state, trigger_kind, trigger_data, receipt_id, wants_reply,
-                      replied, event_seq, created_at, group_key)
+                      replied, event_seq, created_at, group_key, group_held)
     SELECT id, pipeline_id, revision_id, 'queued', trigger_kind, trigger_data, receipt_id, wants_reply, false, 0,
-           clock_timestamp(), group_key FROM current
+           clock_timestamp(), group_key, group_key IS NOT NULL FROM current
     ON CONFLICT (id) DO NOTHING RETURNING id, pipeline_id
 ), with_receipts AS (
     INSERT INTO receipts (id, pipeline_id, method, url, headers, body, body_bytes, body_sha256, remote_addr, provider,
@@ -58,11 +61,11 @@ const STORE: &str = "WITH wanted AS (
            clock_timestamp() + t.accept_ms * interval '1 millisecond', t.labels::jsonb, t.driver, 0, 0, clock_timestamp(),
            t.pipeline_id, t.needs, t.priority, t.queue_timeout_ms, t.attempts, t.hold,
            CASE WHEN t.session_id IS NULL THEN clock_timestamp() + t.queue_timeout_ms * interval '1 millisecond' END,
-           CASE WHEN t.session_id IS NULL THEN t.nth + greatest(
-               coalesce((SELECT q.turn FROM jobs q WHERE q.state = 'queued' AND q.hold IS NULL AND q.needs = t.needs
-                         AND q.priority = t.priority ORDER BY q.turn LIMIT 1), 0),
-               coalesce((SELECT q.turn + 1 FROM jobs q WHERE q.state = 'queued' AND q.pipeline_id = t.pipeline_id
-                         ORDER BY q.turn DESC LIMIT 1), 0)) ELSE 0 END
+           CASE WHEN t.session_id IS NULL AND t.hold IS NULL THEN t.nth + greatest(1,
+               (SELECT q.turn FROM jobs q WHERE q.state = 'queued' AND q.hold IS NULL AND q.needs = t.needs
+                AND q.priority = t.priority ORDER BY q.turn LIMIT 1),
+               (SELECT q.turn + 1 FROM jobs q WHERE q.state <> 'finished' AND q.turn > 0
+                AND q.pipeline_id = t.pipeline_id AND q.needs = t.needs ORDER BY q.turn DESC LIMIT 1)) ELSE 0 END
     FROM new_jobs t
 )
 SELECT id FROM current UNION SELECT id FROM runs WHERE id = ANY ($32)";
@@ -146,20 +149,21 @@ const COUNT_HOLDS: Duration = Duration::from_secs(1);
 const ENOUGH_ROOM: i64 = 4;
 
 impl Counted {
-    /// The room left by the last count after taking `wanted`, if that is good still.
+    /// The room left by the last count, of which `wanted` is taken, if that is good still.
     fn take(&self, wanted: i64, limit: i64) -> Option<i64> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, room) = (*last)?;
+        let (at, queued) = (*last)?;
+        let room = limit - queued;
         if at.elapsed() > COUNT_HOLDS || room - wanted < limit / ENOUGH_ROOM {
             return None;
         }
-        *last = Some((at, room - wanted));
+        *last = Some((at, queued + wanted));
         Some(room)
     }
 
-    fn set(&self, room: i64) {
+    fn set(&self, queued: i64) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        *last = Some((Instant::now(), room));
+        *last = Some((Instant::now(), queued));
     }
 }
 
@@ -186,7 +190,7 @@ async fn room(
         .await
         .map_err(sql_error)?
         .get(0);
-    counted.set(limit - queued - wanted);
+    counted.set(queued + wanted);
     Ok(limit - queued)
 }
 

@@ -88,7 +88,7 @@ impl Told {
             notifier.wake(Wake::JobQueued);
         }
         if let Some((pipeline, group)) = &self.effects.freed {
-            wakes.publish(Wake::Freed(*pipeline, group.clone()));
+            wakes.publish(Wake::Group(*pipeline, group.clone()));
         }
         for session in &self.effects.cancel {
             wakes.publish(Wake::Cancel(*session));

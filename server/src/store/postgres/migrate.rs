@@ -39,6 +39,11 @@ const LOCK: i64 = 0x706f_636b_6574_6369;
 /// Brings the schema to this program's version; a newer one is refused.
 pub(super) async fn apply(client: &mut Object) -> Result<()> {
     let transaction = client.transaction().await.map_err(sql_error)?;
+    // A long history takes its time, and so does waiting for another server that is at it.
+    transaction
+        .batch_execute("SET LOCAL statement_timeout = 0")
+        .await
+        .map_err(sql_error)?;
     transaction
         .execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK])
         .await

@@ -76,7 +76,7 @@ impl Notifier {
             Wake::JobQueued => self.hint(Hint::JobQueued),
             Wake::Cancel(session) => self.hint(Hint::Cancel(session)),
             // Whoever ended the run looks after its group; should it die, every server looks now and then.
-            Wake::Freed(..) => {}
+            Wake::Group(..) => {}
         }
     }
 

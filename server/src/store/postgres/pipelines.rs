@@ -134,7 +134,8 @@ async fn put_in(transaction: &Transaction<'_>, put: &PutPipeline) -> Failable<Pu
             &[&put.name],
         )
         .await?;
-    let sql = format!("{} WHERE p.name = $1", rows::PIPELINE);
+    // Nobody pauses it meanwhile.
+    let sql = format!("{} WHERE p.name = $1 FOR UPDATE OF p", rows::PIPELINE);
     let stored = match transaction.query_opt(&sql, &[&put.name]).await? {
         None => None,
         Some(row) => {

@@ -1,7 +1,7 @@
 //! Jobs that wait: what they ask for, their concurrency groups, how long they may.
 
 use super::super::wake::Wake;
-use super::super::{Demand, MAX_DEMAND, QueueStore, QueuedView, Result};
+use super::super::{Demand, MAX_DEMAND, MAX_WAITING, QueueStore, QueuedView, Result};
 use super::{Failable, PostgresStore, rows, sql_error};
 use crate::model::concurrency::{Member, Ruling, decide};
 use crate::model::run::Hold;
@@ -24,10 +24,16 @@ const DEMAND: &str = "WITH RECURSIVE asked AS (
         SELECT 1 FROM jobs j WHERE state = 'queued' AND hold IS NULL AND j.needs = asked.needs LIMIT $1) counted) AS jobs
     FROM asked";
 
-/// A run is admitted when none of its jobs is held by the group.
-const MEMBERS: &str = "SELECT id, cancel_actor IS NOT NULL AS cancelled, NOT EXISTS (
-        SELECT 1 FROM jobs j WHERE j.run_id = r.id AND j.state = 'queued' AND j.hold = 'group') AS admitted
-    FROM runs r WHERE pipeline_id = $1 AND group_key = $2 AND state <> 'finished' ORDER BY id";
+/// Those admitted, and of those that wait the oldest and the newest: however long the queue of a group, a decision
+/// costs the same.
+const MEMBERS: &str = "(SELECT id, cancel_actor IS NOT NULL AS cancelled, true AS admitted FROM runs
+     WHERE pipeline_id = $1 AND group_key = $2 AND NOT group_held AND state <> 'finished')
+    UNION
+    (SELECT id, cancel_actor IS NOT NULL, false FROM runs
+     WHERE pipeline_id = $1 AND group_key = $2 AND group_held AND state <> 'finished' ORDER BY id LIMIT $3)
+    UNION
+    (SELECT id, cancel_actor IS NOT NULL, false FROM runs
+     WHERE pipeline_id = $1 AND group_key = $2 AND group_held AND state <> 'finished' ORDER BY id DESC LIMIT $3)";
 
 #[async_trait]
 impl QueueStore for PostgresStore {
@@ -93,13 +99,22 @@ impl QueueStore for PostgresStore {
             .collect())
     }
 
-    async fn held_groups(&self, limit: i64) -> Result<Vec<(PipelineId, String)>> {
+    async fn held_groups(
+        &self,
+        after: Option<(PipelineId, String)>,
+        limit: i64,
+    ) -> Result<Vec<(PipelineId, String)>> {
         let client = self.client().await?;
-        let sql = "SELECT DISTINCT r.pipeline_id, r.group_key FROM jobs j JOIN runs r ON r.id = j.run_id
-            WHERE j.state = 'queued' AND j.hold IS NOT NULL AND j.hold = 'group' AND r.group_key IS NOT NULL LIMIT $1";
+        let sql = "SELECT DISTINCT pipeline_id, group_key FROM runs
+            WHERE group_key IS NOT NULL AND state <> 'finished' AND group_held
+            AND (pipeline_id, group_key) > ($2, $3) ORDER BY pipeline_id, group_key LIMIT $1";
         let statement = client.prepare_cached(sql).await.map_err(sql_error)?;
+        let (pipeline_id, group) = match after {
+            Some((id, group)) => (id.0, group),
+            None => (Uuid::nil(), String::new()),
+        };
         let found = client
-            .query(&statement, &[&limit])
+            .query(&statement, &[&limit, &pipeline_id, &group])
             .await
             .map_err(sql_error)?;
         Ok(found
@@ -136,7 +151,9 @@ async fn members(
     group: &str,
 ) -> Failable<Vec<Member>> {
     let statement = client.prepare_cached(MEMBERS).await?;
-    let found = client.query(&statement, &[&pipeline_id.0, &group]).await?;
+    let found = client
+        .query(&statement, &[&pipeline_id.0, &group, &MAX_WAITING])
+        .await?;
     rows::all(&found, rows::member)
 }
 
@@ -149,7 +166,8 @@ async fn admit_in(
     let lock = "SELECT pg_advisory_xact_lock(hashtextextended($1, 1))";
     let name = format!("{pipeline_id} {group}");
     transaction.execute(lock, &[&name]).await?;
-    let sql = "SELECT settings, paused FROM pipelines WHERE id = $1";
+    // Nobody pauses or resumes it meanwhile.
+    let sql = "SELECT settings, paused FROM pipelines WHERE id = $1 FOR SHARE";
     let Some(pipeline) = transaction.query_opt(sql, &[&pipeline_id.0]).await? else {
         return Ok(Ruling::default());
     };
@@ -161,10 +179,18 @@ async fn admit_in(
         let paused: bool = pipeline.try_get(1)?;
         let hold = paused.then_some(Hold::Paused.as_str());
         // In the order of ids, as everywhere.
+        let runs = "WITH mine AS (SELECT id FROM runs WHERE id = ANY ($1) ORDER BY id FOR UPDATE)
+            UPDATE runs r SET group_held = false FROM mine WHERE r.id = mine.id";
+        transaction.execute(runs, &[&admitted]).await?;
         let sql = "WITH mine AS (
                 SELECT id FROM jobs WHERE run_id = ANY ($1) AND hold = 'group' ORDER BY id FOR UPDATE
             )
-            UPDATE jobs j SET hold = $2 FROM mine WHERE j.id = mine.id";
+            UPDATE jobs j SET hold = $2, turn = greatest(1,
+                (SELECT q.turn FROM jobs q WHERE q.state = 'queued' AND q.hold IS NULL AND q.needs = j.needs
+                 AND q.priority = j.priority ORDER BY q.turn LIMIT 1),
+                (SELECT q.turn + 1 FROM jobs q WHERE q.state <> 'finished' AND q.turn > 0
+                 AND q.pipeline_id = j.pipeline_id AND q.needs = j.needs ORDER BY q.turn DESC LIMIT 1))
+            FROM mine WHERE j.id = mine.id";
         transaction.execute(sql, &[&admitted, &hold]).await?;
     }
     Ok(ruling)

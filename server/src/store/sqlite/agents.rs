@@ -58,11 +58,13 @@ fn revoke_token(connection: &Connection, id: TokenId) -> Result<bool> {
 
 /// Whether the name is in use by another process that was heard of lately.
 fn is_taken(connection: &Connection, new: &Registration, fresh: Duration) -> Result<bool> {
-    let sql = "SELECT boot_id FROM agents WHERE name = ?1 AND connected AND seen_at > ?2";
+    let sql = "SELECT boot_id FROM agents WHERE name = ?1 AND connected AND seen_at > ?2 \
+         AND NOT (?3 AND token_id = ?4)";
     let mut statement = connection.prepare_cached(sql)?;
     let since = micros(now() - fresh);
+    let given = params![new.name, since, new.succeeds, new.token_id.0.as_bytes()];
     let holder = statement
-        .query_row(params![new.name, since], |row| Columns::of(row).id(BootId))
+        .query_row(given, |row| Columns::of(row).id(BootId))
         .optional()?;
     Ok(holder.is_some_and(|boot_id| boot_id != new.boot_id))
 }

@@ -8,8 +8,8 @@ use crate::model::run::{Hold, Job};
 use crate::model::{AgentId, JobId, PipelineId, RunId};
 use crate::store::wake::Wake;
 use crate::store::{
-    ClaimRequest, Demand, MAX_AGE_LEVELS, MAX_DEMAND, NewJob, PREFER_OTHER_AGENT, QueueStore,
-    QueuedView, Result, Store as _,
+    ClaimRequest, Demand, MAX_AGE_LEVELS, MAX_DEMAND, MAX_WAITING, NewJob, PREFER_OTHER_AGENT,
+    QueueStore, QueuedView, Result, Store as _,
 };
 use async_trait::async_trait;
 use pocketci_proto::api::{Driver, PipelineSettings};
@@ -34,10 +34,11 @@ pub(super) fn next_turn(
     priority: i32,
     pipeline_id: PipelineId,
 ) -> Result<i64> {
-    let sql = "SELECT max( \
+    let sql = "SELECT max(1, \
          coalesce((SELECT min(turn) FROM jobs WHERE state = 'queued' AND hold IS NULL AND needs = ?1 \
-                   AND priority = ?2), 0), \
-         coalesce((SELECT max(turn) + 1 FROM jobs WHERE state = 'queued' AND pipeline_id = ?3), 0))";
+                   AND priority = ?2), 1), \
+         coalesce((SELECT max(turn) + 1 FROM jobs WHERE outcome IS NULL AND turn > 0 \
+                   AND pipeline_id = ?3 AND needs = ?1), 1))";
     let mut statement = connection.prepare_cached(sql)?;
     let given = params![needs, priority, pipeline_id.0.as_bytes()];
     Ok(statement.query_row(given, |row| row.get(0))?)
@@ -78,9 +79,27 @@ impl Class {
                 .all(|(name, value)| request.labels.get(name) == Some(value))
     }
 
-    /// The jobs whose turn it is.
+    /// The jobs whose turn it is, and those that have waited longest.
     fn first(
         &self,
+        connection: &Connection,
+        request: &ClaimRequest,
+        max: usize,
+        now: OffsetDateTime,
+    ) -> Result<Vec<(i64, Job)>> {
+        let mut found =
+            self.in_order("j.turn, j.queued_at, j.id", connection, request, max, now)?;
+        for old in self.in_order("j.queued_at, j.id", connection, request, max, now)? {
+            if found.iter().all(|(_, job)| job.id != old.1.id) {
+                found.push(old);
+            }
+        }
+        Ok(found)
+    }
+
+    fn in_order(
+        &self,
+        order: &str,
         connection: &Connection,
         request: &ClaimRequest,
         max: usize,
@@ -90,7 +109,7 @@ impl Class {
             "SELECT j.turn, {JOB} FROM jobs j WHERE j.state = 'queued' AND j.hold IS NULL \
              AND j.needs = ?1 AND j.priority = ?2 \
              AND NOT (j.lost > 0 AND j.agent_id IS ?3 AND j.queued_at > ?4) \
-             ORDER BY j.turn, j.queued_at, j.id LIMIT ?5"
+             ORDER BY {order} LIMIT ?5"
         );
         let mut statement = connection.prepare_cached(&sql)?;
         let given = params![
@@ -213,25 +232,36 @@ fn overdue(connection: &Connection, limit: i64) -> Result<Vec<(RunId, JobId)>> {
     Ok(found.collect::<rusqlite::Result<_>>()?)
 }
 
-fn held_groups(connection: &Connection, limit: i64) -> Result<Vec<(PipelineId, String)>> {
-    let sql = "SELECT DISTINCT r.pipeline_id, r.group_key FROM jobs j JOIN runs r ON r.id = j.run_id \
-         WHERE j.state = 'queued' AND j.hold IS NOT NULL AND j.hold = 'group' \
-         AND r.group_key IS NOT NULL LIMIT ?1";
+fn held_groups(
+    connection: &Connection,
+    after: Option<(PipelineId, String)>,
+    limit: i64,
+) -> Result<Vec<(PipelineId, String)>> {
+    let sql = "SELECT DISTINCT pipeline_id, group_key FROM runs \
+         WHERE group_key IS NOT NULL AND outcome IS NULL AND group_held \
+         AND (pipeline_id, group_key) > (?2, ?3) ORDER BY pipeline_id, group_key LIMIT ?1";
     let mut statement = connection.prepare_cached(sql)?;
-    let found = statement.query_map([limit], |row| {
+    let (id, group) = match after {
+        Some((id, group)) => (id.0.into_bytes(), group),
+        None => ([0; 16], String::new()),
+    };
+    let found = statement.query_map(params![limit, id, group], |row| {
         let mut columns = Columns::of(row);
         Ok((columns.id(PipelineId)?, columns.take()?))
     })?;
     Ok(found.collect::<rusqlite::Result<_>>()?)
 }
 
-/// The runs of a group that are not over; one is admitted when none of its jobs is held by the group.
+/// See [`QueueStore::group`].
 fn members(connection: &Connection, id: PipelineId, group: &str) -> Result<Vec<Member>> {
-    let sql = "SELECT r.id, r.cancel_actor IS NOT NULL, NOT EXISTS (SELECT 1 FROM jobs j \
-         WHERE j.run_id = r.id AND j.state = 'queued' AND j.hold = 'group') FROM runs r \
-         WHERE r.pipeline_id = ?1 AND r.group_key = ?2 AND r.outcome IS NULL ORDER BY r.id";
-    let mut statement = connection.prepare_cached(sql)?;
-    let found = statement.query_map(params![id.0.as_bytes(), group], |row| {
+    let of = "FROM runs WHERE pipeline_id = ?1 AND group_key = ?2 AND outcome IS NULL AND";
+    let sql = format!(
+        "SELECT id, cancel_actor IS NOT NULL, TRUE {of} NOT group_held UNION \
+         SELECT * FROM (SELECT id, cancel_actor IS NOT NULL, FALSE {of} group_held ORDER BY id LIMIT ?3) UNION \
+         SELECT * FROM (SELECT id, cancel_actor IS NOT NULL, FALSE {of} group_held ORDER BY id DESC LIMIT ?3)"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let found = statement.query_map(params![id.0.as_bytes(), group, MAX_WAITING], |row| {
         let mut columns = Columns::of(row);
         Ok(Member {
             run_id: columns.id(RunId)?,
@@ -263,14 +293,39 @@ fn admit(
         &members(connection, id, group)?,
     );
     let hold = paused.then_some(Hold::Paused.as_str());
-    let sql = "UPDATE jobs SET hold = ?2 WHERE run_id = ?1 AND hold = 'group'";
     for run in &ruling.admit {
-        connection
-            .prepare_cached(sql)?
-            .execute(params![run.0.as_bytes(), hold])?;
+        release(connection, id, *run, hold)?;
         hints.job_queued = true;
     }
     Ok(ruling)
+}
+
+/// Lets a run of a group go; its jobs get their turns now.
+fn release(
+    connection: &Connection,
+    pipeline_id: PipelineId,
+    run: RunId,
+    hold: Option<&str>,
+) -> Result<()> {
+    let runs = "UPDATE runs SET group_held = 0 WHERE id = ?1";
+    connection
+        .prepare_cached(runs)?
+        .execute([run.0.as_bytes()])?;
+    let held = "SELECT id, needs, priority FROM jobs WHERE run_id = ?1 AND hold = 'group'";
+    let mut statement = connection.prepare_cached(held)?;
+    let found = statement.query_map([run.0.as_bytes()], |row| {
+        let mut columns = Columns::of(row);
+        Ok((columns.id(JobId)?, columns.take()?, columns.take()?))
+    })?;
+    let jobs: Vec<(JobId, String, i32)> = found.collect::<rusqlite::Result<_>>()?;
+    for (job, needs, priority) in jobs {
+        let turn = next_turn(connection, &needs, priority, pipeline_id)?;
+        let sql = "UPDATE jobs SET hold = ?2, turn = ?3 WHERE id = ?1";
+        connection
+            .prepare_cached(sql)?
+            .execute(params![job.0.as_bytes(), hold, turn])?;
+    }
+    Ok(())
 }
 
 #[async_trait]
@@ -295,9 +350,13 @@ impl QueueStore for SqliteStore {
             .await
     }
 
-    async fn held_groups(&self, limit: i64) -> Result<Vec<(PipelineId, String)>> {
+    async fn held_groups(
+        &self,
+        after: Option<(PipelineId, String)>,
+        limit: i64,
+    ) -> Result<Vec<(PipelineId, String)>> {
         self.readers
-            .read(move |connection| held_groups(connection, limit))
+            .read(move |connection| held_groups(connection, after, limit))
             .await
     }
 

@@ -57,8 +57,8 @@ fn enqueue(connection: &Connection, new: &NewRun, hints: &mut Hints) -> Result<E
 
 fn insert_run(connection: &Connection, new: &NewRun, now: OffsetDateTime) -> Result<()> {
     let sql = "INSERT INTO runs (id, pipeline_id, revision_id, state, trigger, receipt_id, \
-         wants_reply, replied, event_seq, created_at, group_key) \
-         VALUES (?1, ?2, ?3, 'queued', ?4, ?5, ?6, 0, 0, ?7, ?8)";
+         wants_reply, replied, event_seq, created_at, group_key, group_held) \
+         VALUES (?1, ?2, ?3, 'queued', ?4, ?5, ?6, 0, 0, ?7, ?8, ?8 IS NOT NULL)";
     connection.prepare_cached(sql)?.execute(params![
         new.id.0.as_bytes(),
         new.pipeline_id.0.as_bytes(),
@@ -89,6 +89,7 @@ fn insert_job(
     let needs = queue::needs(job)?;
     let (turn, queue_until) = match hand_to {
         Some(_) => (0, None),
+        None if run.group.is_some() => (0, job.terms.timeout.map(|within| micros(now + within))),
         None => (
             queue::next_turn(connection, &needs, job.terms.priority, run.pipeline_id)?,
             job.terms.timeout.map(|within| micros(now + within)),

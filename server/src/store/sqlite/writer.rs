@@ -83,7 +83,7 @@ impl Hints {
             wakes.publish_run(run_id, reply, finished);
         }
         for (pipeline_id, group) in self.freed {
-            wakes.publish(Wake::Freed(pipeline_id, group));
+            wakes.publish(Wake::Group(pipeline_id, group));
         }
         for session_id in self.cancel {
             wakes.publish(Wake::Cancel(session_id));
