@@ -22,6 +22,9 @@ pub(super) enum Group {
     Broken,
 }
 
+/// Streams of steps of one attempt; far more than any job has.
+const MAX_STREAMS: usize = 200_000;
+
 /// How far the chunks of one attempt have come on this stream.
 #[derive(Default)]
 struct Progress {
@@ -52,6 +55,13 @@ impl Intake {
         for mut chunk in batch.chunks {
             let attempt = attempt_ref(chunk.r#ref.take())?;
             let seq = chunk.seq;
+            if !self.entry.holds(attempt.job_id) {
+                // Late, or none of its business: the store tells, and nothing is remembered of it here.
+                if let Ok(piece) = log_piece(chunk) {
+                    groups.push((attempt, Group::Pieces(vec![piece])));
+                }
+                continue;
+            }
             let progress = self.progress(attempt, seq).await?;
             if progress.broken {
                 continue;
@@ -117,6 +127,9 @@ impl Progress {
     fn advance(&mut self, seq: i64, piece: &LogPiece) -> Result<(), BrokenChunk> {
         if seq != self.seq + 1 {
             return Ok(());
+        }
+        if self.ends.len() >= MAX_STREAMS && !self.ends.contains_key(&(piece.step, piece.stream)) {
+            return Err(BrokenChunk::Field("step"));
         }
         let end = self.ends.entry((piece.step, piece.stream)).or_default();
         if piece.offset != *end {

@@ -127,9 +127,13 @@ impl JournalStore for PostgresStore {
         if held.is_none() {
             return Ok(None);
         }
-        let sql = "SELECT * FROM journal WHERE job_id = $1 AND seq > $2 ORDER BY seq LIMIT $3";
+        // No more than the page is sent: what is not read would have to be thrown away.
+        let sql = "SELECT * FROM (
+                SELECT j.*, sum(octet_length(result)) OVER (ORDER BY seq) AS total FROM journal j
+                WHERE job_id = $1 AND seq > $2 ORDER BY seq LIMIT $3) page
+            WHERE total <= $4 OR total = octet_length(result) ORDER BY seq";
         let statement = client.prepare_cached(sql).await.map_err(sql_error)?;
-        // Row by row: a journal may be far larger than a page of it.
+        let most = i64::try_from(max_bytes).unwrap_or(i64::MAX);
         let found = client
             .query_raw(
                 &statement,
@@ -137,6 +141,7 @@ impl JournalStore for PostgresStore {
                     &holder.job_id.0 as &(dyn tokio_postgres::types::ToSql + Sync),
                     &after,
                     &limit.max(1),
+                    &most,
                 ],
             )
             .await
