@@ -183,10 +183,10 @@ async fn carry(link: &Link, number: usize, mut client: TcpStream, mut server: Tc
     let (client_read, client_write) = client.split();
     let (server_read, server_write) = server.split();
     let was_cut = tokio::select! {
-        _ = async { tokio::join!(
+        ended = async { tokio::try_join!(
             pump(link, number, Way::Up, client_read, server_write),
             pump(link, number, Way::Down, server_read, client_write),
-        ) } => false,
+        ) } => ended.is_err(),
         _ = cut.wait_for(|mode| *mode == Mode::Cut) => true,
     };
     if was_cut {
@@ -195,8 +195,17 @@ async fn carry(link: &Link, number: usize, mut client: TcpStream, mut server: Tc
     }
 }
 
-/// Until its end or an error; a half that ends resets the other, as a killed process does.
-async fn pump(link: &Link, number: usize, way: Way, mut from: ReadHalf<'_>, mut to: WriteHalf<'_>) {
+/// One side broke the connection: the other side is told at once, in both directions.
+struct Broken;
+
+/// Until its end or an error.
+async fn pump(
+    link: &Link,
+    number: usize,
+    way: Way,
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+) -> Result<(), Broken> {
     let mut mode = link.mode.subscribe();
     let mut piece = vec![0; PIECE_BYTES];
     loop {
@@ -210,15 +219,12 @@ async fn pump(link: &Link, number: usize, way: Way, mut from: ReadHalf<'_>, mut 
                 }
         };
         if mode.wait_for(flows).await.is_err() {
-            return;
+            return Ok(());
         }
         let count = tokio::select! {
             read = from.read(&mut piece) => match read {
                 Ok(count) => count,
-                Err(_) => {
-                    reset(to.as_ref());
-                    return;
-                }
+                Err(_) => return Err(Broken),
             },
             // Look at the new mode first.
             _ = mode.changed() => continue,
@@ -234,10 +240,10 @@ async fn pump(link: &Link, number: usize, way: Way, mut from: ReadHalf<'_>, mut 
         // The hole may have opened meanwhile.
         if mode.wait_for(flows).await.is_err() || count == 0 {
             let _ = to.shutdown().await;
-            return;
+            return Ok(());
         }
         if to.write_all(&piece[..count]).await.is_err() {
-            return;
+            return Err(Broken);
         }
     }
 }

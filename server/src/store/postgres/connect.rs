@@ -14,8 +14,17 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
 /// How long a server that acknowledges nothing is believed in.
 const TCP_SILENCE: Duration = Duration::from_secs(5);
+/// Between probes of a silent connection, and how many go unanswered before it is given up.
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(2);
+/// See [`KEEPALIVE_EVERY`].
+const KEEPALIVES: u32 = 3;
 /// Longest statement; far above any of ours, below a caller's patience.
 const STATEMENT_WITHIN_MS: u32 = 15_000;
+
+/// What the database does about a server of ours that is stopped, cut off or without power in the middle of a
+/// transaction: others wait for its locks no longer than this. Our transactions never pause for so long.
+const WHEN_WE_DIE: &str = "-c idle_in_transaction_session_timeout=5000 -c tcp_keepalives_idle=5 \
+    -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 -c tcp_user_timeout=10000";
 
 /// Every hot statement is a set of point look-ups by primary key, planned once: planning it anew each time costs more
 /// than running it, and a table that was not analysed yet (a new installation) would be read whole.
@@ -42,9 +51,11 @@ pub(super) fn config(url: &str) -> Result<Config> {
         .connect_timeout(CONNECT_WITHIN)
         .tcp_user_timeout(TCP_SILENCE)
         .keepalives_idle(TCP_SILENCE)
+        .keepalives_interval(KEEPALIVE_EVERY)
+        .keepalives_retries(KEEPALIVES)
         .application_name("pocketci");
     let options = format!(
-        "{} -c statement_timeout={STATEMENT_WITHIN_MS} {PLANNER}",
+        "{} -c statement_timeout={STATEMENT_WITHIN_MS} {WHEN_WE_DIE} {PLANNER}",
         config.get_options().unwrap_or_default()
     );
     config.options(options);
