@@ -6,8 +6,8 @@ mod steps;
 use bollard::Docker;
 use bollard::query_parameters::ListContainersOptions;
 use pocketci_agent::container::docker::DockerDriver;
-use pocketci_agent::container::{DriverError, StepExit, StepSpec, leftovers};
-use std::collections::HashMap;
+use pocketci_agent::container::{DriverError, StepExit, StepSpec};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 use steps::Run;
 
@@ -189,7 +189,8 @@ async fn leftovers_are_removed_and_nothing_else() {
     let cleaning = async {
         until_containers("pocketci.agent=gone", 1).await;
         until_containers("pocketci.agent=alive", 1).await;
-        let removed = leftovers::remove_of_agent(&driver(), "gone").await;
+        let is_left = |labels: &BTreeMap<String, String>| labels["pocketci.agent"] == "gone";
+        let removed = driver().sweep(&is_left).await;
         assert_eq!(removed, Some(1));
         assert_eq!(containers("pocketci.agent=alive").await, 1);
         stop.cancel();
