@@ -2,13 +2,14 @@
 //!
 //! A file is written when the attempt's first step begins or its first journal entry is stored; jobs without either never
 //! touch the disk. It is a hint: what counts is the server's word. Nothing is synced: after a crash of the machine the
-//! steps are gone as well.
+//! steps are gone as well. Of a job that is not durable only the process groups are kept, while there are any: the next
+//! process kills them and does not hold the job.
+
+mod groups;
 
 use crate::container::Groups;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
 use pocketci_proto::agent as pb;
 use prost::Message;
 use serde::{Deserialize, Serialize};
@@ -50,8 +51,8 @@ pub(crate) struct StateDir {
     _lock: File,
 }
 
-/// A step that was begun and has not ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A step that was begun and whose end is not in the journal.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BegunStep {
     /// Its number.
     pub step: u32,
@@ -59,12 +60,22 @@ pub(crate) struct BegunStep {
     pub tries: u32,
     /// Number of the report that it started.
     pub report_seq: u32,
+    /// Number of the report of its end, if it has ended.
+    #[serde(default)]
+    pub ended: Option<u32>,
 }
 
 #[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 struct Content {
-    /// The encoded Assign, as Base64.
+    /// Which start of the machine it was written in.
+    boot: String,
+    /// The encoded Assign, as Base64; empty if the attempt is not held by the next process.
     assign: String,
+    /// Highest number that a step was given.
+    last_step: u32,
+    /// It cannot go on in another process.
+    interrupted: bool,
     /// By call of the program.
     steps: BTreeMap<u32, BegunStep>,
     /// Process groups of native steps, with the start of their first process (clock ticks since boot).
@@ -74,6 +85,8 @@ struct Content {
 /// The file of one attempt.
 pub(crate) struct AttemptFile {
     path: PathBuf,
+    /// The next process goes on with the attempt; else it kills what is left of it.
+    durable: bool,
     state: Mutex<(Content, State)>,
 }
 
@@ -88,7 +101,10 @@ enum State {
 pub(crate) struct Saved {
     pub assign: pb::Assign,
     pub steps: BTreeMap<u32, BegunStep>,
-    /// Something of it had died with the earlier process: a native step, or a command of a native sandbox.
+    /// Highest number that a step was given.
+    pub last_step: u32,
+    /// It cannot go on: a native step or a command of a native sandbox died with the earlier process, or it had no journal
+    /// any more.
     pub interrupted: bool,
     pub file: Arc<AttemptFile>,
 }
@@ -128,7 +144,11 @@ impl StateDir {
                 continue;
             }
             match read(&path) {
-                Some(found) => saved.push(found),
+                Some(Found::Held(found)) => saved.push(found),
+                Some(Found::Killed) => {
+                    // It stays, then; its groups are dead.
+                    let _ = std::fs::remove_file(&path);
+                }
                 None => {
                     tracing::warn!(file = %path.display(), "a file of an earlier start is not readable and is removed");
                     // It stays, then, and is met again at the next start.
@@ -141,14 +161,21 @@ impl StateDir {
 
     /// The file of a new attempt; not written yet.
     pub(crate) fn file(&self, assign: &pb::Assign) -> AttemptFile {
-        let job = assign.r#ref.as_ref().map(|r| hex::encode(&r.job_id));
-        let name = format!("{}.{ATTEMPT}", job.unwrap_or_default());
+        let reference = assign.r#ref.clone().unwrap_or_default();
+        // A lost attempt may not have ended when the next one of its job is assigned.
+        let job = hex::encode(&reference.job_id);
+        let name = format!("{job}-{}.{ATTEMPT}", reference.attempt);
         let content = Content {
-            assign: STANDARD.encode(assign.encode_to_vec()),
+            boot: groups::boot(),
+            assign: match assign.durable {
+                true => STANDARD.encode(assign.encode_to_vec()),
+                false => String::new(),
+            },
             ..Content::default()
         };
         AttemptFile {
             path: self.path.join(name),
+            durable: assign.durable,
             state: Mutex::new((content, State::Unwritten)),
         }
     }
@@ -160,46 +187,41 @@ fn private() -> OpenOptions {
     options
 }
 
-fn read(path: &Path) -> Option<Saved> {
+/// What a file was.
+enum Found {
+    Held(Saved),
+    /// Of an attempt that ended with its agent; what was left of it is dead.
+    Killed,
+}
+
+fn read(path: &Path) -> Option<Found> {
     if std::fs::metadata(path).ok()?.len() > MAX_FILE_BYTES {
         return None;
     }
     let mut content: Content = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    content.interrupted |= !content.groups.is_empty();
+    for (group, started) in std::mem::take(&mut content.groups) {
+        groups::kill(group, started, &content.boot);
+    }
+    if content.assign.is_empty() {
+        return Some(Found::Killed);
+    }
     let assign = STANDARD.decode(&content.assign).ok()?;
     let assign = pb::Assign::decode(assign.as_slice()).ok()?;
     assign.r#ref.as_ref()?;
-    let groups = std::mem::take(&mut content.groups);
-    let interrupted = !groups.is_empty();
-    for (group, started) in groups {
-        kill_group(group, started);
-    }
-    Some(Saved {
+    // What is written from now on is of this boot.
+    content.boot = groups::boot();
+    Some(Found::Held(Saved {
         assign,
-        interrupted,
-        steps: std::mem::take(&mut content.steps),
+        interrupted: content.interrupted,
+        steps: content.steps.clone(),
+        last_step: content.last_step,
         file: Arc::new(AttemptFile {
             path: path.to_owned(),
+            durable: true,
             state: Mutex::new((content, State::Written)),
         }),
-    })
-}
-
-/// Kills what is left of a group, unless its number is another process's by now.
-fn kill_group(group: i32, started: u64) {
-    // While a group has members, the system gives its number to no other process.
-    let is_ours = started_at(group).is_none_or(|now| now == started);
-    if group > 1 && is_ours {
-        // No such group: everything has ended already.
-        let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
-    }
-}
-
-/// When a process started, in clock ticks since boot (proc(5), stat, field 22).
-fn started_at(pid: i32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may have spaces: field 3 is what follows the last one.
-    let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_whitespace().nth(19)?.parse().ok()
+    }))
 }
 
 impl Groups for AttemptFile {
@@ -220,29 +242,54 @@ impl AttemptFile {
     /// Makes sure that the file is there.
     pub(crate) fn keep(&self) {
         let mut state = self.lock();
-        if state.1 == State::Unwritten {
+        if self.durable && state.1 == State::Unwritten {
             self.write(&mut state);
         }
     }
 
     /// A step begins: before anything of it runs.
     pub(crate) fn begin_step(&self, call: u32, step: BegunStep) {
+        if !self.durable {
+            return;
+        }
         let mut state = self.lock();
+        state.0.last_step = state.0.last_step.max(step.step);
         state.0.steps.insert(call, step);
         self.write(&mut state);
     }
 
-    /// It has ended, and that was told.
-    pub(crate) fn end_step(&self, call: u32) {
+    /// It has ended, which report `report_seq` tells. It may not be run again, so it is remembered until the journal has
+    /// its end.
+    pub(crate) fn end_step(&self, step: u32, report_seq: u32) {
         let mut state = self.lock();
-        if state.0.steps.remove(&call).is_some() {
+        let begun = state.0.steps.values_mut().find(|begun| begun.step == step);
+        if let Some(begun) = begun {
+            begun.ended = Some(report_seq);
+            self.write(&mut state);
+        }
+    }
+
+    /// The journal has the ends of these calls. Written with the next change: whoever reads the journal does not ask
+    /// about them.
+    pub(crate) fn settle(&self, calls: impl IntoIterator<Item = u32>) {
+        let mut state = self.lock();
+        for call in calls {
+            state.0.steps.remove(&call);
+        }
+    }
+
+    /// There is no journal any more, so no other process can go on with the attempt.
+    pub(crate) fn interrupt(&self) {
+        if self.durable {
+            let mut state = self.lock();
+            state.0.interrupted = true;
             self.write(&mut state);
         }
     }
 
     /// A native step leads this process group.
     pub(crate) fn begin_group(&self, group: i32) {
-        let Some(started) = started_at(group) else {
+        let Some(started) = groups::started_at(group) else {
             return; // it has ended
         };
         let mut state = self.lock();
@@ -253,8 +300,15 @@ impl AttemptFile {
     /// The group is gone.
     pub(crate) fn end_group(&self, group: i32) {
         let mut state = self.lock();
-        if state.0.groups.remove(&group).is_some() {
+        if state.0.groups.remove(&group).is_none() {
+            return;
+        }
+        if self.durable || !state.0.groups.is_empty() {
             self.write(&mut state);
+        } else if state.1 == State::Written {
+            // What stays names a group that has ended.
+            let _ = std::fs::remove_file(&self.path);
+            state.1 = State::Unwritten;
         }
     }
 
@@ -296,7 +350,7 @@ mod tests {
     use bytes::Bytes;
     use std::os::unix::fs::PermissionsExt;
     use std::os::unix::process::CommandExt;
-    use std::process::Command;
+    use std::process::{Child, Command};
 
     fn assign(job: &'static [u8]) -> pb::Assign {
         pb::Assign {
@@ -306,6 +360,7 @@ mod tests {
                 attempt: 3,
             }),
             pipeline_name: "p".into(),
+            durable: true,
             ..pb::Assign::default()
         }
     }
@@ -321,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_process_finds_what_was_begun_and_not_ended() {
+    fn the_next_process_finds_what_was_begun_and_is_not_in_the_journal() {
         let folder = tempfile::tempdir().unwrap();
         let state = StateDir::open(folder.path()).unwrap();
         let file = state.file(&assign(b"job"));
@@ -331,19 +386,31 @@ mod tests {
         );
         let begun = |step| BegunStep {
             step,
-            tries: 0,
             report_seq: 2,
+            ..BegunStep::default()
         };
-        file.begin_step(1, begun(1));
-        file.begin_step(4, begun(2));
-        file.end_step(1);
+        for (call, step) in [(1, 1), (4, 2), (6, 4), (5, 3)] {
+            file.begin_step(call, begun(step));
+        }
+        file.settle([1, 6]);
+        file.end_step(2, 7);
         drop(state);
         let state = StateDir::open(folder.path()).unwrap();
         let saved = state.saved();
         assert_eq!(saved.len(), 1);
         assert_eq!(saved[0].assign, assign(b"job"));
-        assert_eq!(saved[0].steps, BTreeMap::from([(4, begun(2))]));
-        let name = format!("{}.attempt", hex::encode(b"job"));
+        let ended = BegunStep {
+            ended: Some(7),
+            ..begun(2)
+        };
+        let left = BTreeMap::from([(4, ended), (5, begun(3))]);
+        assert_eq!(saved[0].steps, left);
+        assert_eq!(saved[0].last_step, 4, "numbers are not given twice");
+        // Nor does the process after it know less.
+        saved[0].file.begin_step(9, begun(5));
+        let again = &state.saved()[0];
+        assert_eq!((again.steps.len(), again.last_step), (3, 5));
+        let name = format!("{}-3.attempt", hex::encode(b"job"));
         let mode = std::fs::metadata(folder.path().join(name))
             .unwrap()
             .permissions()
@@ -367,35 +434,67 @@ mod tests {
     }
 
     #[test]
-    fn groups_of_the_earlier_process_are_killed_and_a_reused_number_is_not() {
+    fn two_attempts_of_a_job_have_a_file_each() {
         let folder = tempfile::tempdir().unwrap();
         let state = StateDir::open(folder.path()).unwrap();
-        let sleeper = || {
-            let mut command = Command::new("sleep");
-            command.arg("600").process_group(0).spawn().unwrap()
-        };
-        let (mut ours, mut other) = (sleeper(), sleeper());
-        let (group, reused) = (ours.id() as i32, other.id() as i32);
+        let (third, mut fourth) = (assign(b"job"), assign(b"job"));
+        fourth.r#ref.as_mut().unwrap().attempt = 4;
+        let (third, fourth_file) = (state.file(&third), state.file(&fourth));
+        third.keep();
+        fourth_file.keep();
+        third.remove();
+        let saved = state.saved();
+        assert_eq!((saved.len(), &saved[0].assign), (1, &fourth));
+    }
+
+    #[test]
+    fn an_attempt_without_a_journal_cannot_go_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDir::open(folder.path()).unwrap();
+        state.file(&assign(b"job")).interrupt();
+        assert!(state.saved()[0].interrupted);
+    }
+
+    fn sleeper() -> (Child, i32) {
+        let mut command = Command::new("sleep");
+        let child = command.arg("600").process_group(0).spawn().unwrap();
+        let group = child.id() as i32;
+        (child, group)
+    }
+
+    #[test]
+    fn groups_of_the_earlier_process_are_killed_which_interrupts_its_attempt() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDir::open(folder.path()).unwrap();
+        let (mut child, group) = sleeper();
         let file = state.file(&assign(b"job"));
         file.begin_group(group);
-        file.begin_group(reused);
-        file.lock().0.groups.insert(reused, 1);
-        file.end_group(0);
-        file.begin_step(
-            1,
-            BegunStep {
-                step: 1,
-                tries: 0,
-                report_seq: 0,
-            },
-        );
-        assert_eq!(state.saved().len(), 1);
-        assert!(!ours.wait().unwrap().success());
-        assert!(
-            other.try_wait().unwrap().is_none(),
-            "another process with that number lives"
-        );
-        other.kill().unwrap();
-        other.wait().unwrap();
+        let saved = state.saved();
+        assert!(!child.wait().unwrap().success());
+        assert!(saved[0].interrupted);
+    }
+
+    #[test]
+    fn groups_of_a_job_that_is_not_durable_are_killed_and_the_job_is_not_held() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = StateDir::open(folder.path()).unwrap();
+        let files = || std::fs::read_dir(folder.path()).unwrap().count();
+        let assign = pb::Assign {
+            durable: false,
+            ..assign(b"job")
+        };
+        let (mut child, group) = sleeper();
+        let file = state.file(&assign);
+        file.begin_step(1, BegunStep::default());
+        file.keep();
+        assert_eq!(files(), 1, "the lock alone");
+        file.begin_group(group);
+        assert_eq!(files(), 2);
+        file.end_group(group);
+        assert_eq!(files(), 1, "nothing is left to kill");
+        file.begin_group(group);
+        assert!(state.saved().is_empty());
+        assert!(!child.wait().unwrap().success());
+        assert_eq!(files(), 1);
     }
 }
