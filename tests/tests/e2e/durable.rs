@@ -418,7 +418,7 @@ async fn a_native_step_of_a_job_that_is_not_durable_dies_with_its_agent_too() {
     let content = steps(folder.path())
         + "export default async () => { await step('one', '', { wait: true }); };";
     let content = content.replace("echo \"$0\"", "echo $$");
-    let settings = json!({ "durable": false });
+    let settings = json!({ "settings": { "durable": false } });
     let id = client.set("plain", &content, settings).await;
     let run = trigger(&client, &id).await;
     appears(&folder.path().join("waits")).await;
@@ -473,10 +473,15 @@ async fn a_volume_that_died_with_its_agents_process_is_made_again_in_another_att
         (effects(folder.path()).len() == 2).then_some(())
     })
     .await;
-    let gates = client.get("/api/gates").await.unwrap().1;
+    let gates = client
+        .get(&format!("/api/gates?run={run}"))
+        .await
+        .unwrap()
+        .1;
     let gate = gates[0]["id"].as_str().unwrap();
     let path = format!("/api/gates/{gate}/approve");
-    client.post(&path, &json!({})).await.unwrap();
+    let (status, answer) = client.post(&path, &json!({})).await.unwrap();
+    assert_eq!(status, 200, "{answer}");
     let ended = client.finished(&run).await;
     assert_eq!(
         (&ended["status"], &ended["jobs"][0]["attempt"]),
