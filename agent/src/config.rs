@@ -4,10 +4,14 @@ use crate::js::Limits;
 use crate::log::SpoolConfig;
 use crate::outside::OutsideConfig;
 use pocketci_proto::api::Driver;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
+
+/// Bytes of the hash in [`AgentConfig::identity`].
+const IDENTITY_BYTES: usize = 8;
 
 /// A bearer token; never shown.
 #[derive(Clone)]
@@ -21,6 +25,14 @@ impl Token {
 
     pub(crate) fn expose(&self) -> &str {
         &self.0
+    }
+}
+
+impl AgentConfig {
+    /// Tells this agent from those of the same name at other servers, which may share its machine and its engine.
+    pub(crate) fn identity(&self) -> String {
+        let hash = Sha256::digest(format!("{}\n{}", self.name, self.server_url).as_bytes());
+        hex::encode(&hash[..IDENTITY_BYTES])
     }
 }
 

@@ -2,13 +2,14 @@
 //!
 //! A file is written when the attempt's first step begins or its first journal entry is stored; jobs without either never
 //! touch the disk. It is a hint: what counts is the server's word. Nothing is synced: after a crash of the machine the
-//! steps are gone as well.
+//! steps are gone as well. Of a job that is not durable only the process groups are kept, while there are any: the next
+//! process kills them and does not hold the job.
+
+mod groups;
 
 use crate::container::Groups;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
 use pocketci_proto::agent as pb;
 use prost::Message;
 use serde::{Deserialize, Serialize};
@@ -47,11 +48,13 @@ pub enum StateError {
 /// A directory that is this agent's alone.
 pub(crate) struct StateDir {
     path: PathBuf,
+    /// Which start of the machine this is.
+    boot: String,
     _lock: File,
 }
 
-/// A step that was begun and has not ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A step that was begun and whose end is not in the journal.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct BegunStep {
     /// Its number.
     pub step: u32,
@@ -59,12 +62,22 @@ pub(crate) struct BegunStep {
     pub tries: u32,
     /// Number of the report that it started.
     pub report_seq: u32,
+    /// Number of the report of its end, if it has ended.
+    #[serde(default)]
+    pub ended: Option<u32>,
 }
 
 #[derive(Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 struct Content {
-    /// The encoded Assign, as Base64.
+    /// Which start of the machine it was written in.
+    boot: String,
+    /// The encoded Assign, as Base64; empty if the attempt is not held by the next process.
     assign: String,
+    /// Highest number that a step was given.
+    last_step: u32,
+    /// It cannot go on in another process.
+    interrupted: bool,
     /// By call of the program.
     steps: BTreeMap<u32, BegunStep>,
     /// Process groups of native steps, with the start of their first process (clock ticks since boot).
@@ -74,6 +87,8 @@ struct Content {
 /// The file of one attempt.
 pub(crate) struct AttemptFile {
     path: PathBuf,
+    /// The next process goes on with the attempt; else it kills what is left of it.
+    durable: bool,
     state: Mutex<(Content, State)>,
 }
 
@@ -88,7 +103,10 @@ enum State {
 pub(crate) struct Saved {
     pub assign: pb::Assign,
     pub steps: BTreeMap<u32, BegunStep>,
-    /// Something of it had died with the earlier process: a native step, or a command of a native sandbox.
+    /// Highest number that a step was given.
+    pub last_step: u32,
+    /// It cannot go on: a native step or a command of a native sandbox died with the earlier process, or it had no journal
+    /// any more.
     pub interrupted: bool,
     pub file: Arc<AttemptFile>,
 }
@@ -109,6 +127,7 @@ impl StateDir {
         match lock.try_lock() {
             Ok(()) => Ok(Self {
                 path: path.to_owned(),
+                boot: groups::boot(),
                 _lock: lock,
             }),
             Err(TryLockError::WouldBlock) => Err(StateError::InUse(path.to_owned())),
@@ -127,8 +146,12 @@ impl StateDir {
             if path.extension().is_none_or(|ending| ending != ATTEMPT) {
                 continue;
             }
-            match read(&path) {
-                Some(found) => saved.push(found),
+            match read(&path, &self.boot) {
+                Some(Found::Held(found)) => saved.push(*found),
+                Some(Found::Killed) => {
+                    // It stays, then; its groups are dead.
+                    let _ = std::fs::remove_file(&path);
+                }
                 None => {
                     tracing::warn!(file = %path.display(), "a file of an earlier start is not readable and is removed");
                     // It stays, then, and is met again at the next start.
@@ -141,14 +164,21 @@ impl StateDir {
 
     /// The file of a new attempt; not written yet.
     pub(crate) fn file(&self, assign: &pb::Assign) -> AttemptFile {
-        let job = assign.r#ref.as_ref().map(|r| hex::encode(&r.job_id));
-        let name = format!("{}.{ATTEMPT}", job.unwrap_or_default());
+        let reference = assign.r#ref.clone().unwrap_or_default();
+        // A lost attempt may not have ended when the next one of its job is assigned.
+        let job = hex::encode(&reference.job_id);
+        let name = format!("{job}-{}.{ATTEMPT}", reference.attempt);
         let content = Content {
-            assign: STANDARD.encode(assign.encode_to_vec()),
+            boot: self.boot.clone(),
+            assign: match assign.durable {
+                true => STANDARD.encode(assign.encode_to_vec()),
+                false => String::new(),
+            },
             ..Content::default()
         };
         AttemptFile {
             path: self.path.join(name),
+            durable: assign.durable,
             state: Mutex::new((content, State::Unwritten)),
         }
     }
@@ -160,46 +190,44 @@ fn private() -> OpenOptions {
     options
 }
 
-fn read(path: &Path) -> Option<Saved> {
+/// What a file was.
+enum Found {
+    Held(Box<Saved>),
+    /// Of an attempt that ended with its agent; what was left of it is dead.
+    Killed,
+}
+
+fn read(path: &Path, boot: &str) -> Option<Found> {
     if std::fs::metadata(path).ok()?.len() > MAX_FILE_BYTES {
         return None;
     }
     let mut content: Content = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    content.interrupted |= !content.groups.is_empty();
+    for (group, started) in std::mem::take(&mut content.groups) {
+        // Nothing survives a boot; clocks and numbers begin anew.
+        if content.boot == boot {
+            groups::kill(group, started);
+        }
+    }
+    if content.assign.is_empty() {
+        return Some(Found::Killed);
+    }
     let assign = STANDARD.decode(&content.assign).ok()?;
     let assign = pb::Assign::decode(assign.as_slice()).ok()?;
     assign.r#ref.as_ref()?;
-    let groups = std::mem::take(&mut content.groups);
-    let interrupted = !groups.is_empty();
-    for (group, started) in groups {
-        kill_group(group, started);
-    }
-    Some(Saved {
+    // What is written from now on is of this boot.
+    boot.clone_into(&mut content.boot);
+    Some(Found::Held(Box::new(Saved {
         assign,
-        interrupted,
-        steps: std::mem::take(&mut content.steps),
+        interrupted: content.interrupted,
+        steps: content.steps.clone(),
+        last_step: content.last_step,
         file: Arc::new(AttemptFile {
             path: path.to_owned(),
+            durable: true,
             state: Mutex::new((content, State::Written)),
         }),
-    })
-}
-
-/// Kills what is left of a group, unless its number is another process's by now.
-fn kill_group(group: i32, started: u64) {
-    // While a group has members, the system gives its number to no other process.
-    let is_ours = started_at(group).is_none_or(|now| now == started);
-    if group > 1 && is_ours {
-        // No such group: everything has ended already.
-        let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
-    }
-}
-
-/// When a process started, in clock ticks since boot (proc(5), stat, field 22).
-fn started_at(pid: i32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name, in parentheses, may have spaces: field 3 is what follows the last one.
-    let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_whitespace().nth(19)?.parse().ok()
+    })))
 }
 
 impl Groups for AttemptFile {
@@ -220,29 +248,54 @@ impl AttemptFile {
     /// Makes sure that the file is there.
     pub(crate) fn keep(&self) {
         let mut state = self.lock();
-        if state.1 == State::Unwritten {
+        if self.durable && state.1 == State::Unwritten {
             self.write(&mut state);
         }
     }
 
     /// A step begins: before anything of it runs.
     pub(crate) fn begin_step(&self, call: u32, step: BegunStep) {
+        if !self.durable {
+            return;
+        }
         let mut state = self.lock();
+        state.0.last_step = state.0.last_step.max(step.step);
         state.0.steps.insert(call, step);
         self.write(&mut state);
     }
 
-    /// It has ended, and that was told.
-    pub(crate) fn end_step(&self, call: u32) {
+    /// It has ended, which report `report_seq` tells. It may not be run again, so it is remembered until the journal has
+    /// its end.
+    pub(crate) fn end_step(&self, step: u32, report_seq: u32) {
         let mut state = self.lock();
-        if state.0.steps.remove(&call).is_some() {
+        let begun = state.0.steps.values_mut().find(|begun| begun.step == step);
+        if let Some(begun) = begun {
+            begun.ended = Some(report_seq);
+            self.write(&mut state);
+        }
+    }
+
+    /// The journal has the ends of these calls. Written with the next change: whoever reads the journal does not ask
+    /// about them.
+    pub(crate) fn settle(&self, calls: impl IntoIterator<Item = u32>) {
+        let mut state = self.lock();
+        for call in calls {
+            state.0.steps.remove(&call);
+        }
+    }
+
+    /// There is no journal any more, so no other process can go on with the attempt.
+    pub(crate) fn interrupt(&self) {
+        if self.durable {
+            let mut state = self.lock();
+            state.0.interrupted = true;
             self.write(&mut state);
         }
     }
 
     /// A native step leads this process group.
     pub(crate) fn begin_group(&self, group: i32) {
-        let Some(started) = started_at(group) else {
+        let Some(started) = groups::started_at(group) else {
             return; // it has ended
         };
         let mut state = self.lock();
@@ -253,8 +306,15 @@ impl AttemptFile {
     /// The group is gone.
     pub(crate) fn end_group(&self, group: i32) {
         let mut state = self.lock();
-        if state.0.groups.remove(&group).is_some() {
+        if state.0.groups.remove(&group).is_none() {
+            return;
+        }
+        if self.durable || !state.0.groups.is_empty() {
             self.write(&mut state);
+        } else if state.1 == State::Written {
+            // What stays names a group that has ended.
+            let _ = std::fs::remove_file(&self.path);
+            state.1 = State::Unwritten;
         }
     }
 
@@ -291,111 +351,4 @@ impl AttemptFile {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use bytes::Bytes;
-    use std::os::unix::fs::PermissionsExt;
-    use std::os::unix::process::CommandExt;
-    use std::process::Command;
-
-    fn assign(job: &'static [u8]) -> pb::Assign {
-        pb::Assign {
-            r#ref: Some(pb::AttemptRef {
-                run_id: Bytes::from_static(b"run"),
-                job_id: Bytes::from_static(job),
-                attempt: 3,
-            }),
-            pipeline_name: "p".into(),
-            ..pb::Assign::default()
-        }
-    }
-
-    #[test]
-    fn a_directory_is_one_agents_at_a_time() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("deep/er");
-        let first = StateDir::open(&path).unwrap();
-        assert!(matches!(StateDir::open(&path), Err(StateError::InUse(_))));
-        drop(first);
-        StateDir::open(&path).unwrap();
-    }
-
-    #[test]
-    fn the_next_process_finds_what_was_begun_and_not_ended() {
-        let folder = tempfile::tempdir().unwrap();
-        let state = StateDir::open(folder.path()).unwrap();
-        let file = state.file(&assign(b"job"));
-        assert!(
-            state.saved().is_empty(),
-            "nothing is written before it is needed"
-        );
-        let begun = |step| BegunStep {
-            step,
-            tries: 0,
-            report_seq: 2,
-        };
-        file.begin_step(1, begun(1));
-        file.begin_step(4, begun(2));
-        file.end_step(1);
-        drop(state);
-        let state = StateDir::open(folder.path()).unwrap();
-        let saved = state.saved();
-        assert_eq!(saved.len(), 1);
-        assert_eq!(saved[0].assign, assign(b"job"));
-        assert_eq!(saved[0].steps, BTreeMap::from([(4, begun(2))]));
-        let name = format!("{}.attempt", hex::encode(b"job"));
-        let mode = std::fs::metadata(folder.path().join(name))
-            .unwrap()
-            .permissions()
-            .mode();
-        assert_eq!(mode & 0o077, 0, "nobody else reads it");
-        saved[0].file.remove();
-        saved[0].file.keep();
-        assert!(state.saved().is_empty());
-    }
-
-    #[test]
-    fn a_broken_file_is_removed_and_others_are_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let state = StateDir::open(folder.path()).unwrap();
-        for name in ["a.attempt", "b.txt"] {
-            std::fs::write(folder.path().join(name), "{").unwrap();
-        }
-        assert!(state.saved().is_empty());
-        assert!(!folder.path().join("a.attempt").exists());
-        assert!(folder.path().join("b.txt").exists());
-    }
-
-    #[test]
-    fn groups_of_the_earlier_process_are_killed_and_a_reused_number_is_not() {
-        let folder = tempfile::tempdir().unwrap();
-        let state = StateDir::open(folder.path()).unwrap();
-        let sleeper = || {
-            let mut command = Command::new("sleep");
-            command.arg("600").process_group(0).spawn().unwrap()
-        };
-        let (mut ours, mut other) = (sleeper(), sleeper());
-        let (group, reused) = (ours.id() as i32, other.id() as i32);
-        let file = state.file(&assign(b"job"));
-        file.begin_group(group);
-        file.begin_group(reused);
-        file.lock().0.groups.insert(reused, 1);
-        file.end_group(0);
-        file.begin_step(
-            1,
-            BegunStep {
-                step: 1,
-                tries: 0,
-                report_seq: 0,
-            },
-        );
-        assert_eq!(state.saved().len(), 1);
-        assert!(!ours.wait().unwrap().success());
-        assert!(
-            other.try_wait().unwrap().is_none(),
-            "another process with that number lives"
-        );
-        other.kill().unwrap();
-        other.wait().unwrap();
-    }
-}
+mod tests;

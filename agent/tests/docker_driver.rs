@@ -6,8 +6,8 @@ mod steps;
 use bollard::Docker;
 use bollard::query_parameters::ListContainersOptions;
 use pocketci_agent::container::docker::DockerDriver;
-use pocketci_agent::container::{DriverError, StepExit, StepSpec, leftovers};
-use std::collections::HashMap;
+use pocketci_agent::container::{DriverError, StepExit, StepSpec};
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 use steps::Run;
 
@@ -189,11 +189,35 @@ async fn leftovers_are_removed_and_nothing_else() {
     let cleaning = async {
         until_containers("pocketci.agent=gone", 1).await;
         until_containers("pocketci.agent=alive", 1).await;
-        let removed = leftovers::remove_of_agent(&driver(), "gone").await;
+        let is_left = |labels: &BTreeMap<String, String>| labels["pocketci.agent"] == "gone";
+        let removed = driver().sweep(&is_left).await;
         assert_eq!(removed, Some(1));
         assert_eq!(containers("pocketci.agent=alive").await, 1);
         stop.cancel();
     };
     let (_, ()) = tokio::join!(running, cleaning);
     until_containers("pocketci.agent=alive", 0).await;
+}
+
+#[tokio::test]
+async fn a_step_with_input_is_not_gone_on_with_and_removed() {
+    use pocketci_agent::container::Driver;
+    let label = "fed";
+    let mut spec = shell("cat; echo ready; sleep 300");
+    spec.labels.insert("pocketci.agent".into(), label.into());
+    spec.stdin = Some("a part".into());
+    let stop = tokio_util::sync::CancellationToken::new();
+    let (output, mut pieces) = tokio::sync::mpsc::channel(4);
+    let first = driver();
+    let running = first.run(spec.clone(), output, stop.clone());
+    let going_on = async {
+        // It runs.
+        pieces.recv().await.unwrap();
+        let (output, _unread) = tokio::sync::mpsc::channel(4);
+        let found = driver().reattach(&spec, output, &stop).await;
+        assert_eq!(found.unwrap(), None);
+        until_containers(&format!("pocketci.agent={label}"), 0).await;
+    };
+    // How the first process sees it end does not matter.
+    let (_, ()) = tokio::join!(running, going_on);
 }

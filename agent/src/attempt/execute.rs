@@ -100,7 +100,15 @@ async fn load_journal(
     };
     match read {
         Ok(journal) => Ok(Some(journal)),
-        Err(why) => Ok(start_over(attempt, backend, &why).await),
+        Err(why) => {
+            let journal = start_over(attempt, backend, &why).await;
+            if attempt.resumed {
+                // See [`execute`].
+                attempt.stop(StopReason::Interrupted);
+                return Err(attempt.end_of_abort());
+            }
+            Ok(journal)
+        }
     }
 }
 
@@ -108,6 +116,7 @@ async fn load_journal(
 async fn start_over(attempt: &Attempt, backend: &dyn Backend, why: &str) -> Option<(Tape, u64)> {
     let said = format!("the job cannot go on where it was and starts from the top: {why}\n");
     attempt.log.append(SYSTEM, Bytes::from(said)).await;
+    attempt.log.comes_anew();
     let cleared = tokio::select! {
         cleared = backend.clear_journal() => cleared,
         () = attempt.stopping() => return None,

@@ -6,7 +6,7 @@ use super::holdings::Holdings;
 use super::journal::JobJournal;
 use super::secrets::Secrets;
 use super::steps::{self, InDriver, InSandbox, Wanted};
-use super::{Attempt, Workshop};
+use super::{Attempt, StopReason, Workshop};
 use crate::container::{Driver, StepSpec, Volume};
 use crate::js::host::{
     Answer, Answered, ConsoleStream, Failure, Host, Reply, Request, RunRequest, RunResult,
@@ -32,6 +32,9 @@ use tokio::sync::Semaphore;
 
 /// Bytes of a call's hash in the label of its container: a restarted agent goes on with the same call only.
 const CONTENT_LABEL_BYTES: usize = 8;
+
+/// The label that tells an agent from another server's of the same name.
+pub(crate) const SERVER_LABEL: &str = "pocketci.server";
 
 pub(super) struct JobHost {
     parts: Arc<Parts>,
@@ -153,6 +156,7 @@ pub(super) fn labels(workshop: &Workshop, attempt: &Attempt) -> BTreeMap<String,
         ("pocketci.job", id(&reference.job_id)),
         ("pocketci.attempt", reference.attempt.to_string()),
         ("pocketci.agent", workshop.config.name.clone()),
+        (SERVER_LABEL, workshop.config.identity()),
     ];
     labels
         .into_iter()
@@ -261,7 +265,7 @@ impl Host for JobHost {
                     let (name, volume) = parts.holdings.create_volume(name).await?;
                     Ok(Answer::Json(json!({
                         "name": name, "path": volume.path, "id": volume.id,
-                        "agent": parts.workshop.config.name, "driver": parts.driver.as_str(),
+                        "attempt": parts.attempt.reference.attempt, "driver": parts.driver.as_str(),
                     })))
                 }
                 .boxed()
@@ -387,17 +391,24 @@ impl Parts {
         steps::run(&self.attempt, &runner, spec, wanted).await
     }
 
-    /// Whether the volume of an earlier attempt is still there: on this agent, under this driver.
+    /// Whether a volume that this very attempt made, in an earlier process, is still there. One of an earlier attempt is
+    /// not taken: whoever made it may be removing it.
     async fn revive(&self, volume: &serde_json::Value) -> bool {
         let text = |name: &str| volume[name].as_str().unwrap_or_default().to_owned();
-        if text("agent") != self.workshop.config.name || text("driver") != self.driver.as_str() {
+        if volume["attempt"] != self.attempt.reference.attempt {
             return false;
         }
         let found = Volume {
             id: text("id"),
             path: text("path"),
         };
-        self.holdings.adopt_volume(&text("name"), found).await
+        let is_there = text("driver") == self.driver.as_str()
+            && self.holdings.adopt_volume(&text("name"), found).await;
+        if !is_there {
+            // The steps that mounted it would be done twice in one attempt.
+            self.attempt.stop(StopReason::Interrupted);
+        }
+        is_there
     }
 
     async fn start_sandbox(&self, id: String, request: RunRequest) -> Result<Answer, Failure> {

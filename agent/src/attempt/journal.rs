@@ -77,12 +77,18 @@ impl Sink for JobJournal {
             if let Some(file) = &attempt.file {
                 file.keep();
             }
+            let ended_calls: Vec<u32> = all.iter().filter_map(Entry::ended_call).collect();
             let stored = tokio::select! {
                 stored = store(&attempt, &*backend, &seq, all) => stored,
                 () = attempt.lost() => return Kept::Ended,
             };
             match stored {
-                Ok(()) => Kept::Stored,
+                Ok(()) => {
+                    if let Some(file) = &attempt.file {
+                        file.settle(ended_calls);
+                    }
+                    Kept::Stored
+                }
                 Err(why) => {
                     ended.store(true, Ordering::SeqCst);
                     give_up(&attempt, &*backend, &why).await;
@@ -134,6 +140,9 @@ async fn store(
 
 /// The job goes on without a journal: what is stored is removed, as a part of it would be worse than nothing.
 async fn give_up(attempt: &Attempt, backend: &dyn Backend, why: &str) {
+    if let Some(file) = &attempt.file {
+        file.interrupt();
+    }
     if let Err(error) = backend.clear_journal().await {
         tracing::warn!(%error, "cannot clear the journal of a job that goes on without it");
     }

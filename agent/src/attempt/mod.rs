@@ -15,6 +15,7 @@ pub(crate) mod secrets;
 mod steps;
 
 pub use backend::{Backend, GateState};
+pub(crate) use host::SERVER_LABEL;
 pub use reports::{Outlet, ReplyUpload, Reports};
 
 use crate::config::AgentConfig;
@@ -158,8 +159,7 @@ impl Attempt {
     pub(crate) fn resumed(mut self, saved: &Saved, reported: u32) -> Self {
         self.resumed = true;
         self.reported = reported;
-        let last = saved.steps.values().map(|step| step.step).max();
-        self.count_steps_from(last.unwrap_or_default());
+        self.count_steps_from(saved.last_step);
         self.begun = Mutex::new(saved.steps.clone());
         self.file = Some(saved.file.clone());
         self
@@ -211,8 +211,8 @@ impl Attempt {
         self.steps.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Steps up to this number are known from the journal.
-    fn count_steps_from(&self, last: u32) {
+    /// Steps up to this number are known: from the journal, an earlier process's file, or the log.
+    pub(crate) fn count_steps_from(&self, last: u32) {
         self.steps.fetch_max(last, Ordering::Relaxed);
     }
 
@@ -271,10 +271,13 @@ impl Attempt {
         self.lost.is_cancelled()
     }
 
-    /// The server holds the lease at least until `until` (this machine's monotonic clock).
+    /// The server holds the lease at least until `until` (this machine's monotonic clock). A lease that has run out stays
+    /// so: another agent may have the job.
     pub fn extend_lease(&self, until: Instant) {
         let mut lease = lock(&self.lease);
-        *lease = (*lease).max(until);
+        if Instant::now() < *lease {
+            *lease = (*lease).max(until);
+        }
     }
 
     /// When the server may give the job to another agent.
@@ -366,14 +369,18 @@ mod tests {
     use crate::log::Buffers;
     use tokio::sync::mpsc;
 
-    #[tokio::test]
-    async fn a_log_that_is_full_to_the_byte_still_says_that_more_came() {
-        let (ready, _listening) = mpsc::unbounded_channel();
+    fn attempt(lease: Duration, max_output_bytes: u64) -> Attempt {
+        let (ready, _) = mpsc::unbounded_channel();
         let buffers = Arc::new(Buffers::in_memory());
         let log = Arc::new(AttemptLog::new(pb::AttemptRef::default(), buffers, ready));
         let reference = pb::AttemptRef::default();
         let reports = Reports::new(reference.clone(), None);
-        let attempt = Attempt::new(reference, reports, log, Duration::from_secs(60), 4);
+        Attempt::new(reference, reports, log, lease, max_output_bytes)
+    }
+
+    #[tokio::test]
+    async fn a_log_that_is_full_to_the_byte_still_says_that_more_came() {
+        let attempt = attempt(Duration::from_secs(60), 4);
         for text in ["ab", "cd"] {
             attempt.print(SYSTEM, text.into()).await;
         }
@@ -384,6 +391,17 @@ mod tests {
         let said = printed(&attempt).await;
         assert_eq!(said.matches("--max-output").count(), 1, "{said}");
         assert!(said.starts_with("\nthe job printed more"), "{said}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_has_run_out_is_not_extended() {
+        let attempt = attempt(Duration::from_secs(1), u64::MAX);
+        attempt.extend_lease(Instant::now() + Duration::from_secs(3));
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert!(Instant::now() < attempt.lease_until());
+        tokio::time::advance(Duration::from_secs(1)).await;
+        attempt.extend_lease(Instant::now() + Duration::from_secs(3));
+        assert!(Instant::now() >= attempt.lease_until());
     }
 
     async fn printed(attempt: &Attempt) -> String {

@@ -183,9 +183,6 @@ pub(super) async fn run(
                 )
             }
         };
-        if let Some(file) = &attempt.file {
-            file.end_step(wanted.call);
-        }
         let failed = match &ended {
             Ok(result) => result.code != 0 && result.status == "complete",
             Err(_) => true,
@@ -227,6 +224,7 @@ async fn begin(
             step,
             tries: tries - 1,
             report_seq,
+            ended: None,
         };
         file.begin_step(wanted.call, begun);
     }
@@ -268,23 +266,35 @@ async fn go_on(
     spec.labels
         .insert("pocketci.step".to_owned(), step.to_string());
     if begun.report_seq > attempt.reported {
-        tell_started(attempt, runner, step, spec).await;
+        let report_seq = tell_started(attempt, runner, step, spec).await;
+        if let Some(file) = &attempt.file {
+            let begun = BegunStep {
+                report_seq,
+                ..begun.clone()
+            };
+            file.begin_step(wanted.call, begun);
+        }
     }
     let run = Once {
         runner,
         step,
         reattach: true,
     };
-    if let Some(ended) = run_once(attempt, run, spec.clone(), wanted).await {
-        return Some((step, ended));
+    let mut message = "the agent was restarted while the step ran, and nothing of it is left; the job is attempted again";
+    match begun.ended {
+        None => {
+            attempt.log.comes_again(step);
+            if let Some(ended) = run_once(attempt, run, spec.clone(), wanted).await {
+                return Some((step, ended));
+            }
+        }
+        Some(_) => {
+            message = "the agent was restarted after the step had ended, and before its result was stored; the job is attempted again";
+        }
     }
-    let message = "the agent was restarted while the step ran, and nothing of it is left; the job is attempted again";
-    attempt.reports.add(Kind::StepFinished(pb::StepFinished {
-        step,
-        status: "abort".into(),
-        exit_code: 0,
-        message: message.into(),
-    }));
+    if begun.ended.is_none_or(|report| report > attempt.reported) {
+        tell_end(attempt, step, "abort", 0, message.to_owned());
+    }
     let said = Bytes::from(format!("step {step}: {message}\n"));
     attempt.log.append(SYSTEM, said).await;
     attempt.stop(StopReason::Interrupted);
@@ -392,12 +402,19 @@ async fn report_end(attempt: &Attempt, step: u32, exit: &Result<StepExit, Driver
         Ok(StepExit::Stopped) => ("abort", 0, String::new()),
         Err(error) => ("error", 0, attempt.redactor.text(&told(error))),
     };
-    attempt.reports.add(Kind::StepFinished(pb::StepFinished {
+    tell_end(attempt, step, status, exit_code, message);
+}
+
+fn tell_end(attempt: &Attempt, step: u32, status: &str, exit_code: i32, message: String) {
+    let report_seq = attempt.reports.add(Kind::StepFinished(pb::StepFinished {
         step,
         status: status.into(),
         exit_code,
         message,
     }));
+    if let Some(file) = &attempt.file {
+        file.end_step(step, report_seq);
+    }
 }
 
 /// One stream of a step on its way.
@@ -490,3 +507,6 @@ async fn pass_on(
         attempt.log.append(SYSTEM, Bytes::from(said)).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,27 +32,16 @@ fn is_alive(pid: &str) -> bool {
         .is_ok_and(|pid| Path::new("/proc").join(pid.to_string()).exists())
 }
 
-/// Removes the containers and volumes labelled as this agent's; returns how many there were, `None` if the engine cannot
-/// be asked.
-pub async fn remove_of_agent(driver: &DockerDriver, agent: &str) -> Option<usize> {
-    remove_labelled(driver, |name| name == agent).await
-}
-
-/// The same for agents of this kind and machine whose process is gone.
+/// Removes the containers and volumes of agents of this kind and machine whose process is gone; returns how many there
+/// were, `None` if the engine cannot be asked.
 pub async fn remove_of_dead_processes(driver: &DockerDriver, kind: &str) -> Option<usize> {
     let prefix = process_prefix(kind);
-    remove_labelled(driver, |name| {
-        name.strip_prefix(&prefix).is_some_and(|pid| !is_alive(pid))
-    })
-    .await
-}
-
-async fn remove_labelled(
-    driver: &DockerDriver,
-    is_ours: impl Fn(&str) -> bool + Send + Sync,
-) -> Option<usize> {
-    let is_left =
-        |labels: &BTreeMap<String, String>| labels.get(LABEL).is_some_and(|name| is_ours(name));
+    let is_left = |labels: &BTreeMap<String, String>| {
+        let pid = labels
+            .get(LABEL)
+            .and_then(|name| name.strip_prefix(&prefix));
+        pid.is_some_and(|pid| !is_alive(pid))
+    };
     remove_left(driver, &is_left).await
 }
 

@@ -328,8 +328,8 @@ mod tests {
     use crate::js::Limits;
     use crate::{AgentConfig, Token};
 
-    fn agent() -> Agent {
-        let config = AgentConfig {
+    pub(super) fn config() -> AgentConfig {
+        AgentConfig {
             server_url: "http://127.0.0.1:1".into(),
             token: Token::new("t"),
             name: "a".into(),
@@ -343,11 +343,14 @@ mod tests {
             spool: Default::default(),
             drain_timeout: Duration::ZERO,
             state_dir: None,
-        };
-        Agent::new(config, Vec::new(), Shutdown::default(), None)
+        }
     }
 
-    fn held(agent: &Agent) -> Arc<Attempt> {
+    pub(super) fn agent() -> Agent {
+        Agent::new(config(), Vec::new(), Shutdown::default(), None)
+    }
+
+    pub(super) fn held(agent: &Agent) -> Arc<Attempt> {
         let reference = pb::AttemptRef {
             job_id: Bytes::from_static(b"job"),
             attempt: 1,

@@ -2,7 +2,7 @@
 
 use super::session::Session;
 use super::{Agent, lock};
-use crate::attempt::{Attempt, Reports, StopReason};
+use crate::attempt::{Attempt, Reports, SERVER_LABEL, StopReason};
 use crate::state::Saved;
 use pb::held_verdict::Action;
 use pb::report::Kind;
@@ -33,6 +33,11 @@ impl Session {
         let Some(reference) = saved.assign.r#ref.clone() else {
             return;
         };
+        let lease = self.held_until.saturating_duration_since(Instant::now());
+        if lease.is_zero() {
+            // The answer took so long that another agent may have it.
+            return saved.file.remove();
+        }
         tracing::info!(job = %hex::encode(&reference.job_id), "going on with a job of this agent's earlier process");
         let config = self.agent.config();
         let outlet = Some(self.outlet.clone());
@@ -40,11 +45,13 @@ impl Session {
             reference.clone(),
             Reports::resumed(reference.clone(), outlet, verdict.report_seq),
             self.agent.resumed_log(&reference, verdict),
-            self.usable_lease(),
+            lease,
             config.limits.max_output_bytes,
         );
-        let attempt = Arc::new(attempt.resumed(saved, verdict.report_seq));
-        attempt.extend_lease(Instant::now() + self.usable_lease());
+        let attempt = attempt.resumed(saved, verdict.report_seq);
+        let logged = verdict.log_ends.iter().map(|end| end.step).max();
+        attempt.count_steps_from(logged.unwrap_or_default());
+        let attempt = Arc::new(attempt);
         lock(&self.agent.attempts).insert(reference.job_id, attempt.clone());
         if verdict.report_seq == 0 {
             attempt.reports.add(Kind::Accepted(pb::Accepted {}));
@@ -58,27 +65,32 @@ impl Session {
     }
 }
 
-/// Removes containers and volumes with this agent's name that belong to no attempt it holds.
+/// Whether what has these labels is this agent's (of this server) and belongs to no attempt it holds.
+fn is_left(agent: &Agent, labels: &BTreeMap<String, String>) -> bool {
+    let label = |name: &str| labels.get(name).map(String::as_str).unwrap_or_default();
+    let held: HashSet<(String, String)> = agent
+        .attempts()
+        .iter()
+        .map(|attempt| {
+            let reference = &attempt.reference;
+            let job = uuid::Uuid::from_slice(&reference.job_id).unwrap_or_default();
+            (job.to_string(), reference.attempt.to_string())
+        })
+        .collect();
+    let job = (
+        label("pocketci.job").to_owned(),
+        label("pocketci.attempt").to_owned(),
+    );
+    let config = agent.config();
+    label("pocketci.agent") == config.name
+        && label(SERVER_LABEL) == config.identity()
+        && !held.contains(&job)
+}
+
+/// Removes containers and volumes of this agent that belong to no attempt it holds.
 async fn sweep(agent: &Arc<Agent>) {
-    let name = agent.config().name.clone();
-    let is_left = |labels: &BTreeMap<String, String>| {
-        let label = |name: &str| labels.get(name).map(String::as_str).unwrap_or_default();
-        // Looked at after the engine has listed: whatever was assigned meanwhile is held.
-        let held: HashSet<(String, String)> = agent
-            .attempts()
-            .iter()
-            .map(|attempt| {
-                let reference = &attempt.reference;
-                let job = uuid::Uuid::from_slice(&reference.job_id).unwrap_or_default();
-                (job.to_string(), reference.attempt.to_string())
-            })
-            .collect();
-        let job = (
-            label("pocketci.job").to_owned(),
-            label("pocketci.attempt").to_owned(),
-        );
-        label("pocketci.agent") == name && !held.contains(&job)
-    };
+    // Looked at after the engine has listed: whatever was assigned meanwhile is held.
+    let is_left = |labels: &BTreeMap<String, String>| is_left(agent, labels);
     for driver in &agent.workshop.drivers {
         match driver.sweep(&is_left).await {
             Some(0) | None => {}
@@ -89,5 +101,39 @@ async fn sweep(agent: &Arc<Agent>) {
                 );
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::AgentConfig;
+    use crate::link::tests::{agent, config, held};
+
+    fn labels(config: &AgentConfig, attempt: &str) -> BTreeMap<String, String> {
+        let job = uuid::Uuid::from_slice(b"job").unwrap_or_default();
+        let labels = [
+            ("pocketci.agent", config.name.clone()),
+            (SERVER_LABEL, config.identity()),
+            ("pocketci.job", job.to_string()),
+            ("pocketci.attempt", attempt.to_owned()),
+        ];
+        labels.map(|(name, value)| (name.to_owned(), value)).into()
+    }
+
+    #[tokio::test]
+    async fn only_what_this_agent_of_this_server_left_is_removed() {
+        let agent = agent();
+        let _held = held(&agent);
+        assert!(is_left(&agent, &labels(&config(), "2")));
+        assert!(!is_left(&agent, &labels(&config(), "1")), "held");
+        let elsewhere = AgentConfig {
+            server_url: "http://127.0.0.1:2".into(),
+            ..config()
+        };
+        assert!(!is_left(&agent, &labels(&elsewhere, "2")));
+        let mut unlabelled = labels(&config(), "2");
+        unlabelled.remove(SERVER_LABEL);
+        assert!(!is_left(&agent, &unlabelled));
     }
 }

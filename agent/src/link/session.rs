@@ -41,6 +41,8 @@ pub(super) struct Session {
     /// The server understands packed chunks and gaps.
     packed_logs: bool,
     lease: Duration,
+    /// How long the attempts that were held when connecting are, at least.
+    pub(super) held_until: Instant,
     heard: Instant,
     renewals: VecDeque<(u64, Instant)>,
     nonce: u64,
@@ -56,6 +58,8 @@ pub(super) async fn serve(
 ) -> Result<(), Status> {
     let (to_server, outbound) = mpsc::unbounded_channel();
     let held = agent.attempts();
+    // The server's leases begin after this, however late its answer comes.
+    let asked = Instant::now();
     send(&to_server, ToServer::Hello(hello(agent, &held)));
     let request = connection.request(UnboundedReceiverStream::new(outbound));
     let opening = async {
@@ -73,6 +77,7 @@ pub(super) async fn serve(
     tracing::info!(server = %agent.config().server_url, "connected");
     connection.bind(&welcome.session_id)?;
     agent.wire.connect(connection.clone());
+    let lease = Duration::from_millis(u64::from(welcome.lease_ms));
     let (uploads, uploading) = mpsc::unbounded_channel();
     let mut session = Session {
         agent: agent.clone(),
@@ -82,7 +87,8 @@ pub(super) async fn serve(
             uploads,
         },
         packed_logs: welcome.packed_logs,
-        lease: Duration::from_millis(u64::from(welcome.lease_ms)),
+        lease,
+        held_until: asked + usable(lease),
         heard: Instant::now(),
         renewals: VecDeque::new(),
         nonce: 0,
@@ -141,6 +147,11 @@ fn hello(agent: &Agent, held: &[Arc<Attempt>]) -> pb::Hello {
     }
 }
 
+/// The part of the lease in which work may go on.
+fn usable(lease: Duration) -> Duration {
+    lease - lease / LEASE_MARGIN
+}
+
 impl Session {
     /// What the server says of the attempts that were held when connecting.
     fn settle(&self, held: Vec<Arc<Attempt>>, verdicts: &[pb::HeldVerdict]) {
@@ -149,8 +160,10 @@ impl Session {
                 .iter()
                 .find(|verdict| verdict.r#ref.as_ref() == Some(&attempt.reference));
             match verdict.map(|verdict| (verdict.action(), verdict)) {
-                Some((action @ (Action::Continue | Action::Cancel), verdict)) => {
-                    attempt.extend_lease(Instant::now() + self.usable_lease());
+                Some((action @ (Action::Continue | Action::Cancel), verdict))
+                    if Instant::now() < attempt.lease_until() =>
+                {
+                    attempt.extend_lease(self.held_until);
                     attempt.log.rewind(verdict.log_seq);
                     attempt
                         .reports
@@ -166,8 +179,8 @@ impl Session {
     }
 
     /// The part of the lease in which work may go on.
-    pub(super) fn usable_lease(&self) -> Duration {
-        self.lease - self.lease / LEASE_MARGIN
+    fn usable_lease(&self) -> Duration {
+        usable(self.lease)
     }
 
     fn lose(&self, attempt: &Arc<Attempt>) {
@@ -302,8 +315,8 @@ impl Session {
             self.agent.config().limits.max_output_bytes,
         );
         let attempt = Arc::new(match &self.agent.state {
-            Some(state) if assign.durable => attempt.kept_in(state.file(&assign)),
-            _ => attempt,
+            Some(state) => attempt.kept_in(state.file(&assign)),
+            None => attempt,
         });
         let older = lock(&self.agent.attempts).insert(reference.job_id, attempt.clone());
         if let Some(older) = older {

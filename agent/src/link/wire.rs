@@ -44,8 +44,25 @@ impl Wire {
         }
     }
 
-    /// Does something over the connection there is, and again over the next one if it breaks, or in a moment if it may
-    /// do better then; at most `max_tries` times on one connection.
+    /// Waits until there is another connection than this one.
+    async fn replaced(&self, number: u64) {
+        loop {
+            let changed = self.changed.notified();
+            if lock(&self.current).0 != number {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Whether this connection is there, and the last one.
+    fn is_current(&self, number: u64) -> bool {
+        let current = lock(&self.current);
+        current.0 == number && current.1.is_some()
+    }
+
+    /// Does something over the connection there is, and again over the next one if it breaks or is replaced, or in a moment
+    /// if it may do better then; at most `max_tries` times on one connection.
     pub(super) async fn patiently<T, Fut: Future<Output = Result<T, Status>>>(
         &self,
         max_tries: u32,
@@ -61,10 +78,24 @@ impl Wire {
                 1
             };
             last = number;
-            match once(connection).await {
+            let done = tokio::select! {
+                biased;
+                done = once(connection) => done,
+                // What a silent network swallowed is not waited for.
+                () = self.replaced(number) => continue,
+            };
+            match done {
                 Err(status) if may_pass(status.code()) && tries < max_tries => {
                     tracing::debug!(reason = status.message(), "asked again");
                     tokio::time::sleep(REPEAT_AFTER).await;
+                }
+                Err(status) if status.code() == Code::FailedPrecondition => {
+                    // "Not yours" is also said to a session that a newer one of this agent took over from, before this side
+                    // knows of that.
+                    tokio::time::sleep(REPEAT_AFTER).await;
+                    if self.is_current(number) {
+                        return Err(status);
+                    }
                 }
                 done => return done,
             }
@@ -82,4 +113,81 @@ fn may_pass(code: Code) -> bool {
             | Code::DeadlineExceeded
             | Code::Aborted
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::connection;
+    use crate::link::tests::config;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    fn connection() -> Connection {
+        let channel = connection::channel(&config()).unwrap();
+        Connection::new(channel, &config()).unwrap()
+    }
+
+    fn wire() -> Arc<Wire> {
+        let wire = Arc::new(Wire::default());
+        wire.connect(connection());
+        wire
+    }
+
+    /// Asks until it is not refused as `refused` says, and tells how often.
+    async fn asked(wire: &Wire, refused: impl Fn(u32) -> Option<Code>) -> (Result<(), Code>, u32) {
+        let asked = AtomicU32::new(0);
+        let answer = wire.patiently(MAX_TRIES, |_| {
+            let refused = refused(asked.fetch_add(1, Ordering::SeqCst));
+            async move { refused.map_or(Ok(()), |code| Err(Status::new(code, "no"))) }
+        });
+        let answer = answer.await.map_err(|status| status.code());
+        (answer, asked.load(Ordering::SeqCst))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_on_a_swallowed_connection_is_repeated_on_the_next_one_at_once() {
+        let wire = wire();
+        let asked = Arc::new(AtomicU32::new(0));
+        let (calling, count) = (wire.clone(), asked.clone());
+        let call = tokio::spawn(async move {
+            let once = |_| {
+                let first = count.fetch_add(1, Ordering::SeqCst) == 0;
+                async move {
+                    if first {
+                        std::future::pending::<()>().await;
+                    }
+                    Ok(())
+                }
+            };
+            calling.patiently(MAX_TRIES, once).await
+        });
+        while asked.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let before = tokio::time::Instant::now();
+        wire.disconnect();
+        wire.connect(connection());
+        call.await.unwrap().unwrap();
+        assert_eq!(asked.load(Ordering::SeqCst), 2);
+        assert!(before.elapsed() < REPEAT_AFTER);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn not_yours_counts_only_from_a_session_that_is_not_superseded() {
+        let wire = wire();
+        let (answer, times) = asked(&wire, |_| Some(Code::FailedPrecondition)).await;
+        assert_eq!((answer, times), (Err(Code::FailedPrecondition), 1));
+        let next = wire.clone();
+        let refused = move |before| {
+            (before == 0).then(|| {
+                next.disconnect();
+                let next = next.clone();
+                // The new session is there in a moment, as far as this side is concerned.
+                tokio::spawn(async move { next.connect(connection()) });
+                Code::FailedPrecondition
+            })
+        };
+        assert_eq!(asked(&wire, refused).await, (Ok(()), 2));
+    }
 }

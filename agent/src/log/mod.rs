@@ -76,6 +76,8 @@ struct State {
     closed: bool,
     /// Bytes that are stored already and come again, from an earlier process of this agent.
     known: HashMap<Source, u64>,
+    /// Bytes of steps that it stored; they come again where the step is gone on with.
+    stored: HashMap<Source, u64>,
 }
 
 /// What there is to send.
@@ -105,8 +107,9 @@ impl AttemptLog {
         }
     }
 
-    /// The log of an attempt that another process began: chunks up to `seq` are stored, and output up to these ends, which
-    /// comes again from its beginning. Not PocketCI's own words: those are other ones.
+    /// The log of an attempt that another process began: chunks up to `seq` are stored, and output up to these ends. The
+    /// program's own comes again from its beginning, a step's if it [comes again](Self::comes_again). Not PocketCI's own
+    /// words: those are other ones.
     pub fn resume(&self, seq: u64, ends: impl IntoIterator<Item = (Source, u64)>) {
         self.acked.send_modify(|acked| *acked = (*acked).max(seq));
         let mut state = self.state();
@@ -116,7 +119,23 @@ impl AttemptLog {
         let output = ends
             .into_iter()
             .filter(|(source, _)| source.stream != pb::log_chunk::Stream::System);
-        state.known.extend(output);
+        let (program, steps): (Vec<_>, Vec<_>) = output.partition(|(source, _)| source.step == 0);
+        state.known.extend(program);
+        state.stored.extend(steps);
+    }
+
+    /// The step is gone on with: its output comes again from its beginning.
+    pub fn comes_again(&self, step: u32) {
+        let mut state = self.state();
+        let State { known, stored, .. } = &mut *state;
+        known.extend(stored.extract_if(|source, _| source.step == step));
+    }
+
+    /// The program starts from the top: what comes is new.
+    pub fn comes_anew(&self) {
+        let mut state = self.state();
+        state.known.clear();
+        state.stored.clear();
     }
 
     /// What of the output is not stored already.

@@ -294,19 +294,24 @@ async fn a_log_goes_on_where_another_process_ended() {
         step: 0,
         stream: pb::log_chunk::Stream::System,
     };
-    log.resume(41, [(OUT, 4), (system, 9)]);
+    let mixed = Source { step: 8, ..OUT };
+    log.resume(41, [(OUT, 4), (system, 9), (mixed, 2)]);
+    log.comes_again(OUT.step);
     // A step's output comes again from its beginning, what is said of it does not.
     for piece in ["ab", "cde"] {
         log.append(OUT, piece.into()).await;
     }
     log.append(system, "new".into()).await;
+    // Of a step that is not gone on with, nothing comes again.
+    log.append(mixed, "xyz".into()).await;
     log.flush().await;
     let chunks = log.take(true).await.chunks;
     let told: Vec<(u64, u64)> = chunks
         .iter()
         .map(|chunk| (chunk.seq, chunk.offset))
         .collect();
-    assert_eq!(told, [(42, 4), (43, 9)]);
-    log.acknowledge(43);
-    assert_eq!(log.flushed().await, 43);
+    assert_eq!(told, [(42, 4), (43, 9), (44, 2)]);
+    assert_eq!(chunks[2].data, "xyz");
+    log.acknowledge(44);
+    assert_eq!(log.flushed().await, 44);
 }

@@ -2,6 +2,7 @@
 
 use pocketci_tests::{Client, Server, ServerOptions, TestDatabase, required, until};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use std::path::Path;
 
 const LEASES: [&str; 4] = ["--lease", "2s", "--accept-timeout", "1s"];
@@ -334,12 +335,19 @@ async fn a_restarted_agent_removes_what_is_nobodys_and_touches_nothing_else() {
         engine.run(&args).remove(0)
     };
     let job = "pocketci.job=0190a0a0-0000-7000-8000-000000000000";
+    let of = |server: &str| {
+        let hash = Sha256::digest(format!("sweeper\n{server}").as_bytes());
+        format!("pocketci.server={}", hex::encode(&hash[..8]))
+    };
+    let (mine, elsewhere) = (of(&server.grpc), of("http://elsewhere:1"));
     let foreign = [
         create(&[]),
-        create(&["pocketci.agent=another", job, "pocketci.attempt=1"]),
-        create(&["pocketci.agent=sweeper-2", job]),
+        create(&["pocketci.agent=another", &mine, job, "pocketci.attempt=1"]),
+        create(&["pocketci.agent=sweeper-2", &mine, job]),
+        create(&["pocketci.agent=sweeper", &elsewhere, job]),
+        create(&["pocketci.agent=sweeper", job, "pocketci.attempt=1"]),
     ];
-    let left = create(&["pocketci.agent=sweeper", job, "pocketci.attempt=1"]);
+    let left = create(&["pocketci.agent=sweeper", &mine, job, "pocketci.attempt=1"]);
     let all = || engine.run(&["ps", "-a", "-q", "--no-trunc"]);
     agent.kill_and_restart();
     until("what is nobody's is removed", || async {
@@ -397,6 +405,90 @@ async fn a_native_step_dies_with_its_agent_and_another_attempt_goes_on() {
     assert_eq!(done, ["one", "two", "two", "three"]);
     let system = said(&client, &run, 2, "system").await;
     assert!(system.contains("step 1 'one' is taken"), "{system}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_native_step_of_a_job_that_is_not_durable_dies_with_its_agent_too() {
+    let database = TestDatabase::create().await;
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(options(&database)).await;
+    let client = server.client();
+    let mut agent = server.agent("native", &[]);
+    server.agents_connected(1).await;
+    let content = steps(folder.path())
+        + "export default async () => { await step('one', '', { wait: true }); };";
+    let content = content.replace("echo \"$0\"", "echo $$");
+    let settings = json!({ "settings": { "durable": false } });
+    let id = client.set("plain", &content, settings).await;
+    let run = trigger(&client, &id).await;
+    appears(&folder.path().join("waits")).await;
+    let pid = effects(folder.path()).remove(0);
+    agent.kill_and_restart();
+    until("the process is gone", || async {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        (stat.is_empty() || stat.contains(") Z ")).then_some(())
+    })
+    .await;
+    std::fs::write(folder.path().join("go"), "").unwrap();
+    let ended = client.finished(&run).await;
+    // The job was not held, so it starts from the top when its lease has ended.
+    assert_eq!(
+        (&ended["status"], &ended["jobs"][0]["attempt"]),
+        (&json!("success"), &json!(2)),
+        "{ended}"
+    );
+    assert_eq!(effects(folder.path()).len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_that_died_with_its_agents_process_is_made_again_in_another_attempt() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(ServerOptions {
+        local_agent: false,
+        ..ServerOptions::default()
+    })
+    .await;
+    let client = server.client();
+    let mut agent = server.agent("native", &[]);
+    server.agents_connected(1).await;
+    let content = steps(folder.path())
+        + "export default async () => {
+             const src = await volumes.create({ name: 'src' });
+             await step('mounts', 'mounts', { mounts: { src } });
+             await pipeline.gate('go');
+             await step('after', 'after');
+           };";
+    let id = client.set("volume", &content, json!({})).await;
+    let run = trigger(&client, &id).await;
+    until("the gate is open", || async {
+        client
+            .logs(&run)
+            .await
+            .contains("waiting at gate")
+            .then_some(())
+    })
+    .await;
+    agent.kill_and_restart();
+    until("the step runs again", || async {
+        (effects(folder.path()).len() == 2).then_some(())
+    })
+    .await;
+    let gates = client
+        .get(&format!("/api/gates?run={run}"))
+        .await
+        .unwrap()
+        .1;
+    let gate = gates[0]["id"].as_str().unwrap();
+    let path = format!("/api/gates/{gate}/approve");
+    let (status, answer) = client.post(&path, &json!({})).await.unwrap();
+    assert_eq!(status, 200, "{answer}");
+    let ended = client.finished(&run).await;
+    assert_eq!(
+        (&ended["status"], &ended["jobs"][0]["attempt"]),
+        (&json!("success"), &json!(2)),
+        "{ended}"
+    );
+    assert_eq!(effects(folder.path()), ["mounts", "mounts", "after"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -20,6 +20,11 @@ pub(super) async fn reattach(
     let Some(container) = find(driver, spec).await? else {
         return Ok(None);
     };
+    if spec.stdin.is_some() {
+        // Its input broke off with the process that fed it: it may have taken a part for the whole.
+        container.remove().await;
+        return Ok(None);
+    }
     let inspected = container
         .docker
         .inspect_container(&container.id, None::<InspectContainerOptions>)

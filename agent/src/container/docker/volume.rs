@@ -84,7 +84,13 @@ async fn reader(
     docker: &Docker,
     volume: &Volume,
 ) -> Result<Container, DriverError> {
+    // As the volume, so that a killed agent's next process finds it.
+    let marked = docker
+        .inspect_volume(&volume.id)
+        .await
+        .map_err(|error| driver.error("look at the volume", error))?;
     let spec = StepSpec {
+        labels: marked.labels.into_iter().collect(),
         image: format!("{EMPTY_IMAGE}:{EMPTY_TAG}"),
         path: "none".to_owned(),
         mounts: vec![Mount {

@@ -29,6 +29,13 @@ pub struct Entry {
     pub data: Bytes,
 }
 
+impl Entry {
+    /// The call whose end this is, if it is one.
+    pub fn ended_call(&self) -> Option<u32> {
+        matches!(self.kind.as_str(), entry::DONE | entry::NOW).then_some(self.call)
+    }
+}
+
 impl std::fmt::Debug for Entry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Entry({} of call {})", self.kind, self.call)
