@@ -102,6 +102,10 @@ impl Sink for JobJournal {
     fn redact(&self, text: &str) -> String {
         self.attempt.redactor.text(text)
     }
+
+    fn redact_bytes(&self, bytes: &Bytes) -> Bytes {
+        self.attempt.redactor.bytes(bytes)
+    }
 }
 
 /// Stores entries; before them what they rest on: what the steps told and printed so far is told once only.

@@ -334,7 +334,10 @@ async fn run_once(
         attempt,
         step,
         pieces,
-        wanted.sink.clone(),
+        wanted
+            .sink
+            .as_ref()
+            .map(|sink| sink.of_step(step, run.reattach)),
         wanted.max_output_bytes,
     );
     let timed_out = async {

@@ -1,8 +1,6 @@
 //! Host calls under way: promises on one side, tokio tasks on the other, one channel between.
 
-use super::host::{Answer, Answered, Failure, OutputSink};
-use crate::container::OutputStream;
-use bytes::Bytes;
+use super::host::{Answer, Answered, Failure, OutputSink, Printed, Seen};
 use futures_util::FutureExt;
 use rquickjs::{Function, Object};
 use std::collections::BTreeMap;
@@ -25,8 +23,7 @@ pub(super) enum Event {
     /// A piece of output for `onOutput`.
     Output {
         call: u64,
-        stream: OutputStream,
-        bytes: Bytes,
+        printed: Printed,
         /// Held until the piece has been looked at.
         permit: OwnedSemaphorePermit,
     },
@@ -72,6 +69,8 @@ pub(super) struct Calls<'js> {
     tasks: BTreeMap<u64, JoinHandle<()>>,
     /// Calls that are not carried out (yet): those with a future will be when the journal is played.
     held: BTreeMap<u64, Option<Answered>>,
+    /// Of calls with an `onOutput`.
+    seen: BTreeMap<u64, Seen>,
     events: mpsc::UnboundedSender<Event>,
     room: Arc<Semaphore>,
     steps: Steps,
@@ -84,6 +83,7 @@ impl<'js> Calls<'js> {
             pending: BTreeMap::new(),
             tasks: BTreeMap::new(),
             held: BTreeMap::new(),
+            seen: BTreeMap::new(),
             events,
             room,
             steps,
@@ -91,11 +91,23 @@ impl<'js> Calls<'js> {
     }
 
     /// The sink for a call.
-    pub fn sink(&self, call: u64) -> OutputSink {
+    pub fn sink(&mut self, call: u64) -> OutputSink {
+        let seen = Seen::default();
+        self.seen.insert(call, seen.clone());
         OutputSink {
             call,
             events: self.events.clone(),
             room: Arc::clone(&self.room),
+            step: 0,
+            seen,
+            resumes: false,
+        }
+    }
+
+    /// The program has seen this of a call as it is in the journal.
+    pub fn saw(&self, call: u64, printed: &Printed) {
+        if let Some(seen) = self.seen.get(&call) {
+            seen.add(printed);
         }
     }
 
@@ -166,12 +178,18 @@ impl<'js> Calls<'js> {
     pub fn finish(&mut self, call: u64) -> Option<Pending<'js>> {
         self.tasks.remove(&call);
         self.held.remove(&call);
+        self.seen.remove(&call);
         self.pending.remove(&call)
     }
 
     /// Nothing is under way.
     pub fn is_empty(&self) -> bool {
         self.tasks.is_empty() && self.held.is_empty()
+    }
+
+    /// Calls that are not carried out will not be, and have no end to wait for.
+    pub fn drop_held(&mut self) {
+        self.held.clear();
     }
 
     /// Drops the futures and gives what they clean up a moment.

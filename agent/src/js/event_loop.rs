@@ -4,7 +4,8 @@
 
 use super::answer;
 use super::calls::Event;
-use super::host::{Answer, Failure};
+use super::host::{Answer, Failure, Printed};
+use super::journal::record::unix_ms;
 use super::limits::{Trip, Watch};
 use super::shared::Shared;
 use super::timers::Due;
@@ -45,6 +46,8 @@ pub(super) struct EventLoop<'js> {
     pub(super) ended_early: BTreeMap<u64, std::result::Result<Answer, Failure>>,
     cancel: CancellationToken,
     uncaught: Option<Value<'js>>,
+    /// The journal is played; the program's present is the clock's.
+    pub(super) live: bool,
 }
 
 impl<'js> EventLoop<'js> {
@@ -54,13 +57,8 @@ impl<'js> EventLoop<'js> {
         events: UnboundedReceiver<Event>,
         cancel: CancellationToken,
     ) -> Self {
-        let first = shared.record.borrow().next();
-        if let Some((_, at_ms)) = first {
-            let behind = shared.record.borrow().behind_ms(at_ms);
-            let behind = Duration::from_millis(behind);
-            shared.timers.borrow_mut().set_behind(behind);
-        }
-        Self {
+        let began = shared.record.borrow().began_ms();
+        let event_loop = Self {
             ctx,
             shared,
             events,
@@ -68,7 +66,12 @@ impl<'js> EventLoop<'js> {
             ended_early: BTreeMap::new(),
             cancel,
             uncaught: None,
+            live: false,
+        };
+        if let Some(at_ms) = began {
+            event_loop.set_present(at_ms);
         }
+        event_loop
     }
 
     /// Turns until `until` holds for `goal`, or the watch trips.
@@ -89,8 +92,7 @@ impl<'js> EventLoop<'js> {
                 self.handle(event);
                 continue;
             }
-            if self.shared.record.borrow().is_replaying() || self.shared.calls.borrow().has_later()
-            {
+            if !self.live {
                 self.replay();
                 continue;
             }
@@ -111,8 +113,13 @@ impl<'js> EventLoop<'js> {
 
     /// Takes down an event and all that have come meanwhile, in the order in which the program will see them.
     fn record(&mut self, first: Option<Event>) {
-        let Some(first) = first else { return };
-        let mut events = VecDeque::from([first]);
+        if let Some(first) = first {
+            self.record_all(VecDeque::from([first]));
+        }
+    }
+
+    /// The same of several.
+    pub(super) fn record_all(&mut self, mut events: VecDeque<Event>) {
         while events.len() < MAX_RECORDED
             && let Ok(event) = self.events.try_recv()
         {
@@ -131,12 +138,7 @@ impl<'js> EventLoop<'js> {
                         ended = true;
                         record.ended(number(*call), result);
                     }
-                    Event::Output {
-                        call,
-                        stream,
-                        bytes,
-                        ..
-                    } => record.output(number(*call), *stream, bytes),
+                    Event::Output { call, printed, .. } => record.output(number(*call), printed),
                 }
             }
             ended |= record.is_full();
@@ -163,6 +165,7 @@ impl<'js> EventLoop<'js> {
 
     /// Waits for calls that are told to stop by the cancelled token, then drops what is left.
     pub fn stop_calls(&mut self) {
+        self.shared.calls.borrow_mut().drop_held();
         if self.watch().tripped() == Some(Trip::Cancelled) {
             let deadline = Instant::now() + self.shared.calls_grace;
             while !self.shared.calls.borrow().is_empty() {
@@ -184,6 +187,13 @@ impl<'js> EventLoop<'js> {
             .calls
             .borrow_mut()
             .abort_all(&self.shared.runtime);
+    }
+
+    /// Timers set from now on count from this moment (milliseconds since 1970).
+    pub(super) fn set_present(&self, at_ms: u64) {
+        let behind = unix_ms().saturating_sub(at_ms);
+        let behind = Duration::from_millis(behind);
+        self.shared.timers.borrow_mut().set_behind(behind);
     }
 
     fn watch(&self) -> &Watch {
@@ -263,11 +273,10 @@ impl<'js> EventLoop<'js> {
         let handled = match event {
             Event::Output {
                 call,
-                stream,
-                bytes,
+                printed,
                 permit,
             } => {
-                let handled = self.output(call, stream, &bytes);
+                let handled = self.output(call, &printed);
                 drop(permit);
                 handled
             }
@@ -285,7 +294,8 @@ impl<'js> EventLoop<'js> {
         }
     }
 
-    pub(super) fn output(&self, call: u64, stream: OutputStream, bytes: &[u8]) -> Result<()> {
+    pub(super) fn output(&self, call: u64, printed: &Printed) -> Result<()> {
+        let stream = printed.stream;
         let (callback, text) = {
             let mut calls = self.shared.calls.borrow_mut();
             let Some(pending) = calls.pending.get_mut(&call) else {
@@ -293,7 +303,7 @@ impl<'js> EventLoop<'js> {
             };
             (
                 pending.on_output.clone(),
-                pending.decoders[stream_index(stream)].push(bytes),
+                pending.decoders[stream_index(stream)].push(&printed.bytes),
             )
         };
         self.tell_output(callback, stream, text)
@@ -351,7 +361,7 @@ impl<'js> EventLoop<'js> {
 }
 
 /// A call's number in the journal; they are the same.
-fn number(call: u64) -> u32 {
+pub(super) fn number(call: u64) -> u32 {
     u32::try_from(call).unwrap_or(u32::MAX)
 }
 

@@ -7,10 +7,10 @@ use crate::container::OutputStream;
 use crate::js::calls::Event;
 use crate::js::journal::Journal;
 pub use crate::js::request::Request;
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -153,11 +153,67 @@ pub struct OutputSink {
     pub(super) events: mpsc::UnboundedSender<Event>,
     /// Bounds the pieces on their way: the channel itself is unbounded so that a call's end can always be told.
     pub(super) room: Arc<Semaphore>,
+    pub(super) step: u32,
+    pub(super) seen: Seen,
+    /// What the program has seen of it is passed over.
+    pub(super) resumes: bool,
+}
+
+/// A piece of a step's output.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Printed {
+    /// The step's number among the job's; 0 if that is not known.
+    pub step: u32,
+    pub stream: OutputStream,
+    pub bytes: Bytes,
+}
+
+/// Bytes of one call that the program saw before its agent was started again, by step and whether it is stderr.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Seen(Arc<Mutex<BTreeMap<(u32, bool), usize>>>);
+
+impl Seen {
+    fn of<T>(&self, step: u32, stream: OutputStream, look: impl FnOnce(&mut usize) -> T) -> T {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        look(
+            seen.entry((step, stream == OutputStream::Stderr))
+                .or_default(),
+        )
+    }
+
+    /// The program has seen this.
+    pub fn add(&self, printed: &Printed) {
+        self.of(printed.step, printed.stream, |seen| {
+            *seen += printed.bytes.len();
+        });
+    }
+
+    /// How many of these bytes, the next ones of their stream, were seen; they count once.
+    fn take(&self, step: u32, stream: OutputStream, bytes: usize) -> usize {
+        self.of(step, stream, |seen| {
+            let taken = bytes.min(*seen);
+            *seen -= taken;
+            taken
+        })
+    }
 }
 
 impl OutputSink {
+    /// The sink for the step with this number. If it `resumes`, the step was begun by an earlier process and is read from
+    /// its beginning: what the program has seen of it is passed over.
+    pub fn of_step(&self, step: u32, resumes: bool) -> Self {
+        Self {
+            step,
+            resumes,
+            ..self.clone()
+        }
+    }
+
     /// Hands a piece over; waits while the pipeline is busy, discards once it has ended.
-    pub async fn send(&self, stream: OutputStream, bytes: Bytes) {
+    pub async fn send(&self, stream: OutputStream, mut bytes: Bytes) {
+        if self.resumes {
+            bytes.advance(self.seen.take(self.step, stream, bytes.len()));
+        }
         if bytes.is_empty() {
             return;
         }
@@ -167,8 +223,11 @@ impl OutputSink {
         // A closed channel means the same.
         let _ = self.events.send(Event::Output {
             call: self.call,
-            stream,
-            bytes,
+            printed: Printed {
+                step: self.step,
+                stream,
+                bytes,
+            },
             permit,
         });
     }

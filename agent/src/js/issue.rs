@@ -167,7 +167,7 @@ impl<'js> Shared<'js> {
     /// Milliseconds since 1970, exact to a tenth.
     pub fn clock_ms(&self) -> f64 {
         let mut record = self.record.borrow_mut();
-        let ticks = record.clock(self.started_ticks);
+        let ticks = record.clock();
         let too_much = record.reads_too_much();
         drop(record);
         if too_much {
@@ -178,7 +178,7 @@ impl<'js> Shared<'js> {
 
     /// When the job began, as [`Shared::clock_ms`].
     pub fn started_ms(&self) -> f64 {
-        self.record.borrow_mut().origin(self.started_ticks) as f64 / TICKS_PER_MS as f64
+        self.record.borrow_mut().origin() as f64 / TICKS_PER_MS as f64
     }
 
     /// Random bytes; `None` if the system has none to give.

@@ -1,7 +1,7 @@
 //! The event loop while a journal is played: what entered the program enters again, in the same order, at once.
 
 use super::calls::Event;
-use super::event_loop::EventLoop;
+use super::event_loop::{EventLoop, number};
 use super::host::{Answer, Failure};
 use super::journal::tape::Entered;
 use std::time::Duration;
@@ -10,43 +10,64 @@ impl EventLoop<'_> {
     /// Lets the next thing enter; afterwards the loop looks at its ends again.
     pub(super) fn replay(&mut self) {
         let Some((entered, at_ms)) = self.shared.record.borrow().next() else {
-            // Played: what was under way when the journal ended is carried out now.
-            self.shared.timers.borrow_mut().set_behind(Duration::ZERO);
-            let runtime = &self.shared.runtime;
-            self.shared.calls.borrow_mut().release(runtime);
-            return;
+            return self.go_live();
         };
-        let behind = self.shared.record.borrow().behind_ms(at_ms);
-        let behind = Duration::from_millis(behind);
-        self.shared.timers.borrow_mut().set_behind(behind);
         match entered {
-            Entered::Timer(id) => self.replay_timer(id),
-            Entered::Output(call, stream, bytes) => {
+            Entered::Timer(id) => self.replay_timer(id, at_ms),
+            Entered::Output(call, printed) => {
                 if !self.is_open(call) {
                     return self.diverge(call, "printed");
                 }
-                self.shared.record.borrow_mut().advance();
+                self.advance(at_ms);
                 // A step that is run again prints again.
                 if !self.shared.record.borrow().is_again(call) {
-                    let told = self.output(u64::from(call), stream, &bytes);
+                    self.shared.calls.borrow().saw(u64::from(call), &printed);
+                    let told = self.output(u64::from(call), &printed);
                     self.caught(told);
                 }
             }
-            Entered::Done(call) => self.replay_end(call),
+            Entered::Done(call) => self.replay_end(call, at_ms),
         }
     }
 
-    fn replay_timer(&mut self, id: u32) {
+    /// The journal is played: what was under way when it ended is carried out now.
+    fn go_live(&mut self) {
+        // What such a call was made of, chance or the time, is stored before it begins.
+        if self.shared.calls.borrow().has_later() && !self.shared.flush() {
+            return;
+        }
+        self.live = true;
+        self.shared.timers.borrow_mut().set_behind(Duration::ZERO);
+        let runtime = &self.shared.runtime;
+        self.shared.calls.borrow_mut().release(runtime);
+        // Begun beside what was done again, and ended before it: new to the journal.
+        let ended = std::mem::take(&mut self.ended_early).into_iter();
+        self.record_all(
+            ended
+                .map(|(call, result)| Event::Done { call, result })
+                .collect(),
+        );
+    }
+
+    /// It has entered: what the program sets now, it sets then.
+    fn advance(&self, at_ms: u64) {
+        self.shared.record.borrow_mut().advance();
+        self.set_present(at_ms);
+    }
+
+    fn replay_timer(&mut self, id: u32, at_ms: u64) {
+        // An interval goes on from when it fired.
+        self.set_present(at_ms);
         let due = self.shared.timers.borrow_mut().take(id);
         let Some(due) = due else {
             let why = format!("timer {id}, which fired then, was not set");
             return self.shared.watch.diverge(why);
         };
-        self.shared.record.borrow_mut().advance();
+        self.advance(at_ms);
         self.fire(due);
     }
 
-    fn replay_end(&mut self, call: u32) {
+    fn replay_end(&mut self, call: u32, at_ms: u64) {
         if !self.is_open(call) {
             return self.diverge(call, "ended");
         }
@@ -68,7 +89,7 @@ impl EventLoop<'_> {
             self.tell_taken(call, &known.ended, known.attempt);
             known.ended
         };
-        self.shared.record.borrow_mut().advance();
+        self.advance(at_ms);
         let done = self.done(u64::from(call), result);
         self.caught(done);
     }
@@ -100,11 +121,18 @@ impl EventLoop<'_> {
                 }
                 Event::Output {
                     call,
-                    stream,
-                    bytes,
+                    printed,
                     permit,
                 } => {
-                    let told = self.output(call, stream, &bytes);
+                    let full = {
+                        let mut record = self.shared.record.borrow_mut();
+                        record.output_before(number(wanted), number(call), &printed);
+                        record.is_full()
+                    };
+                    if full && !self.shared.flush() {
+                        return None;
+                    }
+                    let told = self.output(call, &printed);
                     drop(permit);
                     self.caught(told);
                 }

@@ -7,7 +7,7 @@ use super::Program;
 use super::calls::{Calls, Event};
 use super::engine::Job;
 use super::host::{ConsoleStream, Host, JobContext};
-use super::journal::record::Record;
+use super::journal::record::{Record, now_ticks};
 use super::limits::Watch;
 use super::supervisor::calls_grace;
 use super::timers::Timers;
@@ -35,8 +35,6 @@ pub(super) struct Shared<'js> {
     pub responded: Cell<bool>,
     /// How long calls may take to end when the run is cancelled.
     pub calls_grace: Duration,
-    /// When the job began, in the journal's ticks since 1970.
-    pub started_ticks: u64,
     /// What is remembered of the job, and what is known of it from earlier.
     pub record: RefCell<Record>,
     /// Outgoing webhooks so far, by content.
@@ -61,11 +59,7 @@ impl<'js> Shared<'js> {
             timers: RefCell::default(),
             responded: Cell::new(false),
             calls_grace: calls_grace(&job.limits),
-            started_ticks: u64::try_from(
-                time::OffsetDateTime::now_utc().unix_timestamp_nanos() / 100_000,
-            )
-            .unwrap_or_default(),
-            record: RefCell::new(Record::new(job.host.journal())),
+            record: RefCell::new(Record::new(job.host.journal(), now_ticks())),
             deliveries: RefCell::default(),
             error: RefCell::new(Some(ctx.globals().get("Error")?)),
         })

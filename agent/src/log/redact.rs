@@ -82,12 +82,16 @@ impl Redactor {
         if self.patterns().is_none() {
             return text.to_owned();
         }
-        let mut stream = Stream::default();
-        let mut shown = stream
-            .push(self, Bytes::copy_from_slice(text.as_bytes()))
-            .to_vec();
-        shown.extend_from_slice(&stream.finish(self));
+        let shown = self.bytes(&Bytes::copy_from_slice(text.as_bytes()));
         String::from_utf8_lossy(&shown).into_owned()
+    }
+
+    /// Bytes that are whole.
+    pub fn bytes(&self, bytes: &Bytes) -> Bytes {
+        let mut stream = Stream::default();
+        let mut shown = stream.push(self, bytes.clone()).to_vec();
+        shown.extend_from_slice(&stream.finish(self));
+        shown.into()
     }
 }
 

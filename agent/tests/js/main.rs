@@ -9,6 +9,7 @@ mod journal;
 mod limits;
 mod modules;
 mod prelude;
+mod resume;
 mod run;
 mod seed;
 mod support;

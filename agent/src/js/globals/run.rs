@@ -72,7 +72,7 @@ fn start<'js>(
     let call = shared.number();
     request.call = call;
     if parsed.on_output.is_some() {
-        request.output = Some(shared.calls.borrow().sink(u64::from(call)));
+        request.output = Some(shared.calls.borrow_mut().sink(u64::from(call)));
     }
     let sandbox = match &kind {
         Kind::Exec(sandbox) => sandbox.as_str(),

@@ -2,7 +2,7 @@
 
 use super::{Entry, Sink};
 use crate::container::OutputStream;
-use crate::js::host::{Answer, Failure, RunRequest, RunResult};
+use crate::js::host::{Answer, Failure, Printed, RunRequest, RunResult};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -94,7 +94,7 @@ pub(super) fn write_end(ended: &Ended, label: &str, at_ms: u64, sink: &dyn Sink)
         Ok(Answer::Blob { head, body }) => {
             json!({ "blob": head, "body": match std::str::from_utf8(body) {
             Ok(text) => json!({ "text": text }),
-            Err(_) => json!({ "base64": STANDARD.encode(body) }),
+            Err(_) => binary(body, sink),
         } })
         }
         Err(failure) => json!({ "error": {
@@ -102,9 +102,38 @@ pub(super) fn write_end(ended: &Ended, label: &str, at_ms: u64, sink: &dyn Sink)
         } }),
     };
     told["label"] = json!(label);
+    for data in ["/json", "/error/detail"] {
+        if let Some(value) = told.pointer_mut(data) {
+            redact_keys(value, sink);
+        }
+    }
     redact(&mut told, sink);
     told["at"] = json!(at_ms);
     Bytes::from(told.to_string())
+}
+
+/// Bytes that are no text.
+fn binary(body: &Bytes, sink: &dyn Sink) -> Value {
+    let encoded = STANDARD.encode(sink.redact_bytes(body));
+    match sink.redact(&encoded) == encoded {
+        true => json!({ "base64": encoded }),
+        // Their encoding is a secret, and could not be read with a hole in it.
+        false => json!({ "text": "***" }),
+    }
+}
+
+/// Names of members that others than the host chose.
+fn redact_keys(value: &mut Value, sink: &dyn Sink) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(|item| redact_keys(item, sink)),
+        Value::Object(members) => {
+            for (key, mut item) in std::mem::take(members) {
+                redact_keys(&mut item, sink);
+                members.insert(sink.redact(&key), item);
+            }
+        }
+        Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
 }
 
 fn redact(value: &mut Value, sink: &dyn Sink) {
@@ -164,19 +193,48 @@ pub(super) fn read_end(data: &Value) -> Option<Ended> {
     }
 }
 
-/// A piece of output; it has no secrets any more.
-pub(super) fn write_output(stream: OutputStream, bytes: &[u8], at_ms: u64) -> Bytes {
-    let stream = matches!(stream, OutputStream::Stderr);
-    Bytes::from(json!({ "err": stream, "bytes": STANDARD.encode(bytes), "at": at_ms }).to_string())
+/// Where output belongs that came while the journal was played.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Before the end of this call.
+    pub before: u32,
+    /// It is the first of its call then: what a try before had printed there, which did not come to an end, counts no more.
+    pub first: bool,
 }
 
-pub(super) fn read_output(data: &Value) -> Option<(OutputStream, Bytes)> {
+/// A piece of output; it has no secrets any more.
+pub(super) fn write_output(printed: &Printed, place: Option<Place>, at_ms: u64) -> Bytes {
+    let mut told = json!({
+        "err": printed.stream == OutputStream::Stderr,
+        "bytes": STANDARD.encode(&printed.bytes),
+        "step": printed.step,
+        "at": at_ms,
+    });
+    if let Some(place) = place {
+        told["before"] = json!(place.before);
+        told["first"] = json!(place.first);
+    }
+    Bytes::from(told.to_string())
+}
+
+pub(super) fn read_output(data: &Value) -> Option<(Printed, Option<Place>)> {
     let stream = match data["err"].as_bool()? {
         true => OutputStream::Stderr,
         false => OutputStream::Stdout,
     };
-    let bytes = STANDARD.decode(data["bytes"].as_str()?).ok()?;
-    Some((stream, bytes.into()))
+    let bytes = STANDARD.decode(data["bytes"].as_str()?).ok()?.into();
+    let number = |value: &Value| u32::try_from(value.as_u64()?).ok();
+    let step = number(&data["step"]).unwrap_or_default();
+    let place = number(&data["before"]).map(|before| Place {
+        before,
+        first: data["first"] == json!(true),
+    });
+    let printed = Printed {
+        step,
+        stream,
+        bytes,
+    };
+    Some((printed, place))
 }
 
 /// An entry without a call.
@@ -199,4 +257,79 @@ pub(super) fn count(runs: &mut Vec<(u64, u64)>, value: u64) {
 /// Runs of equal values, as `[[value, how many], …]`.
 pub(super) fn read_runs(data: &Value) -> Option<Vec<(u64, u64)>> {
     serde_json::from_value(data["runs"].clone()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::js::journal::Kept;
+    use crate::log::redact::Redactor;
+    use futures_util::FutureExt;
+    use futures_util::future::BoxFuture;
+
+    #[derive(Default)]
+    struct Secrets(Redactor);
+
+    impl Sink for Secrets {
+        fn append(&self, _: Vec<Entry>) -> BoxFuture<'static, Kept> {
+            async { Kept::Stored }.boxed()
+        }
+        fn redact(&self, text: &str) -> String {
+            self.0.text(text)
+        }
+        fn redact_bytes(&self, bytes: &Bytes) -> Bytes {
+            self.0.bytes(bytes)
+        }
+    }
+
+    fn stored(ended: Ended, secrets: &[&str]) -> (Bytes, Ended) {
+        let sink = Secrets::default();
+        secrets.iter().for_each(|secret| sink.0.add(secret));
+        let data = write_end(&ended, "fetch", 1, &sink);
+        let read = read_end(&serde_json::from_slice(&data).unwrap()).unwrap();
+        (data, read)
+    }
+
+    fn blob(body: &'static [u8]) -> Ended {
+        Ok(Answer::Blob {
+            head: json!({ "status": 200 }),
+            body: Bytes::from_static(body),
+        })
+    }
+
+    #[test]
+    fn numbers_come_back_as_they_went() {
+        let mut bits = 0x9E37_79B9_7F4A_7C15_u64;
+        for _ in 0..20_000 {
+            // xorshift64
+            bits ^= bits << 13;
+            bits ^= bits >> 7;
+            bits ^= bits << 17;
+            let number = f64::from_bits(bits);
+            if number.is_finite() {
+                let (_, read) = stored(Ok(Answer::Json(json!(number))), &[]);
+                assert_eq!(read, Ok(Answer::Json(json!(number))), "{bits:x}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_that_is_no_text_is_stored_without_secrets() {
+        let (_, read) = stored(blob(b"\xff a hunter2000 \x00"), &["hunter2000"]);
+        assert_eq!(read, blob(b"\xff a *** \x00"));
+        let (_, read) = stored(blob(b"\xff\x00\xff\x00"), &["hunter2000"]);
+        assert_eq!(read, blob(b"\xff\x00\xff\x00"));
+        // Its Base64 is the secret.
+        let (data, read) = stored(blob(b"\xff\xfe\xfd\xfc\xfb\xfa"), &["//79/Pv6"]);
+        assert!(!String::from_utf8_lossy(&data).contains("//79/Pv6"));
+        assert_eq!(read, blob(b"***"));
+    }
+
+    #[test]
+    fn names_of_members_are_stored_without_secrets() {
+        let value = json!({ "a hunter2000": [{ "hunter2000": 1 }] });
+        let (_, read) = stored(Ok(Answer::Json(value)), &["hunter2000"]);
+        let shown = json!({ "a ***": [{ "***": 1 }] });
+        assert_eq!(read, Ok(Answer::Json(shown)));
+    }
 }

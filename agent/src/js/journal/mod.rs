@@ -6,6 +6,7 @@
 //! `record` decides for each call whether it is taken from there, `entry` is what an entry looks like.
 
 pub(super) mod entry;
+mod random;
 pub(super) mod record;
 pub(super) mod tape;
 
@@ -60,6 +61,8 @@ pub trait Sink: Send + Sync {
     fn append(&self, entries: Vec<Entry>) -> BoxFuture<'static, Kept>;
     /// The text without secrets.
     fn redact(&self, text: &str) -> String;
+    /// The bytes without secrets.
+    fn redact_bytes(&self, bytes: &Bytes) -> Bytes;
 }
 
 /// A job's journal: what was written before, and where to write.

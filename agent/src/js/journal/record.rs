@@ -2,11 +2,11 @@
 //!
 //! Pure but for the clock: who waits and who runs is in `issue` and `event_loop`.
 
-use super::entry::{self, CLOCK, DONE, Ended, NOW, OUTPUT, SEED, TIMERS};
+use super::entry::{self, CLOCK, DONE, Ended, NOW, OUTPUT, Place, SEED, TIMERS};
+use super::random::Random;
 use super::tape::{Entered, Known, Tape};
 use super::{Entry, Journal, Sink};
-use crate::container::OutputStream;
-use ring::digest;
+use crate::js::host::Printed;
 use ring::rand::{SecureRandom, SystemRandom};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,6 +69,8 @@ pub(in crate::js) struct Record {
     made: BTreeMap<u32, Made>,
     /// Calls carried out again.
     again: BTreeSet<u32>,
+    /// Calls that printed while the journal was played.
+    printed: BTreeSet<u32>,
     /// Volumes that are not what they were.
     dead: BTreeSet<String>,
     waiting: Vec<Entry>,
@@ -78,35 +80,51 @@ pub(in crate::js) struct Record {
     /// Readings of the clock, as differences; of no order among the others.
     clock: Vec<(u64, u64)>,
     last_reading: u64,
+    /// When this process began the job, in ticks since 1970.
+    started: u64,
+    /// When the job began, by its journal.
     origin: Option<u64>,
     random: Option<Random>,
 }
 
-fn unix_ms() -> u64 {
+/// The time, in milliseconds since 1970.
+pub(in crate::js) fn unix_ms() -> u64 {
     u64::try_from(OffsetDateTime::now_utc().unix_timestamp_nanos() / 1_000_000).unwrap_or_default()
 }
 
+/// The time, in [`TICKS_PER_MS`] since 1970.
+pub(in crate::js) fn now_ticks() -> u64 {
+    u64::try_from(OffsetDateTime::now_utc().unix_timestamp_nanos() / 100_000).unwrap_or_default()
+}
+
 impl Record {
-    pub fn new(journal: Option<Journal>) -> Self {
+    /// `started` is when this process began the job, in [`TICKS_PER_MS`] since 1970.
+    pub fn new(journal: Option<Journal>, started: u64) -> Self {
         let (tape, sink) = match journal {
             Some(journal) => (journal.tape, Some(journal.sink)),
             None => (Tape::default(), None),
         };
-        Self {
+        let mut record = Self {
             sink,
             tape,
             calls: 0,
             made: BTreeMap::new(),
             again: BTreeSet::new(),
+            printed: BTreeSet::new(),
             dead: BTreeSet::new(),
             waiting: Vec::new(),
             waiting_bytes: 0,
             timers: Vec::new(),
             clock: Vec::new(),
             last_reading: 0,
+            started,
             origin: None,
             random: None,
+        };
+        if record.tape.has_clock() {
+            record.origin();
         }
+        record
     }
 
     /// The number of the call made next.
@@ -140,7 +158,13 @@ impl Record {
 
     fn plan_of(&self, call: u32, made: &Made) -> Plan {
         let Some(known) = self.tape.known(call) else {
-            return match self.is_replaying() {
+            // What is done again meanwhile may need it, a server in a sandbox say.
+            let beside = match &made.needs {
+                Needs::Sandbox => true,
+                Needs::Volumes(names) => names.iter().any(|name| self.dead.contains(name)),
+                Needs::Nothing | Needs::Volume => false,
+            };
+            return match self.is_replaying() && !beside {
                 true => Plan::Later,
                 false => Plan::Live,
             };
@@ -204,9 +228,10 @@ impl Record {
         self.tape.advance();
     }
 
-    /// How long ago the journal's present is, in milliseconds.
-    pub fn behind_ms(&self, at_ms: u64) -> u64 {
-        unix_ms().saturating_sub(at_ms)
+    /// When the job's program began, by its journal; `None` if that says nothing of it (milliseconds since 1970).
+    pub fn began_ms(&self) -> Option<u64> {
+        let first = self.tape.next().map(|(_, at)| at);
+        self.origin.map(|ticks| ticks / TICKS_PER_MS).or(first)
     }
 
     fn push(&mut self, entry: Entry) {
@@ -255,11 +280,21 @@ impl Record {
     }
 
     /// Output for `onOutput`.
-    pub fn output(&mut self, call: u32, stream: OutputStream, bytes: &[u8]) {
+    pub fn output(&mut self, call: u32, printed: &Printed) {
+        self.print(call, printed, None);
+    }
+
+    /// The same while the journal is played and waits for the end of `before`: that is its place in the order.
+    pub fn output_before(&mut self, before: u32, call: u32, printed: &Printed) {
+        let first = self.printed.insert(call);
+        self.print(call, printed, Some(Place { before, first }));
+    }
+
+    fn print(&mut self, call: u32, printed: &Printed, place: Option<Place>) {
         if self.sink.is_some() {
             let entry = Entry {
                 call,
-                data: entry::write_output(stream, bytes, unix_ms()),
+                data: entry::write_output(printed, place, unix_ms()),
                 ..entry::plain(OUTPUT, &serde_json::Value::Null)
             };
             self.push(entry);
@@ -275,6 +310,12 @@ impl Record {
     pub fn take(&mut self) -> Option<(Vec<Entry>, Arc<dyn Sink>)> {
         let sink = self.sink.clone()?;
         self.close_timers();
+        if self.origin.is_none() && !self.waiting.is_empty() {
+            self.origin();
+            let runs = std::mem::take(&mut self.clock);
+            let began = entry::plain(CLOCK, &json!({ "runs": runs }));
+            self.waiting.insert(0, began);
+        }
         if !self.clock.is_empty() {
             let runs = std::mem::take(&mut self.clock);
             self.waiting
@@ -298,19 +339,18 @@ impl Record {
         self.clock.len() > MAX_READINGS
     }
 
-    /// The time, in [`TICKS_PER_MS`] since 1970; never less than before. `started` is when the job began.
-    pub fn clock(&mut self, started: u64) -> u64 {
-        self.origin(started);
-        let now = u64::try_from(OffsetDateTime::now_utc().unix_timestamp_nanos() / 100_000);
-        self.read(now.unwrap_or_default())
+    /// The time, in [`TICKS_PER_MS`] since 1970; never less than before.
+    pub fn clock(&mut self) -> u64 {
+        self.origin();
+        self.read(now_ticks())
     }
 
     /// When the job began. Always the first reading, so that it has a place in the journal.
-    pub fn origin(&mut self, started: u64) -> u64 {
+    pub fn origin(&mut self) -> u64 {
         match self.origin {
             Some(origin) => origin,
             None => {
-                let origin = self.read(started);
+                let origin = self.read(self.started);
                 self.origin = Some(origin);
                 origin
             }
@@ -349,39 +389,5 @@ impl Record {
         }
         self.random.as_mut()?.fill(bytes);
         Some(())
-    }
-}
-
-/// SHA-256 in counter mode: the same numbers from the same seed in every version of PocketCI.
-struct Random {
-    seed: [u8; 32],
-    counter: u64,
-    block: [u8; 32],
-    used: usize,
-}
-
-impl Random {
-    fn new(seed: [u8; 32]) -> Self {
-        Self {
-            seed,
-            counter: 0,
-            block: [0; 32],
-            used: 32,
-        }
-    }
-
-    fn fill(&mut self, bytes: &mut [u8]) {
-        for byte in bytes {
-            if self.used == self.block.len() {
-                let mut hash = digest::Context::new(&digest::SHA256);
-                hash.update(&self.seed);
-                hash.update(&self.counter.to_be_bytes());
-                self.block.copy_from_slice(hash.finish().as_ref());
-                self.counter += 1;
-                self.used = 0;
-            }
-            *byte = self.block[self.used];
-            self.used += 1;
-        }
     }
 }

@@ -1,10 +1,8 @@
 //! A journal being read: what entered the program, in order, and answers by call.
 
-use super::entry::{self, CLOCK, DONE, Ended, NOW, OUTPUT, SEED, TIMERS};
+use super::entry::{self, CLOCK, DONE, Ended, NOW, OUTPUT, Place, SEED, TIMERS};
 use super::{Entry, SECRETS};
-use crate::container::OutputStream;
-use crate::js::host::Answer;
-use bytes::Bytes;
+use crate::js::host::{Answer, Printed};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -14,7 +12,7 @@ pub(in crate::js) enum Entered {
     /// The end of a call.
     Done(u32),
     /// Output of a step.
-    Output(u32, OutputStream, Bytes),
+    Output(u32, Printed),
     /// A timer fired.
     Timer(u32),
 }
@@ -24,6 +22,13 @@ struct Next {
     entered: Entered,
     at_ms: u64,
     times: u64,
+}
+
+/// Output with its place: before the end of this call; of the same place, in this order.
+struct Placed {
+    before: u32,
+    order: usize,
+    next: Next,
 }
 
 /// What is known of a call.
@@ -42,6 +47,12 @@ pub struct Tape {
     entered: VecDeque<Next>,
     known: BTreeMap<u32, Known>,
     clock: VecDeque<(u64, u64)>,
+    /// Output that came while the journal was played, by call; read to its end, a tape has none here.
+    placed: BTreeMap<u32, Vec<Placed>>,
+    /// The same of calls that were done again and have not ended again.
+    unended: BTreeMap<u32, Vec<Placed>>,
+    /// Calls that were done again.
+    redone: BTreeSet<u32>,
     seed: Option<[u8; 32]>,
     secrets: BTreeSet<String>,
     last_step: u32,
@@ -60,12 +71,13 @@ impl Tape {
     pub fn read(entries: &[Entry]) -> Result<Self, Unreadable> {
         let mut tape = Self::default();
         for (at, entry) in entries.iter().enumerate() {
-            tape.add(entry).ok_or(Unreadable(at + 1))?;
+            tape.add(at, entry).ok_or(Unreadable(at + 1))?;
         }
+        tape.settle();
         Ok(tape)
     }
 
-    fn add(&mut self, entry: &Entry) -> Option<()> {
+    fn add(&mut self, order: usize, entry: &Entry) -> Option<()> {
         let data: Value = serde_json::from_slice(&entry.data).ok()?;
         match entry.kind.as_str() {
             DONE | NOW => {
@@ -84,11 +96,20 @@ impl Tape {
                 if entry.kind == DONE && !again {
                     self.push(Entered::Done(entry.call), &data, 1);
                 }
+                if again {
+                    // Its output is what it printed this time.
+                    let printed = self.unended.remove(&entry.call);
+                    self.placed.insert(entry.call, printed.unwrap_or_default());
+                    self.redone.insert(entry.call);
+                }
             }
             OUTPUT => {
-                let (stream, bytes) = entry::read_output(&data)?;
-                let entered = Entered::Output(entry.call, stream, bytes);
-                self.push(entered, &data, 1);
+                let (printed, place) = entry::read_output(&data)?;
+                let entered = Entered::Output(entry.call, printed);
+                match place {
+                    Some(place) => self.place(entry.call, place, order, next(entered, &data, 1)),
+                    None => self.push(entered, &data, 1),
+                }
             }
             TIMERS => {
                 for (id, count) in entry::read_runs(&data)? {
@@ -108,11 +129,50 @@ impl Tape {
     }
 
     fn push(&mut self, entered: Entered, data: &Value, times: u64) {
-        self.entered.push_back(Next {
-            entered,
-            at_ms: entry::at_ms(data),
-            times,
+        self.entered.push_back(next(entered, data, times));
+    }
+
+    fn place(&mut self, call: u32, place: Place, order: usize, next: Next) {
+        let all = match self.known.contains_key(&call) {
+            true => &mut self.unended,
+            false => &mut self.placed,
+        };
+        let printed = all.entry(call).or_default();
+        if place.first && self.known.contains_key(&call) {
+            printed.clear();
+        }
+        printed.push(Placed {
+            before: place.before,
+            order,
+            next,
         });
+    }
+
+    /// Puts output where it belongs, once every entry is read.
+    fn settle(&mut self) {
+        // Of a try that did not come to an end.
+        self.unended.clear();
+        let redone = std::mem::take(&mut self.redone);
+        let placed = std::mem::take(&mut self.placed);
+        if redone.is_empty() && placed.is_empty() {
+            return;
+        }
+        let mut all: Vec<Placed> = placed.into_values().flatten().collect();
+        all.sort_by_key(|placed| placed.order);
+        let mut places: BTreeMap<u32, Vec<Next>> = BTreeMap::new();
+        for placed in all {
+            places.entry(placed.before).or_default().push(placed.next);
+        }
+        for next in std::mem::take(&mut self.entered) {
+            match next.entered {
+                Entered::Output(call, _) if redone.contains(&call) => continue,
+                Entered::Done(call) => self
+                    .entered
+                    .extend(places.remove(&call).unwrap_or_default()),
+                Entered::Output(..) | Entered::Timer(_) => {}
+            }
+            self.entered.push_back(next);
+        }
     }
 
     /// Whether nothing is recorded.
@@ -161,6 +221,11 @@ impl Tape {
         self.known.get(&call)
     }
 
+    /// Whether there are readings of the clock to come.
+    pub(in crate::js) fn has_clock(&self) -> bool {
+        !self.clock.is_empty()
+    }
+
     /// The next reading of the clock, as the difference to the one before.
     pub(in crate::js) fn tick(&mut self) -> Option<u64> {
         let (value, count) = self.clock.front_mut()?;
@@ -175,5 +240,13 @@ impl Tape {
     /// The seed of all randomness.
     pub(in crate::js) fn seed(&self) -> Option<[u8; 32]> {
         self.seed
+    }
+}
+
+fn next(entered: Entered, data: &Value, times: u64) -> Next {
+    Next {
+        entered,
+        at_ms: entry::at_ms(data),
+        times,
     }
 }
