@@ -10,6 +10,7 @@ mod gate;
 mod holdings;
 mod host;
 mod journal;
+mod output;
 mod reports;
 pub(crate) mod secrets;
 mod steps;

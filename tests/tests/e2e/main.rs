@@ -14,6 +14,7 @@ mod logs;
 mod lying;
 mod outside;
 mod queueing;
+mod restart;
 mod secrets;
 mod security;
 mod stopping;
