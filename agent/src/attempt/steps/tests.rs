@@ -3,6 +3,7 @@
 use super::*;
 use crate::attempt::Outlet;
 use crate::attempt::Reports;
+use crate::container::OutputStream;
 use crate::log::{AttemptLog, Buffers};
 use crate::state::StateDir;
 use pb::agent_message::Kind as Message;
