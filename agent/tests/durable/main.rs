@@ -324,7 +324,12 @@ async fn a_full_journal_is_cleared_and_the_job_goes_on_without() {
         "{}",
         ran.system
     );
-    assert_eq!(server.asked(), ["append", "append", "clear"]);
+    // What ends at the same time is stored together: one or two messages.
+    let asked = server.asked();
+    assert!(
+        asked == ["append", "append", "clear"] || asked == ["append", "clear"],
+        "{asked:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -150,6 +150,20 @@ pub(super) fn at_ms(data: &Value) -> u64 {
     data["at"].as_u64().unwrap_or_default()
 }
 
+/// Adds to a journal's first entry when the job's program began (milliseconds since 1970).
+pub(super) fn tell_began(first: &mut Entry, began_ms: u64) {
+    // An entry is an object that was written here.
+    if let Ok(mut told @ Value::Object(_)) = serde_json::from_slice(&first.data) {
+        told["began"] = json!(began_ms);
+        first.data = Bytes::from(told.to_string());
+    }
+}
+
+/// When the job's program began, if this entry says it.
+pub(super) fn began_ms(data: &Value) -> Option<u64> {
+    data["began"].as_u64()
+}
+
 /// What the call was, for people.
 pub(super) fn label(data: &Value) -> String {
     data["label"].as_str().unwrap_or("a call").to_owned()

@@ -82,7 +82,9 @@ pub(in crate::js) struct Record {
     last_reading: u64,
     /// When this process began the job, in ticks since 1970.
     started: u64,
-    /// When the job began, by its journal.
+    /// The journal does not say yet when the job began.
+    tells_began: bool,
+    /// The first reading of the clock.
     origin: Option<u64>,
     random: Option<Random>,
 }
@@ -104,7 +106,8 @@ impl Record {
             Some(journal) => (journal.tape, Some(journal.sink)),
             None => (Tape::default(), None),
         };
-        let mut record = Self {
+        Self {
+            tells_began: tape.is_empty(),
             sink,
             tape,
             calls: 0,
@@ -120,11 +123,7 @@ impl Record {
             started,
             origin: None,
             random: None,
-        };
-        if record.tape.has_clock() {
-            record.origin();
         }
-        record
     }
 
     /// The number of the call made next.
@@ -231,7 +230,7 @@ impl Record {
     /// When the job's program began, by its journal; `None` if that says nothing of it (milliseconds since 1970).
     pub fn began_ms(&self) -> Option<u64> {
         let first = self.tape.next().map(|(_, at)| at);
-        self.origin.map(|ticks| ticks / TICKS_PER_MS).or(first)
+        self.tape.began_ms().or(first)
     }
 
     fn push(&mut self, entry: Entry) {
@@ -310,19 +309,18 @@ impl Record {
     pub fn take(&mut self) -> Option<(Vec<Entry>, Arc<dyn Sink>)> {
         let sink = self.sink.clone()?;
         self.close_timers();
-        if self.origin.is_none() && !self.waiting.is_empty() {
-            self.origin();
-            let runs = std::mem::take(&mut self.clock);
-            let began = entry::plain(CLOCK, &json!({ "runs": runs }));
-            self.waiting.insert(0, began);
-        }
         if !self.clock.is_empty() {
             let runs = std::mem::take(&mut self.clock);
             self.waiting
                 .push(entry::plain(CLOCK, &json!({ "runs": runs })));
         }
         self.waiting_bytes = 0;
-        let entries = std::mem::take(&mut self.waiting);
+        let mut entries = std::mem::take(&mut self.waiting);
+        if let Some(first) = entries.first_mut()
+            && std::mem::take(&mut self.tells_began)
+        {
+            entry::tell_began(first, self.started / TICKS_PER_MS);
+        }
         (!entries.is_empty()).then_some((entries, sink))
     }
 

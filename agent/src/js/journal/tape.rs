@@ -56,6 +56,7 @@ pub struct Tape {
     seed: Option<[u8; 32]>,
     secrets: BTreeSet<String>,
     last_step: u32,
+    began_ms: Option<u64>,
 }
 
 /// The journal has an entry that this program cannot read.
@@ -79,6 +80,7 @@ impl Tape {
 
     fn add(&mut self, order: usize, entry: &Entry) -> Option<()> {
         let data: Value = serde_json::from_slice(&entry.data).ok()?;
+        self.began_ms = self.began_ms.or_else(|| entry::began_ms(&data));
         match entry.kind.as_str() {
             DONE | NOW => {
                 let ended = entry::read_end(&data)?;
@@ -221,9 +223,9 @@ impl Tape {
         self.known.get(&call)
     }
 
-    /// Whether there are readings of the clock to come.
-    pub(in crate::js) fn has_clock(&self) -> bool {
-        !self.clock.is_empty()
+    /// When the job's program began, in milliseconds since 1970; `None` if the journal is older than that saying.
+    pub(in crate::js) fn began_ms(&self) -> Option<u64> {
+        self.began_ms
     }
 
     /// The next reading of the clock, as the difference to the one before.
@@ -248,5 +250,74 @@ fn next(entered: Entered, data: &Value, times: u64) -> Next {
         entered,
         at_ms: entry::at_ms(data),
         times,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::container::OutputStream;
+    use serde_json::json;
+
+    fn printed(text: &'static str) -> Printed {
+        Printed {
+            step: 7,
+            stream: OutputStream::Stderr,
+            bytes: text.into(),
+        }
+    }
+
+    fn output(call: u32, text: &'static str, before: Option<u32>) -> Entry {
+        let place = before.map(|before| Place {
+            before,
+            first: true,
+        });
+        Entry {
+            call,
+            data: entry::write_output(&printed(text), place, 1),
+            ..entry::plain(OUTPUT, &Value::Null)
+        }
+    }
+
+    fn done(call: u32) -> Entry {
+        Entry {
+            call,
+            ..entry::plain(DONE, &json!({}))
+        }
+    }
+
+    fn played(entries: &[Entry]) -> Vec<Entered> {
+        let mut tape = Tape::read(entries).unwrap();
+        let mut played = Vec::new();
+        while let Some((entered, _)) = tape.next() {
+            played.push(entered.clone());
+            tape.advance();
+        }
+        played
+    }
+
+    #[test]
+    fn output_of_calls_done_again_takes_the_place_of_what_they_printed_before() {
+        let mut entries = vec![
+            output(1, "old", None),
+            done(1),
+            done(2),
+            // An attempt that died while call 1 was done again, and one that did not.
+            output(1, "half", Some(1)),
+            output(1, "new", Some(1)),
+            output(3, "beside", Some(2)),
+        ];
+        let beside = [
+            Entered::Done(1),
+            Entered::Output(3, printed("beside")),
+            Entered::Done(2),
+        ];
+        let half = played(&entries);
+        assert_eq!(half[0], Entered::Output(1, printed("old")));
+        assert_eq!(half[1..], beside);
+        entries.push(done(1));
+        let whole = played(&entries);
+        assert_eq!(whole[0], Entered::Output(1, printed("new")));
+        assert_eq!(whole[1..], beside);
     }
 }
