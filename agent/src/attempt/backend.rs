@@ -22,6 +22,34 @@ pub struct GateState {
     pub at: String,
 }
 
+/// A pipeline that a `set_pipeline` step sets.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NewPipeline {
+    /// Its name; empty for the job's own pipeline.
+    pub name: String,
+    /// JSON object that belongs to its identity, or empty.
+    pub instance_vars: String,
+    /// YAML.
+    pub source: String,
+    /// The pipeline that the job belongs to.
+    pub is_self: bool,
+    /// Whose; empty is the job's own.
+    pub team: String,
+}
+
+/// What became of a [`NewPipeline`].
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PipelineSet {
+    /// Whether anything is different now.
+    pub changed: bool,
+    /// What, for people.
+    pub diff: String,
+    /// What the author should look at.
+    pub warnings: Vec<String>,
+    /// Why it was not set, or empty.
+    pub error: String,
+}
+
 /// The server's side of a job's calls: over gRPC for an agent, in memory for `pocketci run`.
 ///
 /// An `Err` is for the author: a sentence without internals. `call` is the same for the same call (its content, and the
@@ -63,5 +91,43 @@ pub trait Backend: Send + Sync {
     /// Removes all entries of the job's journal.
     async fn clear_journal(&self) -> Result<(), String> {
         Ok(())
+    }
+    /// A put step made this version; it counts though the job fails later. Both are JSON.
+    async fn save_output(
+        &self,
+        _call: u32,
+        _resource: &str,
+        _version: String,
+        _metadata: String,
+    ) -> Result<(), String> {
+        Err("no versions are kept here".to_owned())
+    }
+    /// What a get step learnt about its version, as JSON.
+    async fn save_input_metadata(&self, _name: &str, _metadata: String) -> Result<(), String> {
+        Err("no versions are kept here".to_owned())
+    }
+    /// What a check answered, oldest first, as JSON.
+    async fn save_versions(
+        &self,
+        _resource: &str,
+        _is_type: bool,
+        _versions: String,
+    ) -> Result<(), String> {
+        Err("no versions are kept here".to_owned())
+    }
+    /// Creates or updates a pipeline.
+    async fn set_pipeline(&self, _call: u32, pipeline: NewPipeline) -> Result<PipelineSet, String> {
+        Err(format!(
+            "there is no server here that could keep the pipeline {:?}",
+            pipeline.name
+        ))
+    }
+    /// An uploaded input of a one-off task, as a tar archive.
+    async fn fetch_input(&self, name: &str) -> Result<Bytes, String> {
+        Err(format!("no input {name:?} was uploaded here"))
+    }
+    /// Sends an output of a one-off task back, as a tar archive.
+    async fn upload_output(&self, name: &str, _tar: Bytes) -> Result<(), String> {
+        Err(format!("there is nowhere to send the output {name:?}"))
     }
 }

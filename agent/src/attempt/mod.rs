@@ -15,7 +15,7 @@ mod reports;
 pub(crate) mod secrets;
 mod steps;
 
-pub use backend::{Backend, GateState};
+pub use backend::{Backend, GateState, NewPipeline, PipelineSet};
 pub(crate) use host::SERVER_LABEL;
 pub use reports::{Outlet, ReplyUpload, Reports};
 

@@ -246,6 +246,7 @@ async fn tell_started(
         } else {
             String::new()
         },
+        path: String::new(),
     }))
 }
 

@@ -4,8 +4,9 @@
 //! Nothing here outlives the attempt: when it is lost, its calls are dropped with it.
 
 use super::connection::Connection;
+use super::fetch;
 use super::wire::{MAX_TRIES, Wire};
-use crate::attempt::{Backend, GateState};
+use crate::attempt::{Backend, GateState, NewPipeline, PipelineSet};
 use crate::js::journal::Entry;
 use crate::js::request::Storage;
 use async_trait::async_trait;
@@ -74,6 +75,13 @@ impl Remote {
         };
         match self.ask(Ask::Storage(call)).await? {
             Reply::Json(json) => serde_json::from_str(&json).map_err(|_| unexpected()),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn save(&self, ask: Ask) -> Result<(), String> {
+        match self.ask(ask).await? {
+            Reply::Saved(pb::Saved {}) => Ok(()),
             _ => Err(unexpected()),
         }
     }
@@ -227,5 +235,75 @@ impl Backend for Remote {
             Reply::JournalSeq(_) => Ok(()),
             _ => Err(unexpected()),
         }
+    }
+
+    async fn save_output(
+        &self,
+        call: u32,
+        resource: &str,
+        version: String,
+        metadata: String,
+    ) -> Result<(), String> {
+        self.save(Ask::SaveOutput(pb::SaveOutput {
+            call,
+            resource: resource.to_owned(),
+            version_json: version,
+            metadata_json: metadata,
+        }))
+        .await
+    }
+
+    async fn save_input_metadata(&self, name: &str, metadata: String) -> Result<(), String> {
+        self.save(Ask::SaveInputMetadata(pb::SaveInputMetadata {
+            name: name.to_owned(),
+            metadata_json: metadata,
+        }))
+        .await
+    }
+
+    async fn save_versions(
+        &self,
+        resource: &str,
+        is_type: bool,
+        versions: String,
+    ) -> Result<(), String> {
+        self.save(Ask::SaveVersions(pb::SaveVersions {
+            resource: resource.to_owned(),
+            versions_json: versions,
+            resource_type: is_type,
+        }))
+        .await
+    }
+
+    async fn set_pipeline(&self, call: u32, pipeline: NewPipeline) -> Result<PipelineSet, String> {
+        let ask = Ask::SetPipeline(pb::SetPipeline {
+            call,
+            name: pipeline.name,
+            instance_vars_json: pipeline.instance_vars,
+            source: pipeline.source,
+            is_self: pipeline.is_self,
+            team: pipeline.team,
+        });
+        match self.ask(ask).await? {
+            Reply::SetPipeline(set) => Ok(PipelineSet {
+                changed: set.changed,
+                diff: set.diff,
+                warnings: set.warnings,
+                error: set.error,
+            }),
+            _ => Err(unexpected()),
+        }
+    }
+
+    async fn fetch_input(&self, name: &str) -> Result<Bytes, String> {
+        fetch::input(&self.wire, &self.attempt, name)
+            .await
+            .map_err(|status| status.message().to_owned())
+    }
+
+    async fn upload_output(&self, name: &str, tar: Bytes) -> Result<(), String> {
+        fetch::output(&self.wire, &self.attempt, name, tar)
+            .await
+            .map_err(|status| status.message().to_owned())
     }
 }

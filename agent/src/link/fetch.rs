@@ -148,3 +148,54 @@ pub(super) async fn upload(
     connection.client.upload_reply(request).await?;
     Ok((attempt, seq))
 }
+
+/// An uploaded input of a one-off task.
+pub(super) async fn input(
+    wire: &Wire,
+    attempt: &pb::AttemptRef,
+    name: &str,
+) -> Result<Bytes, Status> {
+    let wanted = pb::FetchInputRequest {
+        r#ref: Some(attempt.clone()),
+        name: name.to_owned(),
+    };
+    wire.patiently(MAX_TRIES, |mut connection| {
+        let wanted = wanted.clone();
+        async move {
+            let request = connection.request(wanted);
+            join(connection.client.fetch_input(request).await?.into_inner()).await
+        }
+    })
+    .await
+}
+
+/// Sends an output of a one-off task; returns when it is stored.
+pub(super) async fn output(
+    wire: &Wire,
+    attempt: &pb::AttemptRef,
+    name: &str,
+    tar: Bytes,
+) -> Result<(), Status> {
+    let first = pb::OutputPage {
+        r#ref: Some(attempt.clone()),
+        name: name.to_owned(),
+        data: Bytes::new(),
+    };
+    wire.patiently(MAX_TRIES, |mut connection| {
+        let (first, mut rest) = (first.clone(), tar.clone());
+        async move {
+            let pages = std::iter::from_fn(move || {
+                let data = rest.split_to(rest.len().min(PAGE_BYTES));
+                (!data.is_empty()).then(|| pb::OutputPage {
+                    data,
+                    ..pb::OutputPage::default()
+                })
+            });
+            let pages = std::iter::once(first).chain(pages);
+            let request = connection.request(tokio_stream::iter(pages));
+            connection.client.upload_output(request).await?;
+            Ok(())
+        }
+    })
+    .await
+}

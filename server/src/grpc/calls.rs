@@ -84,6 +84,12 @@ pub(super) async fn answer(
         Ask::OpenGate(ask) => job.open_gate(ask).await?,
         Ask::AwaitGate(ask) => job.await_gate(&ask).await?,
         Ask::Trigger(ask) => job.trigger(ask).await?,
+        Ask::SaveOutput(_)
+        | Ask::SaveInputMetadata(_)
+        | Ask::SaveVersions(_)
+        | Ask::SetPipeline(_) => {
+            return Err(Status::unimplemented("this server stores no versions"));
+        }
         Ask::AppendJournal(_) | Ask::ReadJournal(_) | Ask::ClearJournal(_) => {
             return Err(broken("call without kind"));
         }

@@ -323,6 +323,7 @@ pub(super) fn assign(
             .timeout_seconds
             .map_or(0, |seconds| seconds.saturating_mul(1000)),
         durable: settings.durable.unwrap_or(true),
+        yaml: None,
     };
     pb::ServerMessage {
         kind: Some(pb::server_message::Kind::Assign(assign)),

@@ -76,6 +76,7 @@ impl AgentLink for Link {
     type LogsStream = Pin<Box<dyn Stream<Item = Result<pb::LogAck, Status>> + Send>>;
     type FetchRevisionStream = PageStream;
     type FetchBodyStream = PageStream;
+    type FetchInputStream = PageStream;
 
     async fn session(
         &self,
@@ -134,6 +135,24 @@ impl AgentLink for Link {
         fetch::upload_reply(self, entry.session_id, request.into_inner())
             .await
             .map(Response::new)
+    }
+
+    async fn fetch_input(
+        &self,
+        request: Request<pb::FetchInputRequest>,
+    ) -> Result<Response<Self::FetchInputStream>, Status> {
+        self.bound_session(request.metadata()).await?;
+        Err(Status::unimplemented(
+            "this server takes no uploaded inputs",
+        ))
+    }
+
+    async fn upload_output(
+        &self,
+        request: Request<Streaming<pb::OutputPage>>,
+    ) -> Result<Response<pb::OutputAck>, Status> {
+        self.bound_session(request.metadata()).await?;
+        Err(Status::unimplemented("this server keeps no outputs"))
     }
 }
 
