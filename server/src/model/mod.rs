@@ -9,9 +9,11 @@ pub mod receipt;
 pub mod retry;
 pub mod run;
 pub mod secret;
+pub mod selection;
 pub mod settings;
 pub mod transition;
 pub mod vault;
+pub mod version;
 
 pub use pocketci_proto::ids::{
     AgentId, BootId, GateId, JobId, PipelineId, ReceiptId, RevisionId, RunId, SessionId, TokenId,

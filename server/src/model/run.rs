@@ -7,6 +7,7 @@ use bytes::Bytes;
 use pocketci_proto::api::{Driver, LogGap, RunEventKind, RunStatus};
 use pocketci_proto::log;
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::time::Duration;
 use time::OffsetDateTime;
 
@@ -240,6 +241,26 @@ pub struct Lease {
     pub until: OffsetDateTime,
 }
 
+/// The number of a build, within the jobs of one name of its pipeline: `3`, or `3.1` for the first rerun of 3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BuildNumber {
+    /// From 1; a rerun has the number of the build it repeats.
+    pub number: i32,
+    /// From 1 for reruns, else 0.
+    pub rerun: i32,
+    /// The build it repeats, never a rerun itself; set ⇔ `rerun` > 0.
+    pub rerun_of: Option<JobId>,
+}
+
+impl fmt::Display for BuildNumber {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.rerun {
+            0 => write!(f, "{}", self.number),
+            rerun => write!(f, "{}.{rerun}", self.number),
+        }
+    }
+}
+
 /// One job of a run.
 #[derive(Debug, Clone)]
 pub struct Job {
@@ -249,6 +270,8 @@ pub struct Job {
     pub run_id: RunId,
     /// `pipeline` for a JavaScript pipeline.
     pub name: String,
+    /// Its number, if it is a build of a YAML pipeline's job.
+    pub build: Option<BuildNumber>,
     /// Where it stands.
     pub state: JobState,
     /// Set ⇔ finished.

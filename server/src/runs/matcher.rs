@@ -91,7 +91,7 @@ fn heard(runs: &Runs, woken: std::result::Result<Wake, RecvError>) -> Option<boo
             }
             Some(false)
         }
-        Ok(Wake::Group(..)) => Some(false),
+        Ok(Wake::Group(..) | Wake::Schedule(_)) => Some(false),
         Err(RecvError::Lagged(_)) => {
             runs.dispatch().all_have_cancels();
             Some(true)

@@ -79,6 +79,7 @@ impl Runs {
             name: PROGRAM_JOB.into(),
             labels: pipeline.labels.clone(),
             driver: pipeline.driver,
+            build: None,
             terms: terms(&pipeline.settings, settings),
             hand_to: reservation
                 .as_ref()
@@ -149,6 +150,7 @@ fn deliver(mut slot: Reservation, new: NewRun, pipeline: &Pipeline) {
             id: job.id,
             run_id: new.id,
             name: job.name,
+            build: None,
             state: JobState::Assigned,
             end: None,
             attempt: 1,

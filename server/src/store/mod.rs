@@ -10,12 +10,15 @@ mod kept;
 pub mod postgres;
 mod queue;
 pub mod sqlite;
+mod versions;
+mod versions_pending;
 pub mod wake;
 
 pub use kept::{
     GateFilter, GateStore, MAX_VALUE_BYTES, MAX_VALUES, Sighting, ValueStore, Write, Written,
 };
 pub use queue::{Demand, MAX_DEMAND, MAX_WAITING, QueueStore, QueuedView};
+pub use versions::{Pinned, Saved, Taken, VersionStore};
 
 use crate::model::agent::{Agent, AgentToken, Registration};
 use crate::model::journal::{JournalEntry, JournalHolder, Journaled};
@@ -104,6 +107,14 @@ pub struct HandOff {
     pub accept_within: Duration,
 }
 
+/// A job that is a build: see [`crate::model::run::BuildNumber`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct NewBuild {
+    /// The build, or rerun of a build, that it repeats. One that is no build of the same pipeline and job counts as
+    /// none.
+    pub rerun_of: Option<JobId>,
+}
+
 /// A job of a [`NewRun`].
 #[derive(Debug, Clone)]
 pub struct NewJob {
@@ -115,6 +126,8 @@ pub struct NewJob {
     pub labels: Labels,
     /// Driver that the agent must offer.
     pub driver: Option<Driver>,
+    /// It is a build and gets the next number of its pipeline's jobs of this name.
+    pub build: Option<NewBuild>,
     /// How it waits.
     pub terms: QueueTerms,
     /// Hand it out at once as attempt 1 (state assigned); otherwise it is queued.
@@ -424,6 +437,7 @@ pub trait Store:
     + ValueStore
     + GateStore
     + JournalStore
+    + VersionStore
 {
     /// Hints that something changed, published after commits, of all servers where there are several.
     fn wakes(&self) -> &WakeBus;

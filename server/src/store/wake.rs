@@ -20,6 +20,8 @@ pub enum Wake {
     /// Something is to be decided in this concurrency group: a run is new in it, or over. Only in the process where that
     /// happened.
     Group(PipelineId, String),
+    /// Versions of this pipeline's resources are new, enabled, pinned or gone: other inputs may be right for its jobs.
+    Schedule(PipelineId),
 }
 
 /// What is known to have happened to a run.

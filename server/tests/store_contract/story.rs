@@ -105,6 +105,7 @@ pub fn job(name: &str) -> NewJob {
         name: name.into(),
         labels: Labels::new(),
         driver: None,
+        build: None,
         terms: QueueTerms::default(),
         hand_to: None,
     }

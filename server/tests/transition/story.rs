@@ -25,6 +25,7 @@ pub fn aggregate(jobs: usize) -> Aggregate {
         id: JobId::new(),
         run_id,
         name: format!("job-{number}"),
+        build: None,
         state: JobState::Queued,
         end: None,
         attempt: 0,

@@ -31,6 +31,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "logs",
         include_str!("../../../../migrations/postgres/0005_logs.sql"),
     ),
+    (
+        6,
+        "versions",
+        include_str!("../../../../migrations/postgres/0006_versions.sql"),
+    ),
 ];
 
 /// Any number that nobody else uses for an advisory lock in this database.

@@ -5,7 +5,7 @@
 
 use super::super::wake::{Wake, WakeBus};
 use super::{connect, pool_error, sql_error};
-use crate::model::{RunId, SessionId};
+use crate::model::{PipelineId, RunId, SessionId};
 use deadpool_postgres::Pool;
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -39,6 +39,7 @@ const MAX_RETRY: Duration = Duration::from_secs(5);
 enum Hint {
     JobQueued,
     Cancel(SessionId),
+    Schedule(PipelineId),
     Run(RunId),
     /// Only output.
     Output(RunId),
@@ -77,6 +78,7 @@ impl Notifier {
             Wake::Cancel(session) => self.hint(Hint::Cancel(session)),
             // Whoever ended the run looks after its group; should it die, every server looks now and then.
             Wake::Group(..) => {}
+            Wake::Schedule(pipeline) => self.hint(Hint::Schedule(pipeline)),
         }
     }
 
@@ -158,7 +160,11 @@ impl Outputs {
                 self.waiting.insert(*run);
                 false
             }
-            Hint::JobQueued | Hint::Cancel(_) | Hint::Run(_) | Hint::Finished(_) => true,
+            Hint::JobQueued
+            | Hint::Cancel(_)
+            | Hint::Schedule(_)
+            | Hint::Run(_)
+            | Hint::Finished(_) => true,
         });
         let now = Instant::now();
         if !self.waiting.is_empty() && self.next().is_none_or(|next| next <= now) {
@@ -197,6 +203,7 @@ fn payloads(origin: &str, hints: &[Hint]) -> Vec<String> {
         let _ = match hint {
             Hint::JobQueued => write!(payload, "\nj"),
             Hint::Cancel(session) => write!(payload, "\nc{}", session.0.simple()),
+            Hint::Schedule(pipeline) => write!(payload, "\ns{}", pipeline.0.simple()),
             Hint::Run(run) | Hint::Output(run) => write!(payload, "\nr{}", run.0.simple()),
             Hint::Finished(run) => write!(payload, "\nf{}", run.0.simple()),
         };
@@ -218,6 +225,7 @@ fn hear(origin: &str, wakes: &WakeBus, payload: &str) {
         match (kind, Uuid::parse_str(id)) {
             ("j", _) => wakes.publish(Wake::JobQueued),
             ("c", Ok(id)) => wakes.publish(Wake::Cancel(SessionId(id))),
+            ("s", Ok(id)) => wakes.publish(Wake::Schedule(PipelineId(id))),
             ("r", Ok(id)) => drop(wakes.publish_run(RunId(id), None, false)),
             ("f", Ok(id)) => drop(wakes.publish_run(RunId(id), None, true)),
             _ => {}
@@ -305,12 +313,13 @@ mod tests {
 
     #[tokio::test]
     async fn hints_reach_others_once_and_not_oneself() {
-        let (run, session) = (RunId::new(), SessionId::new());
+        let (run, session, pipeline) = (RunId::new(), SessionId::new(), PipelineId::new());
         let hints = [
             Hint::JobQueued,
             Hint::JobQueued,
             Hint::Finished(run),
             Hint::Cancel(session),
+            Hint::Schedule(pipeline),
         ];
         let payloads = payloads("me", &hints);
         assert_eq!(payloads.len(), 1);
@@ -322,6 +331,7 @@ mod tests {
         hear("other", &wakes, &payloads[0]);
         assert_eq!(coarse.try_recv(), Ok(Wake::JobQueued));
         assert_eq!(coarse.try_recv(), Ok(Wake::Cancel(session)));
+        assert_eq!(coarse.try_recv(), Ok(Wake::Schedule(pipeline)));
         assert!(watch.changed().await.finished);
     }
 

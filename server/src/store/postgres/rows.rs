@@ -6,8 +6,8 @@ use crate::model::concurrency::Member;
 use crate::model::pipeline::{ContentType, Labels, Pipeline, Revision, WebhookSecret};
 use crate::model::receipt::{Receipt, Verdict};
 use crate::model::run::{
-    CancelReason, Cancelled, End, Event, EventBody, Hold, Job, JobState, Lease, LogPiece,
-    LogStream, Outcome, QueueTerms, Reply, ReplyBy, Run, RunState, Trigger, TriggerKind,
+    BuildNumber, CancelReason, Cancelled, End, Event, EventBody, Hold, Job, JobState, Lease,
+    LogPiece, LogStream, Outcome, QueueTerms, Reply, ReplyBy, Run, RunState, Trigger, TriggerKind,
 };
 use crate::model::{AgentId, JobId, PipelineId, ReceiptId, RevisionId, RunId, SessionId};
 use bytes::Bytes;
@@ -178,6 +178,17 @@ fn hold(row: &Row) -> Failable<Option<Hold>> {
     }
 }
 
+fn build(row: &Row) -> Failable<Option<BuildNumber>> {
+    let Some(number) = get(row, "number")? else {
+        return Ok(None);
+    };
+    Ok(Some(BuildNumber {
+        number,
+        rerun: get(row, "rerun")?,
+        rerun_of: id_opt(row, "rerun_of", JobId)?,
+    }))
+}
+
 pub(super) fn job(row: &Row) -> Failable<Job> {
     let agent_id = id_opt(row, "agent_id", AgentId)?;
     let session_id = id_opt(row, "session_id", SessionId)?;
@@ -194,6 +205,7 @@ pub(super) fn job(row: &Row) -> Failable<Job> {
         id: JobId(get(row, "id")?),
         run_id: RunId(get(row, "run_id")?),
         name: get(row, "name")?,
+        build: build(row)?,
         state: get_word(row, "state", JobState::parse)?,
         end: end(row)?,
         attempt: get(row, "attempt")?,

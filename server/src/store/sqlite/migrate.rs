@@ -27,6 +27,10 @@ const MIGRATIONS: &[(i64, &str)] = &[
         5,
         include_str!("../../../../migrations/sqlite/0005_logs.sql"),
     ),
+    (
+        6,
+        include_str!("../../../../migrations/sqlite/0006_versions.sql"),
+    ),
 ];
 
 /// Brings the schema up to this program's version.

@@ -3,8 +3,8 @@
 use crate::model::pipeline::{ContentType, Labels, Pipeline, WebhookSecret};
 use crate::model::receipt::{Receipt, Verdict};
 use crate::model::run::{
-    CancelReason, Cancelled, End, Event, EventBody, Hold, Job, JobState, Lease, LogPiece,
-    LogStream, Outcome, QueueTerms, Reply, ReplyBy, Run, RunState,
+    BuildNumber, CancelReason, Cancelled, End, Event, EventBody, Hold, Job, JobState, Lease,
+    LogPiece, LogStream, Outcome, QueueTerms, Reply, ReplyBy, Run, RunState,
 };
 use crate::model::{AgentId, JobId, PipelineId, ReceiptId, RevisionId, RunId, SessionId};
 use crate::store::{LogEnd, codec};
@@ -29,7 +29,7 @@ pub(super) const RUN: &str = "r.id, r.pipeline_id, r.revision_id, r.state, r.out
 pub(super) const JOB: &str = "j.id, j.run_id, j.name, j.state, j.outcome, j.reason, j.message, \
     j.attempt, j.lost, j.agent_id, j.session_id, j.lease_until, j.labels, j.driver, j.report_seq, \
     j.log_seq, j.queued_at, j.started_at, j.finished_at, j.actor, j.priority, j.queue_timeout_ms, \
-    j.attempts, j.hold, j.queue_until";
+    j.attempts, j.hold, j.queue_until, j.number, j.rerun, j.rerun_of";
 
 /// In the order of [`pipeline`]; `v` is the newest revision.
 pub(super) const PIPELINE: &str = "p.id, p.name, p.version, v.id, p.revision, v.content_type, \
@@ -246,6 +246,7 @@ pub(super) fn job(columns: &mut Columns) -> Result<Job> {
         id: columns.id(JobId)?,
         run_id: columns.id(RunId)?,
         name: columns.take()?,
+        build: None,
         state: columns.word(JobState::parse)?,
         end: columns.end()?,
         attempt: columns.take()?,
@@ -289,6 +290,13 @@ pub(super) fn job(columns: &mut Columns) -> Result<Job> {
     };
     job.hold = columns.word_opt(Hold::parse)?;
     job.queue_until = columns.time_opt()?;
+    let (number, rerun): (Option<i32>, i32) = (columns.take()?, columns.take()?);
+    let rerun_of = columns.id_opt(JobId)?;
+    job.build = number.map(|number| BuildNumber {
+        number,
+        rerun,
+        rerun_of,
+    });
     Ok(job)
 }
 

@@ -31,6 +31,8 @@ pub(super) struct Hints {
     pub(super) cancel: Vec<SessionId>,
     /// Runs that changed: reply, whether finished.
     pub(super) runs: Vec<(RunId, Option<Arc<Reply>>, bool)>,
+    /// The pipeline whose jobs may find other inputs now.
+    pub(super) schedule: Option<PipelineId>,
 }
 
 /// A command on its way through the writer.
@@ -87,6 +89,9 @@ impl Hints {
         }
         for session_id in self.cancel {
             wakes.publish(Wake::Cancel(session_id));
+        }
+        if let Some(pipeline_id) = self.schedule {
+            wakes.publish(Wake::Schedule(pipeline_id));
         }
         if self.job_queued {
             wakes.publish(Wake::JobQueued);
