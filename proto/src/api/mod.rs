@@ -3,10 +3,15 @@
 //! Times are RFC 3339 in UTC. Unknown fields in requests are refused, so that a typing error is not silence.
 
 mod agent;
+mod dag;
 mod event;
 mod settings;
 
 pub use agent::{Agent, AgentToken, CreateAgentToken};
+pub use dag::{
+    Build, BuildVersion, CheckRequest, Metadata, Pin, PipelineJob, Resource, ResourceVersion,
+    Version, VersionRequest,
+};
 pub use event::{LogGap, RunEvent, RunEventKind};
 pub use settings::{By, ConcurrencySettings, OnConflict, PipelineSettings, Queue, QueuedJob, Wait};
 
@@ -365,6 +370,9 @@ pub struct Job {
     pub name: String,
     /// Where it stands.
     pub status: RunStatus,
+    /// Its number among the builds of this job: `3`, or `3.1` for a rerun of it; YAML pipelines only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<String>,
     /// Number of the current or last hand-out to an agent; 0 before the first.
     pub attempt: i32,
     /// The agent that has or had it.

@@ -1,11 +1,12 @@
 //! Work that nobody asked for: ticks that take no input, may run twice and never die.
 
+mod scheduler;
+
 use crate::runs::{Runs, expire, matcher};
-use crate::store::wake::Wake;
+use crate::store::wake::{Heard, Wake};
 use std::collections::HashSet;
 use std::future::Future;
 use std::time::Duration;
-use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -64,6 +65,7 @@ impl Background {
         ));
         tasks.spawn(settle_groups(runs.clone(), shutdown.clone()));
         tasks.spawn(matcher::serve(runs.clone(), shutdown.clone()));
+        tasks.spawn(scheduler::serve(runs.clone(), shutdown.clone()));
         let seeing = runs.clone();
         tasks.spawn(every(
             "record sessions",
@@ -96,29 +98,20 @@ impl Background {
 /// Settles groups as soon as something is to be decided in them; what fails is for the tick. One at a time: whatever
 /// comes meanwhile for the same group is one decision.
 async fn settle_groups(runs: Runs, shutdown: CancellationToken) {
-    let mut wakes = runs.store().wakes().subscribe();
+    let mut wakes = runs.store().wakes().listen();
     loop {
-        let mut groups = HashSet::new();
-        let mut missed = false;
-        let mut wake = tokio::select! {
-            wake = wakes.recv() => wake,
+        let heard = tokio::select! {
+            heard = wakes.heard() => heard,
             () = shutdown.cancelled() => return,
         };
-        loop {
-            match wake {
-                Ok(Wake::Group(pipeline_id, group)) => {
-                    groups.insert((pipeline_id, group));
-                }
-                Ok(_) => {}
-                Err(RecvError::Lagged(_)) => missed = true,
-                Err(RecvError::Closed) => return,
+        let Some(Heard { wakes: all, missed }) = heard else {
+            return;
+        };
+        let mut groups = HashSet::new();
+        for wake in all {
+            if let Wake::Group(pipeline_id, group) = wake {
+                groups.insert((pipeline_id, group));
             }
-            wake = match wakes.try_recv() {
-                Ok(wake) => Ok(wake),
-                Err(TryRecvError::Lagged(count)) => Err(RecvError::Lagged(count)),
-                Err(TryRecvError::Closed) => return,
-                Err(TryRecvError::Empty) => break,
-            };
         }
         if missed {
             let settled = runs.settle_groups().await;

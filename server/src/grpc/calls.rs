@@ -3,6 +3,7 @@
 //! Every call is checked against the store: the session must hold the attempt, so an agent that lost a job can neither
 //! read its pipeline's secrets nor write its values. What a call changes is changed once, however often it is sent.
 
+use super::builds::Build;
 use super::convert::{Ref, attempt_ref, broken};
 use super::{Link, journal, store_status};
 use crate::model::gate::{Decision, Gate, GateStatus, NewGate};
@@ -77,6 +78,7 @@ pub(super) async fn answer(
         run_id,
         pipeline_id,
     };
+    let build = Build { link, attempt };
     reply(match ask {
         Ask::Secrets(ask) => job.secrets(&ask.names).await?,
         Ask::Storage(ask) => job.storage(ask).await?,
@@ -84,12 +86,10 @@ pub(super) async fn answer(
         Ask::OpenGate(ask) => job.open_gate(ask).await?,
         Ask::AwaitGate(ask) => job.await_gate(&ask).await?,
         Ask::Trigger(ask) => job.trigger(ask).await?,
-        Ask::SaveOutput(_)
-        | Ask::SaveInputMetadata(_)
-        | Ask::SaveVersions(_)
-        | Ask::SetPipeline(_) => {
-            return Err(Status::unimplemented("this server stores no versions"));
-        }
+        Ask::SaveOutput(ask) => build.save_output(ask).await?,
+        Ask::SaveInputMetadata(ask) => build.save_metadata(ask).await?,
+        Ask::SaveVersions(ask) => build.save_versions(ask).await?,
+        Ask::SetPipeline(ask) => build.set_pipeline(ask).await?,
         Ask::AppendJournal(_) | Ask::ReadJournal(_) | Ask::ClearJournal(_) => {
             return Err(broken("call without kind"));
         }
@@ -295,6 +295,7 @@ impl Job<'_> {
             kind: TriggerKind::Pipeline,
             args: ask.args,
             jobs: ask.jobs,
+            check: None,
         };
         for _ in 0..MAX_TRIES {
             let named = runs
@@ -318,6 +319,7 @@ impl Job<'_> {
                 receipt: None,
                 reply_within: None,
                 id: Some(id),
+                rerun_of: None,
             };
             match runs.start(start).await.map_err(failed)? {
                 Started::Stored { run_id, .. } => return Ok(Reply::RunId(run_id.to_vec().into())),
@@ -325,6 +327,9 @@ impl Job<'_> {
                     return Err(Status::resource_exhausted(
                         "too many jobs are queued; try again later",
                     ));
+                }
+                Started::Refused(refused) => {
+                    return Err(Status::failed_precondition(refused.to_string()));
                 }
                 Started::Stale => {}
             }

@@ -1,8 +1,10 @@
 //! Between protocol messages and the model; everything an agent says is checked here.
 
+use crate::model::assignment::Assignment;
 use crate::model::receipt::Receipt;
 use crate::model::run::{End, LogData, LogPiece, LogStream, Outcome, Reply, ReplyBy, TriggerKind};
 use crate::model::transition::{Holder, Report};
+use crate::model::version::Version;
 use crate::model::{GateId, JobId, RunId, SessionId};
 use crate::store::{Claimed, LogEnd};
 use bytes::Bytes;
@@ -288,6 +290,7 @@ pub(super) fn assign(
         pipeline_name,
         settings,
         receipt,
+        build,
     } = claimed;
     let attempt = Ref {
         run_id: run.id,
@@ -315,18 +318,47 @@ pub(super) fn assign(
             jobs: run.trigger.jobs,
             webhook: match run.trigger.kind {
                 TriggerKind::Webhook => receipt.map(webhook),
-                TriggerKind::Manual | TriggerKind::Pipeline => None,
+                TriggerKind::Manual
+                | TriggerKind::Pipeline
+                | TriggerKind::Version
+                | TriggerKind::Check => None,
             },
         }),
         traceparent: String::new(),
         timeout_ms: settings
             .timeout_seconds
             .map_or(0, |seconds| seconds.saturating_mul(1000)),
-        durable: settings.durable.unwrap_or(true),
-        yaml: None,
+        // The steps of a YAML plan are begun again with the job.
+        durable: build.is_none() && settings.durable.unwrap_or(true),
+        yaml: build.map(yaml_job),
     };
     pb::ServerMessage {
         kind: Some(pb::server_message::Kind::Assign(assign)),
+    }
+}
+
+fn yaml_job(build: Assignment) -> pb::YamlJob {
+    let json = |version: &Version| serde_json::json!(version).to_string();
+    let inputs = build.inputs.iter();
+    pb::YamlJob {
+        inputs: inputs
+            .map(|(name, resource, version)| pb::ChosenInput {
+                name: name.clone(),
+                resource: resource.clone(),
+                version_json: json(version),
+            })
+            .collect(),
+        build_number: build.number,
+        build_env: build.env.into_iter().collect(),
+        params: build.params.into_iter().collect(),
+        instance_vars_json: String::new(),
+        work: build.check.map(|(resource, from)| {
+            pb::yaml_job::Work::Check(pb::CheckResource {
+                resource,
+                from_version_json: from.as_ref().map(json).unwrap_or_default(),
+                resource_type: false,
+            })
+        }),
     }
 }
 

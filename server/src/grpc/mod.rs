@@ -2,6 +2,7 @@
 
 mod adopt;
 mod auth;
+mod builds;
 mod calls;
 mod convert;
 mod fetch;

@@ -388,10 +388,10 @@ impl Session {
             age_step: AGE_STEP,
             max_running: self.link.runs().settings().max_running,
         };
-        let store = self.link.runs().store().clone();
+        let runs = self.link.runs().clone();
         self.claim = Some(
             async move {
-                let claimed = store.claim(request).await;
+                let claimed = runs.claim(request).await;
                 (reservation, claimed)
             }
             .boxed(),

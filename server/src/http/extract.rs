@@ -17,6 +17,9 @@ const MAX_API_BODY_BYTES: usize = 8 * 1024 * 1024;
 /// The `{id}` of a path.
 pub(super) struct PathId(pub String);
 
+/// The names in a path that has several.
+pub(super) struct PathNames<T>(pub T);
+
 /// The query as `T`.
 pub(super) struct ApiQuery<T>(pub T);
 
@@ -95,6 +98,22 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
             })?;
         without_nul("the path", &id)?;
         Ok(Self(id))
+    }
+}
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for PathNames<T> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        if parts.uri.path().contains("%00") {
+            return Err(nul_in("the path"));
+        }
+        let Path(names) = Path::<T>::from_request_parts(parts, state)
+            .await
+            .map_err(|_| {
+                ApiError::Invalid("the path's percent-encoded bytes must be UTF-8".into())
+            })?;
+        Ok(Self(names))
     }
 }
 

@@ -3,6 +3,7 @@
 mod agents;
 mod auth;
 mod body;
+mod builds;
 mod error;
 mod events;
 mod extract;
@@ -14,6 +15,7 @@ mod metrics;
 mod openapi;
 mod pipelines;
 mod request_id;
+mod resources;
 mod runs;
 mod secrets;
 mod trigger;
@@ -82,6 +84,10 @@ impl Routes {
 fn public() -> Routes {
     Routes::new()
         .at("/api/webhooks/{id}", any(webhook::receive))
+        .at(
+            "/api/pipelines/{id}/resources/{resource}/check/webhook",
+            post(resources::check_webhook),
+        )
         .at("/healthz", get(health::alive))
         .at("/readyz", get(health::ready))
         .at("/api/openapi.json", get(openapi::document))
@@ -102,6 +108,38 @@ fn guarded() -> Routes {
         .at("/api/pipelines/{id}/unpause", post(pipelines::unpause))
         .at("/api/pipelines/{id}/trigger", post(trigger::trigger))
         .at("/api/pipelines/{id}/run", post(trigger::trigger_and_follow))
+        .at("/api/pipelines/{id}/jobs", get(builds::jobs))
+        .at("/api/pipelines/{id}/builds", get(builds::all))
+        .at("/api/pipelines/{id}/jobs/{job}/builds", get(builds::list))
+        .at(
+            "/api/pipelines/{id}/jobs/{job}/builds/{number}",
+            get(builds::show),
+        )
+        .at(
+            "/api/pipelines/{id}/jobs/{job}/builds/{number}/rerun",
+            post(builds::rerun),
+        )
+        .at("/api/pipelines/{id}/resources", get(resources::list))
+        .at(
+            "/api/pipelines/{id}/resources/{resource}/versions",
+            get(resources::versions).delete(resources::clear),
+        )
+        .at(
+            "/api/pipelines/{id}/resources/{resource}/check",
+            post(resources::check),
+        )
+        .at(
+            "/api/pipelines/{id}/resources/{resource}/pin",
+            put(resources::pin).delete(resources::unpin),
+        )
+        .at(
+            "/api/pipelines/{id}/resources/{resource}/enable",
+            post(resources::enable),
+        )
+        .at(
+            "/api/pipelines/{id}/resources/{resource}/disable",
+            post(resources::disable),
+        )
         .at("/api/queue", get(runs::queue))
         .at("/api/runs", get(runs::list))
         .at("/api/runs/{id}", get(runs::show))

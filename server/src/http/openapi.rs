@@ -1,6 +1,6 @@
 //! `/api/openapi.json`: the API as a document, generated from the handlers.
 
-use super::{agents, events, gates, health, metrics, pipelines, runs, secrets, trigger, webhook};
+use super::{agents, builds, events, gates, health, metrics, pipelines, resources, runs, secrets, trigger, webhook};
 use axum::Json;
 use utoipa::OpenApi;
 
@@ -25,6 +25,20 @@ use utoipa::OpenApi;
         trigger::trigger,
         trigger::trigger_and_follow,
         trigger::rerun,
+        builds::jobs,
+        builds::all,
+        builds::list,
+        builds::show,
+        builds::rerun,
+        resources::list,
+        resources::versions,
+        resources::check,
+        resources::check_webhook,
+        resources::pin,
+        resources::unpin,
+        resources::enable,
+        resources::disable,
+        resources::clear,
         runs::list,
         runs::show,
         status,

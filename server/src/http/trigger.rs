@@ -9,7 +9,7 @@ use crate::model::pipeline::Pipeline;
 use crate::model::receipt::Receipt;
 use crate::model::run::{Trigger, TriggerKind};
 use crate::model::{ReceiptId, RunId};
-use crate::runs::{StartRun, Started};
+use crate::runs::{Refused, StartRun, Started};
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
@@ -65,6 +65,7 @@ async fn start(app: &App, name_or_id: &str, request: TriggerRequest) -> Result<R
         kind,
         args: request.args,
         jobs: request.jobs,
+        check: None,
     };
     store(app, name_or_id, trigger, |pipeline| {
         incoming
@@ -96,15 +97,30 @@ async fn store(
                 trigger: trigger.clone(),
                 reply_within: None,
                 id: None,
+                rerun_of: None,
             })
             .await?;
         match started {
             Started::Stored { run_id, .. } => return Ok(run_id),
             Started::QueueFull => return Err(ApiError::QueueFull),
+            Started::Refused(refused) => return Err(refusal(&refused)),
             Started::Stale => {}
         }
     }
     Err(ApiError::Unavailable)
+}
+
+/// Why a job cannot be run as it was asked for.
+pub(super) fn refusal(refused: &Refused) -> ApiError {
+    match refused {
+        Refused::UnknownJob(name) => ApiError::NotFound {
+            what: "job",
+            name: name.clone(),
+        },
+        Refused::NoManualTrigger(_) | Refused::NoReruns(_) | Refused::Unreadable => {
+            ApiError::Conflict(refused.to_string())
+        }
+    }
 }
 
 fn incoming(webhook: SimulatedWebhook) -> Result<IncomingRequest, ApiError> {

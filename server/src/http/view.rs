@@ -3,7 +3,7 @@
 use crate::model::JobId;
 use crate::model::agent::Agent;
 use crate::model::pipeline::Pipeline;
-use crate::model::run::{End, Event, EventBody, Job, JobState, ReplyBy, RunState};
+use crate::model::run::{End, Event, EventBody, Job, JobState, ReplyBy, Run, RunState};
 use crate::store::RunView;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -87,12 +87,38 @@ fn job(job: &Job, agent: Option<String>, wait: Option<api::Wait>) -> api::Job {
     let queued = matches!(job.state, JobState::Queued | JobState::Assigned);
     api::Job {
         name: job.name.clone(),
+        number: job.build.map(|build| build.to_string()),
         status: status(job.end.as_ref(), queued),
         attempt: job.attempt,
         agent,
         reason: reason(job.end.as_ref()),
         actor: actor(job.end.as_ref()),
         wait,
+    }
+}
+
+/// A build, without what only an answer about one build has.
+pub(super) fn build(pipeline: &str, run: &Run, job: &Job) -> api::Build {
+    let end = job.end.as_ref();
+    let queued = matches!(job.state, JobState::Queued | JobState::Assigned);
+    api::Build {
+        run_id: run.id,
+        pipeline: pipeline.to_owned(),
+        job: job.name.clone(),
+        number: job.build.map_or_else(String::new, |build| build.to_string()),
+        status: status(end, queued),
+        reason: reason(end),
+        message: end
+            .map(|end| end.message.clone())
+            .filter(|message| !message.is_empty()),
+        wait: None,
+        triggered_by: run.trigger.kind.as_str().to_owned(),
+        agent: None,
+        inputs: Vec::new(),
+        outputs: Vec::new(),
+        created_at: run.created_at,
+        started_at: job.started_at,
+        finished_at: job.finished_at,
     }
 }
 

@@ -86,6 +86,14 @@ impl Intake {
                     };
                     return self.refuse(&pipeline, request, refusal).await;
                 }
+                // A webhook asks for no job, so only this is left: the program cannot be read.
+                Started::Refused(_) => {
+                    let refusal = Refusal {
+                        verdict: Verdict::Paused,
+                        reason: "the stored program has faults",
+                    };
+                    return self.refuse(&pipeline, request, refusal).await;
+                }
                 Started::Stale => match self.runs.reload_pipeline(id).await? {
                     Some(current) => pipeline = current,
                     None => return Ok(Received::Unknown),
@@ -105,14 +113,11 @@ impl Intake {
         self.runs
             .start(StartRun {
                 pipeline: pipeline.clone(),
-                trigger: Trigger {
-                    kind: TriggerKind::Webhook,
-                    args: Vec::new(),
-                    jobs: Vec::new(),
-                },
+                trigger: Trigger::new(TriggerKind::Webhook),
                 receipt: Some(request.receipt(pipeline.id, Verdict::Accepted, "")),
                 reply_within: Some(self.reply_within),
                 id: None,
+                rerun_of: None,
             })
             .await
     }

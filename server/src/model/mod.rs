@@ -1,6 +1,7 @@
 //! The domain's nouns and the rules of how a run may change; no I/O.
 
 pub mod agent;
+pub mod assignment;
 pub mod concurrency;
 pub mod gate;
 pub mod journal;

@@ -118,6 +118,21 @@ pub struct Trigger {
     /// Jobs asked for.
     #[serde(default)]
     pub jobs: Vec<String>,
+    /// The resource to look at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub check: Option<CheckTrigger>,
+}
+
+impl Trigger {
+    /// Without arguments.
+    pub fn new(kind: TriggerKind) -> Self {
+        Self {
+            kind,
+            args: Vec::new(),
+            jobs: Vec::new(),
+            check: None,
+        }
+    }
 }
 
 /// See [`Trigger`].
@@ -130,6 +145,10 @@ pub enum TriggerKind {
     Manual,
     /// Another pipeline's `triggerPipeline`.
     Pipeline,
+    /// A new version of a resource that a job is triggered by.
+    Version,
+    /// The server, to look for new versions of a resource.
+    Check,
 }
 
 impl TriggerKind {
@@ -139,8 +158,35 @@ impl TriggerKind {
             Self::Webhook => "webhook",
             Self::Manual => "manual",
             Self::Pipeline => "pipeline",
+            Self::Version => "version",
+            Self::Check => "check",
         }
     }
+
+    /// Reads what [`Self::as_str`] wrote.
+    pub fn parse(text: &str) -> Option<Self> {
+        [
+            Self::Webhook,
+            Self::Manual,
+            Self::Pipeline,
+            Self::Version,
+            Self::Check,
+        ]
+        .into_iter()
+        .find(|kind| kind.as_str() == text)
+    }
+}
+
+/// What a run of kind [`TriggerKind::Check`] looks at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckTrigger {
+    /// The resource.
+    pub resource: String,
+    /// Its [`super::version::ResourceScope`] when the check began, in hexadecimal digits.
+    pub scope: String,
+    /// The newest version known, or the one to begin with.
+    #[serde(default)]
+    pub from: Option<std::collections::BTreeMap<String, String>>,
 }
 
 /// One execution of a pipeline.
@@ -205,9 +251,11 @@ pub enum Hold {
     Group,
     /// Its pipeline is paused.
     Paused,
+    /// The jobs before it are not over, its inputs are not determined, or its place among running ones is taken.
+    Inputs,
 }
 
-words!(Hold { Group = "group", Paused = "paused" });
+words!(Hold { Group = "group", Paused = "paused", Inputs = "inputs" });
 
 /// How a job waits and is tried again; decided when its run is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -93,7 +93,7 @@ fn name(expressions: &Arc<ExpressionCache>, text: &str, vars: &WebhookVars) -> S
 }
 
 /// What an expression may look at, from a stored request.
-fn vars(receipt: &Receipt) -> WebhookVars {
+pub(super) fn vars(receipt: &Receipt) -> WebhookVars {
     let query = receipt.url.split_once('?').map_or("", |(_, query)| query);
     WebhookVars {
         provider: receipt.provider.clone(),

@@ -7,14 +7,18 @@ mod follow;
 mod group;
 pub mod matcher;
 mod reply;
+mod schedule;
 mod secrets;
+mod set_pipeline;
 mod start;
 mod wait;
 
 pub use follow::Follow;
 pub use reply::ReplyWait;
+pub use schedule::Program;
 pub use secrets::KeyError;
-pub use start::{StartRun, Started};
+pub use set_pipeline::{SetByJob, SetPipeline};
+pub use start::{Refused, StartRun, Started};
 
 use crate::model::pipeline::{Pipeline, Revision, WebhookSecret};
 use crate::model::run::{CancelReason, Cancelled};
@@ -26,7 +30,9 @@ use crate::store::{Result, Store, StoreError};
 use cache::Cache;
 use dispatch::Dispatch;
 use pocketci_pipeline::expression::ExpressionCache;
+use schedule::Programs;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Times and limits of runs.
@@ -68,8 +74,11 @@ struct Inner {
     settings: RunSettings,
     cache: Cache,
     dispatch: Dispatch,
-    /// Of concurrency groups.
+    /// Of concurrency groups and filters.
     expressions: Arc<ExpressionCache>,
+    programs: Programs,
+    /// Whether this server starts runs for new versions and looks for them: one of all servers does.
+    leads: AtomicBool,
 }
 
 impl Runs {
@@ -83,6 +92,8 @@ impl Runs {
                 cache: Cache::default(),
                 dispatch: Dispatch::default(),
                 expressions: Arc::default(),
+                programs: Programs::default(),
+                leads: AtomicBool::new(false),
             }),
         }
     }
@@ -90,6 +101,16 @@ impl Runs {
     /// The store beneath.
     pub fn store(&self) -> &Arc<dyn Store> {
         &self.inner.store
+    }
+
+    /// Whether this server has the scheduler's duty.
+    pub fn leads(&self) -> bool {
+        self.inner.leads.load(Ordering::Relaxed)
+    }
+
+    /// It has it now, or no more.
+    pub fn set_leads(&self, leads: bool) {
+        self.inner.leads.store(leads, Ordering::Relaxed);
     }
 
     /// Times and limits.

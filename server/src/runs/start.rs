@@ -9,14 +9,11 @@ use crate::model::run::{Job, JobState, Lease, QueueTerms, Run, RunState, Trigger
 use crate::model::settings::{DEFAULT_ATTEMPTS, queue_timeout};
 use crate::model::{JobId, RunId};
 use crate::store::wake::Wake;
-use crate::store::{Claimed, Enqueued, NewJob, NewRun, Result};
+use crate::store::{Claimed, Enqueued, NewRun, Result};
 use pocketci_proto::api::PipelineSettings;
 use std::sync::Arc;
 use std::time::Duration;
 use time::OffsetDateTime;
-
-/// The name of the one job of a JavaScript pipeline.
-const PROGRAM_JOB: &str = "pipeline";
 
 /// A run to start.
 pub struct StartRun {
@@ -30,6 +27,8 @@ pub struct StartRun {
     pub reply_within: Option<Duration>,
     /// The run's id, where a repeated call must not start a second one.
     pub id: Option<RunId>,
+    /// The build to repeat, of the one job that the trigger names.
+    pub rerun_of: Option<JobId>,
 }
 
 /// What became of a [`StartRun`].
@@ -45,6 +44,25 @@ pub enum Started {
     Stale,
     /// Too many queued jobs; nothing was stored.
     QueueFull,
+    /// A job that was asked for cannot be run so; nothing was stored.
+    Refused(Refused),
+}
+
+/// Why a job cannot be run as it was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// There is none of that name.
+    #[error("the pipeline has no job {0:?}")]
+    UnknownJob(String),
+    /// Only versions may start it.
+    #[error("job {0:?} may not be triggered by hand (disable_manual_trigger)")]
+    NoManualTrigger(String),
+    /// Its builds may not be repeated.
+    #[error("builds of job {0:?} may not be run again (disable_reruns)")]
+    NoReruns(String),
+    /// The stored program cannot be read.
+    #[error("the pipeline's stored program has faults; set it again")]
+    Unreadable,
 }
 
 impl Runs {
@@ -56,6 +74,7 @@ impl Runs {
             mut receipt,
             reply_within,
             id,
+            rerun_of,
         } = start;
         let run_id = id.unwrap_or_else(RunId::new);
         if let Some(receipt) = &mut receipt {
@@ -68,22 +87,21 @@ impl Runs {
             Some(rule) => Some(self.group_of(rule, receipt.as_ref()).await),
             None => None,
         };
+        let mut jobs = match self.jobs_of(&pipeline, &trigger, rerun_of).await? {
+            Ok(jobs) => jobs,
+            Err(refused) => return Ok(Started::Refused(refused)),
+        };
         // Whoever must wait for others goes through the queue.
         let direct = group.is_none() && settings.max_running.is_none();
-        let reservation = match direct {
-            true => self.dispatch().reserve(&pipeline.labels, pipeline.driver),
-            false => None,
-        };
-        let job = NewJob {
-            id: JobId::new(),
-            name: PROGRAM_JOB.into(),
-            labels: pipeline.labels.clone(),
-            driver: pipeline.driver,
-            build: None,
-            terms: terms(&pipeline.settings, settings),
-            hand_to: reservation
-                .as_ref()
-                .map(|slot| slot.hand_off(settings.accept_within)),
+        let reservation = match jobs.as_mut_slice() {
+            [job] if direct && job.build.is_none() => {
+                let reservation = self.dispatch().reserve(&job.labels, job.driver);
+                job.hand_to = reservation
+                    .as_ref()
+                    .map(|slot| slot.hand_off(settings.accept_within));
+                reservation
+            }
+            _ => None,
         };
         let new = NewRun {
             id: run_id,
@@ -94,13 +112,13 @@ impl Runs {
             receipt,
             wants_reply: wait.is_some(),
             group,
-            jobs: vec![job],
+            jobs,
             max_queue: settings.max_queue,
         };
         match self.store().enqueue(new.clone()).await? {
             Enqueued::Stored => {
                 match (reservation, &new.group) {
-                    (Some(slot), _) => deliver(slot, new, &pipeline),
+                    (Some(slot), _) => self.deliver(slot, new, &pipeline).await,
                     // Settled by the one task that does so: many callers at once are one decision.
                     (None, Some(group)) => {
                         let wake = Wake::Group(pipeline.id, group.clone());
@@ -116,7 +134,7 @@ impl Runs {
     }
 }
 
-fn terms(settings: &PipelineSettings, server: &RunSettings) -> QueueTerms {
+pub(super) fn terms(settings: &PipelineSettings, server: &RunSettings) -> QueueTerms {
     QueueTerms {
         priority: settings.priority.unwrap_or(0),
         timeout: queue_timeout(settings, server.queue_timeout),
@@ -124,8 +142,26 @@ fn terms(settings: &PipelineSettings, server: &RunSettings) -> QueueTerms {
     }
 }
 
-/// Tells the session of the job that it was given in the transaction.
-fn deliver(mut slot: Reservation, new: NewRun, pipeline: &Pipeline) {
+impl Runs {
+    /// Tells the session of the job that it was given in the transaction. What cannot be told is not accepted in time,
+    /// and handed out again.
+    async fn deliver(&self, mut slot: Reservation, new: NewRun, pipeline: &Pipeline) {
+        let claimed = claimed(new, pipeline);
+        for mut claimed in claimed {
+            match self.complete(&mut claimed).await {
+                Ok(()) => slot.deliver(claimed),
+                Err(error) => tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "cannot hand out a job; it is tried again"
+                ),
+            }
+        }
+    }
+}
+
+/// The jobs of a new run that were handed out in the transaction.
+fn claimed(new: NewRun, pipeline: &Pipeline) -> Vec<Claimed> {
+    let mut claimed = Vec::new();
     let now = OffsetDateTime::now_utc();
     let run = Run {
         id: new.id,
@@ -172,12 +208,14 @@ fn deliver(mut slot: Reservation, new: NewRun, pipeline: &Pipeline) {
             started_at: None,
             finished_at: None,
         };
-        slot.deliver(Claimed {
+        claimed.push(Claimed {
             run: run.clone(),
             job,
             pipeline_name: pipeline.name.clone(),
             settings: pipeline.settings.clone(),
             receipt: new.receipt.clone(),
+            build: None,
         });
     }
+    claimed
 }

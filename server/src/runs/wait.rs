@@ -8,7 +8,7 @@ use crate::model::pipeline::Labels;
 use crate::model::run::{Hold, Job, JobState};
 use crate::model::transition::{Applied, Change};
 use crate::model::{AgentId, JobId, PipelineId, RunId};
-use crate::store::{GateFilter, PREFER_OTHER_AGENT, QueuedView, Result, RunView};
+use crate::store::{GateFilter, OpenRun, PREFER_OTHER_AGENT, QueuedView, Result, RunView};
 use pocketci_proto::api::{Driver, Queue, QueuedJob, Wait};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -17,6 +17,8 @@ use time::OffsetDateTime;
 
 /// Entries of the queue that are shown.
 const SHOWN: i64 = 200;
+/// Entries among them of which the scheduler is asked what they wait for.
+const EXPLAINED: usize = 20;
 /// Overdue jobs ended in one go.
 const BATCH: i64 = 200;
 /// An agent that no server has heard of for so long is not there, whatever was stored of its connection.
@@ -35,6 +37,8 @@ struct Facts {
 /// A queued job with what is particular to it.
 struct Waiting<'a> {
     job: &'a Job,
+    /// What the scheduler says of a build, if it was asked.
+    inputs: Option<(&'static str, String)>,
     paused_by: &'a str,
     /// Its concurrency group: the name and the runs that are not over.
     group: Option<(&'a str, &'a [Member])>,
@@ -75,6 +79,14 @@ impl Facts {
                 return ("paused", format!("the pipeline was paused by {by}"));
             }
             Some(Hold::Group) => return ("concurrency", in_group(job.run_id, waiting.group)),
+            Some(Hold::Inputs) if !waiting.paused_by.is_empty() => {
+                let by = waiting.paused_by;
+                return ("paused", format!("the pipeline was paused by {by}"));
+            }
+            Some(Hold::Inputs) => {
+                let untold = || ("inputs", "waits for its inputs".to_owned());
+                return waiting.inputs.clone().unwrap_or_else(untold);
+            }
             None => {}
         }
         if let Some(limit) = self.max_running
@@ -214,9 +226,11 @@ impl Runs {
         let pipeline = self.store().pipeline(run.pipeline_id).await?;
         let paused_by = pipeline.map(|pipeline| pipeline.paused_by);
         let gates = self.pending_gates(run.id).await?;
-        let wait = |job: &Job| match job.state {
+        let mut inputs = self.why_builds_wait(view).await?;
+        let mut wait = |job: &Job| match job.state {
             JobState::Queued | JobState::Assigned => Some(facts.explain(&Waiting {
                 job,
+                inputs: inputs.remove(&job.id),
                 paused_by: paused_by.as_deref().unwrap_or_default(),
                 group: run.group.as_deref().map(|name| (name, &members[..])),
             })),
@@ -224,6 +238,24 @@ impl Runs {
             JobState::Finished => None,
         };
         Ok(view.jobs.iter().map(|(job, _)| wait(job)).collect())
+    }
+
+    /// What the builds of a run that wait for their inputs wait for.
+    async fn why_builds_wait(
+        &self,
+        view: &RunView,
+    ) -> Result<HashMap<JobId, (&'static str, String)>> {
+        let open = OpenRun {
+            run: view.run.clone(),
+            jobs: view.jobs.iter().map(|(job, _)| job.clone()).collect(),
+        };
+        let mut found = HashMap::new();
+        for job in &open.jobs {
+            if job.hold == Some(Hold::Inputs) {
+                found.insert(job.id, self.why_waiting(&open, job).await?);
+            }
+        }
+        Ok(found)
     }
 
     async fn pending_gates(&self, run_id: RunId) -> Result<Vec<Gate>> {
@@ -244,6 +276,7 @@ impl Runs {
         for view in &waiting {
             self.look_up_group(&mut groups, view).await?;
         }
+        let mut inputs = self.why_some_wait(&waiting).await?;
         let slots = facts.connected().map(|agent| i64::from(agent.slots)).sum();
         let items = waiting
             .iter()
@@ -252,7 +285,7 @@ impl Runs {
                 pipeline: view.pipeline_name.clone(),
                 job: view.job.name.clone(),
                 priority: view.job.terms.priority,
-                wait: explain(&facts, &groups, view),
+                wait: explain(&facts, &groups, inputs.remove(&view.job.id), view),
             })
             .collect();
         Ok(Queue {
@@ -261,6 +294,24 @@ impl Runs {
             slots,
             items,
         })
+    }
+
+    /// The same for the first of all that wait: each is a search through history.
+    async fn why_some_wait(
+        &self,
+        waiting: &[QueuedView],
+    ) -> Result<HashMap<JobId, (&'static str, String)>> {
+        let for_inputs = |view: &&QueuedView| view.job.hold == Some(Hold::Inputs);
+        let mut found = HashMap::new();
+        for view in waiting.iter().filter(for_inputs).take(EXPLAINED) {
+            if found.contains_key(&view.job.id) {
+                continue;
+            }
+            if let Some(run) = self.store().run(view.job.run_id).await? {
+                found.extend(self.why_builds_wait(&run).await?);
+            }
+        }
+        Ok(found)
     }
 
     async fn look_up_group(&self, groups: &mut Groups, view: &QueuedView) -> Result<()> {
@@ -307,13 +358,19 @@ impl Runs {
 
 type Groups = HashMap<(PipelineId, String), Vec<Member>>;
 
-fn explain(facts: &Facts, groups: &Groups, view: &QueuedView) -> Wait {
+fn explain(
+    facts: &Facts,
+    groups: &Groups,
+    inputs: Option<(&'static str, String)>,
+    view: &QueuedView,
+) -> Wait {
     let group = view.group.as_ref().and_then(|name| {
         let members = groups.get(&(view.pipeline_id, name.clone()))?;
         Some((name.as_str(), members.as_slice()))
     });
     facts.explain(&Waiting {
         job: &view.job,
+        inputs,
         paused_by: &view.paused_by,
         group,
     })

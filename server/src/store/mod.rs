@@ -5,6 +5,7 @@
 //! names a database driver. One test suite (`server/tests/store_contract`) runs every verb against both.
 
 mod batch;
+mod builds;
 mod codec;
 mod kept;
 pub mod postgres;
@@ -14,6 +15,7 @@ mod versions;
 mod versions_pending;
 pub mod wake;
 
+pub use builds::{Admission, Admitted, BuildInputs, BuildLimit, BuildStore, OpenRun};
 pub use kept::{
     GateFilter, GateStore, MAX_VALUE_BYTES, MAX_VALUES, Sighting, ValueStore, Write, Written,
 };
@@ -21,10 +23,11 @@ pub use queue::{Demand, MAX_DEMAND, MAX_WAITING, QueueStore, QueuedView};
 pub use versions::{Pinned, Saved, Taken, VersionStore};
 
 use crate::model::agent::{Agent, AgentToken, Registration};
+use crate::model::assignment::Assignment;
 use crate::model::journal::{JournalEntry, JournalHolder, Journaled};
 use crate::model::pipeline::{Labels, Pipeline, PutOutcome, PutPipeline, Revision, WebhookSecret};
 use crate::model::receipt::Receipt;
-use crate::model::run::{Event, Job, LogStream, QueueTerms, Reply, Run, Trigger};
+use crate::model::run::{Event, Hold, Job, LogStream, QueueTerms, Reply, Run, Trigger};
 use crate::model::secret::{Scope, SealedSecret, SecretInfo};
 use crate::model::settings::MAX_PRIORITY;
 use crate::model::transition::{Applied, Change};
@@ -162,7 +165,24 @@ pub struct NewRun {
 impl NewRun {
     /// Whether its jobs go to the queue ready to be handed out.
     fn is_ready(&self) -> bool {
-        self.group.is_none() && self.jobs.iter().any(|job| job.hand_to.is_none())
+        let ready = |job: &NewJob| job.hand_to.is_none() && self.hold_of(job).is_none();
+        self.jobs.iter().any(ready)
+    }
+
+    /// Why a job of it may not be handed out yet.
+    fn hold_of(&self, job: &NewJob) -> Option<Hold> {
+        match (&job.hand_to, &self.group, &job.build) {
+            (Some(_), ..) => None,
+            (None, Some(_), _) => Some(Hold::Group),
+            (None, None, Some(_)) => Some(Hold::Inputs),
+            (None, None, None) => None,
+        }
+    }
+
+    /// The pipeline that has a build to schedule.
+    fn to_schedule(&self) -> Option<PipelineId> {
+        let waits = |job: &NewJob| self.hold_of(job) == Some(Hold::Inputs);
+        self.jobs.iter().any(waits).then_some(self.pipeline_id)
     }
 }
 
@@ -279,6 +299,8 @@ pub struct Claimed {
     pub settings: PipelineSettings,
     /// The webhook that started the run.
     pub receipt: Option<Receipt>,
+    /// What a build or check needs beside; completed by [`crate::runs`], not by the store.
+    pub build: Option<Assignment>,
 }
 
 /// How long a job that lost its agent waits for another agent before the same one may have it again.
@@ -437,6 +459,7 @@ pub trait Store:
     + ValueStore
     + GateStore
     + JournalStore
+    + BuildStore
     + VersionStore
 {
     /// Hints that something changed, published after commits, of all servers where there are several.

@@ -5,6 +5,7 @@ use crate::model::run::Reply;
 use crate::model::{PipelineId, RunId, SessionId};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{broadcast, watch};
 
 /// How many coarse wakes may wait for a slow listener; a lagging one treats the loss as a wake.
@@ -61,6 +62,11 @@ impl WakeBus {
         self.coarse.subscribe()
     }
 
+    /// The same, for whoever takes all that has come at once.
+    pub fn listen(&self) -> Listener {
+        Listener(self.coarse.subscribe())
+    }
+
     /// Publishes a coarse hint.
     pub fn publish(&self, wake: Wake) {
         // No listener is no error: a hint is only for those who wait now.
@@ -107,6 +113,37 @@ impl WakeBus {
     /// The runs somebody here waits for.
     pub fn watched_runs(&self) -> Vec<RunId> {
         lock(&self.runs).keys().copied().collect()
+    }
+}
+
+/// Coarse hints, taken as many at a time as there are.
+pub struct Listener(broadcast::Receiver<Wake>);
+
+/// What a [`Listener`] heard.
+#[derive(Debug, Default)]
+pub struct Heard {
+    /// In order.
+    pub wakes: Vec<Wake>,
+    /// Whether some were lost: as good as every one.
+    pub missed: bool,
+}
+
+impl Listener {
+    /// Waits for a hint, and takes all that have come; `None` once there is nobody to give any.
+    pub async fn heard(&mut self) -> Option<Heard> {
+        let mut heard = Heard::default();
+        match self.0.recv().await {
+            Ok(wake) => heard.wakes.push(wake),
+            Err(RecvError::Lagged(_)) => heard.missed = true,
+            Err(RecvError::Closed) => return None,
+        }
+        loop {
+            match self.0.try_recv() {
+                Ok(wake) => heard.wakes.push(wake),
+                Err(TryRecvError::Lagged(_)) => heard.missed = true,
+                Err(TryRecvError::Empty | TryRecvError::Closed) => return Some(heard),
+            }
+        }
     }
 }
 

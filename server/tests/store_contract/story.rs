@@ -123,6 +123,7 @@ pub fn webhook(pipeline: &Pipeline) -> NewRun {
             kind: TriggerKind::Webhook,
             args: vec!["--fast".into()],
             jobs: vec!["pipeline".into()],
+            check: None,
         },
         receipt: Some(receipt(pipeline, Verdict::Accepted, Some(id))),
         wants_reply: true,

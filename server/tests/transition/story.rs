@@ -50,11 +50,7 @@ pub fn aggregate(jobs: usize) -> Aggregate {
             revision_id: RevisionId::new(),
             state: RunState::Queued,
             end: None,
-            trigger: Trigger {
-                kind: TriggerKind::Webhook,
-                args: vec![],
-                jobs: vec![],
-            },
+            trigger: Trigger::new(TriggerKind::Webhook),
             receipt_id: None,
             wants_reply: true,
             replied: false,

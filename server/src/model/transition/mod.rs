@@ -123,6 +123,15 @@ pub enum Change {
         /// The run in its way.
         for_run: RunId,
     },
+    /// A job that still waits for its inputs has nothing to do in this run.
+    SkipJob {
+        /// The job.
+        job_id: JobId,
+        /// Why, a stable word.
+        reason: String,
+        /// Why, for people.
+        message: String,
+    },
     /// The job is believed to have waited longer than it may.
     Overdue {
         /// The job.
@@ -184,6 +193,8 @@ pub struct Effects {
     pub job_queued: bool,
     /// The concurrency group in which a place became free.
     pub freed: Option<(PipelineId, String)>,
+    /// The pipeline of which a build or check has ended, so that other builds may begin.
+    pub schedule: Option<PipelineId>,
     /// Sessions that must be told to cancel something.
     pub cancel: Vec<SessionId>,
     /// Whether run or jobs must be written back.
@@ -247,6 +258,11 @@ pub fn apply(
         Change::Expire { job_id } => step.expire(job_id),
         Change::Cancel(wish) => step.cancel(wish),
         Change::Skip { for_run } => step.skip(for_run),
+        Change::SkipJob {
+            job_id,
+            reason,
+            message,
+        } => step.skip_job(job_id, reason, message),
         Change::Overdue { job_id, waited_for } => step.overdue(job_id, &waited_for),
         Change::CloseReply => step.close_reply(),
     }

@@ -2,8 +2,8 @@
 
 use super::{Aggregate, Applied, Effects, Holder, LostAttempt, Report, accepted_reply};
 use crate::model::run::{
-    BY_AGENT, BY_SERVER, CancelReason, Cancelled, End, Event, EventBody, JobState, Lease, LogPiece,
-    Outcome, Reply, RunState, TriggerKind,
+    BY_AGENT, BY_SERVER, CancelReason, Cancelled, End, Event, EventBody, Hold, JobState, Lease,
+    LogPiece, Outcome, Reply, RunState, TriggerKind,
 };
 use crate::model::{JobId, RunId, retry};
 use pocketci_proto::api::RunEventKind;
@@ -270,6 +270,29 @@ impl Step<'_> {
         Applied::Done
     }
 
+    /// A job that was let go meanwhile, or never had to wait, is not skipped.
+    pub(super) fn skip_job(&mut self, job_id: JobId, reason: String, message: String) -> Applied {
+        let found = self.aggregate.jobs.iter().position(|job| job.id == job_id);
+        let Some(at) = found else {
+            return Applied::Stale;
+        };
+        let job = &self.aggregate.jobs[at];
+        match (job.state, job.hold) {
+            (JobState::Finished, _) => Applied::Duplicate,
+            (JobState::Queued, Some(Hold::Inputs)) => {
+                let end = End {
+                    outcome: Outcome::Skipped,
+                    reason,
+                    actor: BY_SERVER.into(),
+                    message,
+                };
+                self.finish_job(at, end);
+                Applied::Done
+            }
+            _ => Applied::Stale,
+        }
+    }
+
     pub(super) fn overdue(&mut self, job_id: JobId, waited_for: &str) -> Applied {
         let now = self.now;
         let found = self.aggregate.jobs.iter().position(|job| {
@@ -383,6 +406,10 @@ impl Step<'_> {
         job.queue_until = None;
         job.finished_at = Some(self.now);
         job.end = Some(end.clone());
+        let is_check = self.aggregate.run.trigger.kind == TriggerKind::Check;
+        if job.build.is_some() || is_check {
+            self.effects.schedule = Some(self.aggregate.run.pipeline_id);
+        }
         self.fact(
             Some(at),
             RunEventKind::JobFinished {
@@ -407,8 +434,8 @@ impl Step<'_> {
             Outcome::Skipped => 0,
             Outcome::Succeeded => 1,
             Outcome::Failed => 2,
-            Outcome::Aborted => 3,
-            Outcome::Errored => 4,
+            Outcome::Errored => 3,
+            Outcome::Aborted => 4,
         };
         let Some(end) = self
             .aggregate

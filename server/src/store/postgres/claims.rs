@@ -291,6 +291,7 @@ impl PostgresStore {
                     pipeline_name,
                     settings,
                     receipt,
+                    build: None,
                 })
             })
             .collect())

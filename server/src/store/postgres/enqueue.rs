@@ -91,6 +91,11 @@ pub(super) fn start(
                     wakes.publish(Wake::JobQueued);
                     notifier.wake(Wake::JobQueued);
                 }
+                let builds: HashSet<_> = group.iter().filter_map(NewRun::to_schedule).collect();
+                for pipeline in builds {
+                    wakes.publish(Wake::Schedule(pipeline));
+                    notifier.wake(Wake::Schedule(pipeline));
+                }
                 Ok(results.into_iter().map(Ok).collect())
             }
         },
@@ -263,8 +268,7 @@ impl<'a> Columns<'a> {
         self.priority.push(job.terms.priority);
         self.queue_timeout_ms.push(job.terms.timeout.map(millis));
         self.attempts.push(job.terms.attempts);
-        let is_held = run.group.is_some() && hand_to.is_none();
-        self.hold.push(is_held.then_some(Hold::Group.as_str()));
+        self.hold.push(run.hold_of(job).map(Hold::as_str));
         self.labels.push(codec::labels(&job.labels));
         self.driver.push(job.driver.map(|driver| driver.as_str()));
     }

@@ -90,6 +90,10 @@ impl Told {
         if let Some((pipeline, group)) = &self.effects.freed {
             wakes.publish(Wake::Group(*pipeline, group.clone()));
         }
+        if let Some(pipeline) = self.effects.schedule {
+            wakes.publish(Wake::Schedule(pipeline));
+            notifier.wake(Wake::Schedule(pipeline));
+        }
         for session in &self.effects.cancel {
             wakes.publish(Wake::Cancel(*session));
             notifier.wake(Wake::Cancel(*session));

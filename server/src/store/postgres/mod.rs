@@ -1,6 +1,7 @@
 //! Storage in PostgreSQL, for any number of servers: group commits, `SKIP LOCKED` claims, LISTEN/NOTIFY as wake-ups.
 
 mod agents;
+mod builds;
 mod claims;
 mod connect;
 mod enqueue;
@@ -21,10 +22,10 @@ pub use connect::Options;
 
 use super::batch::Batch;
 use super::codec::Corrupt;
-use super::wake::WakeBus;
+use super::wake::{Wake, WakeBus};
 use super::{Enqueued, NewRun, Result, Store, StoreError};
-use crate::model::RunId;
 use crate::model::transition::{Applied, Change};
+use crate::model::{PipelineId, RunId};
 use async_trait::async_trait;
 use deadpool_postgres::{Object, Pool, PoolError};
 use notify::Notifier;
@@ -70,6 +71,12 @@ impl PostgresStore {
             queues: Mutex::new(Some(Queues { enqueue, ledger })),
             tasks: Mutex::new(tasks),
         }))
+    }
+
+    /// Other builds of this pipeline may begin now.
+    fn wake_scheduler(&self, pipeline_id: PipelineId) {
+        self.wakes.publish(Wake::Schedule(pipeline_id));
+        self.notifier.wake(Wake::Schedule(pipeline_id));
     }
 
     async fn client(&self) -> Result<Object> {

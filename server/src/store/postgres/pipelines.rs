@@ -2,7 +2,7 @@
 
 use super::super::{PipelineStore, QueueStore, Result, codec};
 use super::{Failable, PostgresStore, rows, sql_error};
-use crate::model::pipeline::{Pipeline, PutOutcome, PutPipeline, Revision};
+use crate::model::pipeline::{ContentType, Pipeline, PutOutcome, PutPipeline, Revision};
 use crate::model::run::Hold;
 use crate::model::{PipelineId, RevisionId};
 use async_trait::async_trait;
@@ -17,6 +17,9 @@ impl PipelineStore for PostgresStore {
         let transaction = client.transaction().await.map_err(sql_error)?;
         let outcome = put_in(&transaction, &put).await?;
         transaction.commit().await.map_err(sql_error)?;
+        if outcome.pipeline.content_type == ContentType::Yaml {
+            self.wake_scheduler(outcome.pipeline.id);
+        }
         Ok(outcome)
     }
 
@@ -105,6 +108,7 @@ impl PipelineStore for PostgresStore {
         transaction.commit().await.map_err(sql_error)?;
         drop(client);
         self.nudge();
+        self.wake_scheduler(id);
         self.pipeline(id).await
     }
 }

@@ -135,6 +135,7 @@ impl QueueStore for PostgresStore {
         transaction.commit().await.map_err(sql_error)?;
         if !ruling.admit.is_empty() {
             self.nudge();
+            self.wake_scheduler(pipeline_id);
         }
         Ok(ruling)
     }
@@ -185,7 +186,7 @@ async fn admit_in(
         let sql = "WITH mine AS (
                 SELECT id FROM jobs WHERE run_id = ANY ($1) AND hold = 'group' ORDER BY id FOR UPDATE
             )
-            UPDATE jobs j SET hold = $2, turn = greatest(1,
+            UPDATE jobs j SET hold = CASE WHEN j.number IS NULL THEN $2 ELSE 'inputs' END, turn = greatest(1,
                 (SELECT q.turn FROM jobs q WHERE q.state = 'queued' AND q.hold IS NULL AND q.needs = j.needs
                  AND q.priority = j.priority ORDER BY q.turn LIMIT 1),
                 (SELECT q.turn + 1 FROM jobs q WHERE q.state <> 'finished' AND q.turn > 0

@@ -115,22 +115,14 @@ pub(super) const RUN_TO_CHANGE: &str =
 
 /// A run without the trigger's details, which the state machine does not look at and nobody writes again.
 pub(super) fn run_to_change(row: &Row) -> Failable<Run> {
-    let kind = match get::<&str>(row, "trigger_kind")? {
-        "webhook" => TriggerKind::Webhook,
-        "pipeline" => TriggerKind::Pipeline,
-        _ => TriggerKind::Manual,
-    };
+    let kind = get_word(row, "trigger_kind", TriggerKind::parse)?;
     Ok(Run {
         id: RunId(get(row, "id")?),
         pipeline_id: PipelineId(get(row, "pipeline_id")?),
         revision_id: RevisionId(get(row, "revision_id")?),
         state: get_word(row, "state", RunState::parse)?,
         end: end(row)?,
-        trigger: Trigger {
-            kind,
-            args: Vec::new(),
-            jobs: Vec::new(),
-        },
+        trigger: Trigger::new(kind),
         receipt_id: id_opt(row, "receipt_id", ReceiptId)?,
         wants_reply: get(row, "wants_reply")?,
         replied: get(row, "replied")?,

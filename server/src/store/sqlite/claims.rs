@@ -65,6 +65,7 @@ fn hand_out(
         pipeline_name,
         settings,
         receipt,
+        build: None,
     })
 }
 

@@ -55,6 +55,7 @@ fn tell(run: &Run, effects: Effects, hints: &mut Hints) {
     }
     hints.job_queued |= effects.job_queued;
     hints.freed.extend(effects.freed);
+    hints.schedule = hints.schedule.or(effects.schedule);
     hints.cancel.extend(effects.cancel);
 }
 

@@ -5,6 +5,7 @@
 //! see the last commit (WAL). The clock is the process's wall clock.
 
 mod agents;
+mod builds;
 mod claims;
 mod error;
 mod gates;

@@ -124,6 +124,7 @@ fn set_paused(
     };
     queue::pause(connection, id, by.is_some())?;
     hints.job_queued = true;
+    hints.schedule = Some(id);
     if pipeline.paused != by.is_some() {
         pipeline.paused = by.is_some();
         pipeline.paused_by = by.unwrap_or_default().to_owned();
@@ -149,7 +150,11 @@ fn delete(connection: &Connection, id: PipelineId) -> Result<bool> {
 impl PipelineStore for SqliteStore {
     async fn put_pipeline(&self, put: PutPipeline) -> Result<PutOutcome> {
         self.writer
-            .call(move |connection, _| put_pipeline(connection, &put))
+            .call(move |connection, hints| {
+                let outcome = put_pipeline(connection, &put)?;
+                hints.schedule = Some(outcome.pipeline.id);
+                Ok(outcome)
+            })
             .await
     }
 

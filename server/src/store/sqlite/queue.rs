@@ -296,6 +296,7 @@ fn admit(
     for run in &ruling.admit {
         release(connection, id, *run, hold)?;
         hints.job_queued = true;
+        hints.schedule = Some(id);
     }
     Ok(ruling)
 }
@@ -320,7 +321,8 @@ fn release(
     let jobs: Vec<(JobId, String, i32)> = found.collect::<rusqlite::Result<_>>()?;
     for (job, needs, priority) in jobs {
         let turn = next_turn(connection, &needs, priority, pipeline_id)?;
-        let sql = "UPDATE jobs SET hold = ?2, turn = ?3 WHERE id = ?1";
+        let sql =
+            "UPDATE jobs SET hold = iif(number IS NULL, ?2, 'inputs'), turn = ?3 WHERE id = ?1";
         connection
             .prepare_cached(sql)?
             .execute(params![job.0.as_bytes(), hold, turn])?;

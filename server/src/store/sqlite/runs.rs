@@ -52,6 +52,7 @@ fn enqueue(connection: &Connection, new: &NewRun, hints: &mut Hints) -> Result<E
         insert_job(connection, new, position, job, now)?;
     }
     hints.job_queued = new.is_ready();
+    hints.schedule = new.to_schedule();
     Ok(Enqueued::Stored)
 }
 
@@ -89,13 +90,15 @@ fn insert_job(
     let needs = queue::needs(job)?;
     let (turn, queue_until) = match hand_to {
         Some(_) => (0, None),
-        None if run.group.is_some() => (0, job.terms.timeout.map(|within| micros(now + within))),
+        None if run.hold_of(job).is_some() => {
+            (0, job.terms.timeout.map(|within| micros(now + within)))
+        }
         None => (
             queue::next_turn(connection, &needs, job.terms.priority, run.pipeline_id)?,
             job.terms.timeout.map(|within| micros(now + within)),
         ),
     };
-    let hold = (run.group.is_some() && hand_to.is_none()).then_some(Hold::Group.as_str());
+    let hold = run.hold_of(job).map(Hold::as_str);
     connection.prepare_cached(sql)?.execute(params![
         job.id.0.as_bytes(),
         run.id.0.as_bytes(),

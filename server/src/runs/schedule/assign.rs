@@ -1,0 +1,51 @@
+//! What a build or a check is told when it is handed out.
+
+use super::super::Runs;
+use crate::model::assignment::Assignment;
+use crate::model::run::TriggerKind;
+use crate::store::{ClaimRequest, Claimed, Result};
+
+impl Runs {
+    /// Hands out jobs, with all that they need. One that cannot be completed is not told of, so that it is handed out
+    /// again when it was not accepted in time.
+    pub async fn claim(&self, request: ClaimRequest) -> Result<Vec<Claimed>> {
+        let mut jobs = self.store().claim(request).await?;
+        for job in &mut jobs {
+            self.complete(job).await?;
+        }
+        Ok(jobs)
+    }
+
+    /// Adds what a job of a YAML pipeline needs; nothing for any other.
+    pub async fn complete(&self, claimed: &mut Claimed) -> Result<()> {
+        if let Some(check) = &claimed.run.trigger.check {
+            claimed.build = Some(Assignment {
+                check: Some((check.resource.clone(), check.from.clone())),
+                ..Assignment::default()
+            });
+            return Ok(());
+        }
+        let Some(number) = claimed.job.build else {
+            return Ok(());
+        };
+        let used = self.store().build_versions(claimed.job.id).await?;
+        let mut assignment = Assignment {
+            inputs: used
+                .inputs
+                .into_iter()
+                .map(|input| (input.name, input.resource, input.version))
+                .collect(),
+            number: number.to_string(),
+            ..Assignment::default()
+        };
+        let webhook = claimed.run.trigger.kind == TriggerKind::Webhook;
+        if let Some(receipt) = claimed.receipt.as_ref().filter(|_| webhook)
+            && let Some(program) = self.program(claimed.run.revision_id).await?
+            && let Some(job) = program.config.job(&claimed.job.name)
+        {
+            assignment.params = self.webhook_params(receipt, job).await;
+        }
+        claimed.build = Some(assignment);
+        Ok(())
+    }
+}

@@ -1,0 +1,327 @@
+//! Where a waiting build stands, and letting it go: the jobs before it, its inputs, its place among running ones.
+
+use super::super::Runs;
+use super::filter::lets_pass;
+use super::inputs::JobInput;
+use super::program::Program;
+use crate::model::PipelineId;
+use crate::model::run::{Hold, Job, JobState, Outcome, Run, TriggerKind};
+use crate::model::selection::{InputConfig, Wish};
+use crate::model::transition::{Applied, Change};
+use crate::store::{Admission, Admitted, BuildInputs, BuildLimit, OpenRun, Result};
+use pocketci_pipeline::config::Job as JobConfig;
+use pocketci_pipeline::config::model::VersionChoice;
+
+/// A job before it did not succeed.
+const UPSTREAM: &str = "upstream_not_passed";
+/// The job is in the run's revision no more; cannot be, as a revision never changes.
+const UNKNOWN: &str = "unknown_job";
+/// Somebody else has used the versions that started it.
+const NOTHING_NEW: &str = "no_new_version";
+
+/// Where a build that waits for its inputs stands.
+#[derive(Debug)]
+pub enum Standing {
+    /// It may begin, if there is a place for it.
+    Ready(Admission),
+    /// It waits on.
+    Waits {
+        /// A stable word.
+        reason: &'static str,
+        /// For people.
+        message: String,
+    },
+    /// It has nothing to do in its run.
+    Skip {
+        /// A stable word.
+        reason: &'static str,
+        /// For people.
+        message: String,
+    },
+}
+
+impl Standing {
+    fn waits(reason: &'static str, message: String) -> Self {
+        Self::Waits { reason, message }
+    }
+
+    fn skip(reason: &'static str, message: String) -> Self {
+        Self::Skip { reason, message }
+    }
+}
+
+/// The jobs before one in its run.
+enum Before {
+    /// All are over; these count as passed whatever versions they had.
+    Over(Vec<String>),
+    /// One of them stands in the way.
+    Bars(Standing),
+}
+
+impl Runs {
+    /// Lets go every build of a pipeline that may begin and skips those that have nothing to do; whether there was any.
+    pub(super) async fn begin_builds(&self, pipeline_id: PipelineId) -> Result<bool> {
+        let mut acted = false;
+        let open = self
+            .store()
+            .open_runs(pipeline_id, super::OPEN_RUNS)
+            .await?;
+        for open in open.iter().filter(|open| open.run.cancel.is_none()) {
+            let Some(program) = self.program(open.run.revision_id).await? else {
+                continue;
+            };
+            if self.skip_refused(open, &program).await? {
+                // What is skipped is no obstacle any more: look again.
+                acted = true;
+                continue;
+            }
+            for job in open.jobs.iter().filter(|job| waits_for_inputs(job)) {
+                acted |= self.begin(open, job, &program).await?;
+            }
+        }
+        Ok(acted)
+    }
+
+    async fn begin(&self, open: &OpenRun, job: &Job, program: &Program) -> Result<bool> {
+        match self.standing(open, job, program, true).await? {
+            Standing::Waits { .. } => Ok(false),
+            Standing::Ready(admission) => {
+                Ok(self.store().admit_build(admission).await? == Admitted::Done)
+            }
+            Standing::Skip { reason, message } => {
+                self.skip_job(&open.run, job, reason, message).await
+            }
+        }
+    }
+
+    async fn skip_job(
+        &self,
+        run: &Run,
+        job: &Job,
+        reason: &'static str,
+        message: String,
+    ) -> Result<bool> {
+        let change = Change::SkipJob {
+            job_id: job.id,
+            reason: reason.to_owned(),
+            message,
+        };
+        Ok(self.store().submit(run.id, change).await? == Applied::Done)
+    }
+
+    /// Skips the jobs that the run's webhook is not meant for.
+    async fn skip_refused(&self, open: &OpenRun, program: &Program) -> Result<bool> {
+        if open.run.trigger.kind != TriggerKind::Webhook {
+            return Ok(false);
+        }
+        let mut receipt = None;
+        let mut acted = false;
+        for job in open.jobs.iter().filter(|job| waits_for_inputs(job)) {
+            let Some(config) = program.config.job(&job.name) else {
+                continue;
+            };
+            let plain = config.triggers.is_none() && config.webhook_filter().is_none();
+            if plain || self.inner.programs.is_meant(job.id) {
+                continue;
+            }
+            if receipt.is_none() {
+                receipt = match open.run.receipt_id {
+                    Some(id) => self.store().receipt(id).await?,
+                    None => return Ok(acted),
+                };
+            }
+            let Some(receipt) = &receipt else {
+                return Ok(acted);
+            };
+            match self.refuses(&open.run, receipt, config).await? {
+                Some((reason, message)) => {
+                    acted |= self.skip_job(&open.run, job, reason, message).await?;
+                }
+                None => self.inner.programs.meant(job.id),
+            }
+        }
+        Ok(acted)
+    }
+
+    /// Where a waiting build stands. With `act`, what it waits for and nobody does is begun: checks of its inputs.
+    pub(super) async fn standing(
+        &self,
+        open: &OpenRun,
+        job: &Job,
+        program: &Program,
+        act: bool,
+    ) -> Result<Standing> {
+        let Some(config) = program.config.job(&job.name) else {
+            let message = format!("the pipeline has no job {:?}", job.name);
+            return Ok(Standing::skip(UNKNOWN, message));
+        };
+        let passed_over = match before(open, job, program) {
+            Before::Over(passed_over) => passed_over,
+            Before::Bars(standing) => return Ok(standing),
+        };
+        let admission = |inputs| Admission {
+            pipeline_id: open.run.pipeline_id,
+            run_id: open.run.id,
+            job_id: job.id,
+            inputs,
+            limits: limits(program, config),
+        };
+        if let Some(original) = job.build.and_then(|build| build.rerun_of) {
+            return Ok(Standing::Ready(admission(BuildInputs::Of(original))));
+        }
+        let inputs = input_configs(program, &job.name, &passed_over);
+        if let Some(waits) = self.unchecked(open, job, program, &inputs, act).await? {
+            return Ok(waits);
+        }
+        let selection = self
+            .store()
+            .select_inputs(open.run.pipeline_id, &job.name, inputs)
+            .await?;
+        if !selection.errors.is_empty() {
+            let explained = selection.errors.iter().map(|(name, why)| why.explain(name));
+            let message = explained.collect::<Vec<_>>().join("; ");
+            return Ok(Standing::waits("inputs", message));
+        }
+        let is_new = |input: &JobInput| {
+            let chosen = selection.inputs.get(&input.name);
+            input.trigger && chosen.is_some_and(|chosen| chosen.first_occurrence)
+        };
+        if open.run.trigger.kind == TriggerKind::Version
+            && !program.inputs(&job.name).iter().any(is_new)
+        {
+            let message = "another build has used the versions that started it".to_owned();
+            return Ok(Standing::skip(NOTHING_NEW, message));
+        }
+        let chosen = selection.inputs.into_values().collect();
+        Ok(Standing::Ready(admission(BuildInputs::Chosen(chosen))))
+    }
+
+    /// Where a build stands, for people: a place that is taken is told as well.
+    pub(in super::super) async fn why_waiting(
+        &self,
+        open: &OpenRun,
+        job: &Job,
+    ) -> Result<(&'static str, String)> {
+        let Some(program) = self.program(open.run.revision_id).await? else {
+            return Ok(("inputs", "its pipeline cannot be read".to_owned()));
+        };
+        let admission = match self.standing(open, job, &program, false).await? {
+            Standing::Waits { reason, message } => return Ok((reason, message)),
+            Standing::Skip { message, .. } => return Ok(("skipping", message)),
+            Standing::Ready(admission) => admission,
+        };
+        for limit in &admission.limits {
+            let begun = self
+                .store()
+                .begun_builds(admission.pipeline_id, &limit.jobs)
+                .await?;
+            if begun >= limit.max {
+                let of = limit.jobs.join(", ");
+                let message = format!(
+                    "{begun} of {} builds of {of} are running ({})",
+                    limit.max, limit.rule
+                );
+                return Ok(("max_in_flight", message));
+            }
+        }
+        Ok(("starting", "it is about to be handed out".to_owned()))
+    }
+}
+
+fn waits_for_inputs(job: &Job) -> bool {
+    job.state == JobState::Queued && job.hold == Some(Hold::Inputs)
+}
+
+fn before(open: &OpenRun, job: &Job, program: &Program) -> Before {
+    let mut passed_over = Vec::new();
+    for name in program.graph.before(&job.name) {
+        let Some(earlier) = open.jobs.iter().find(|other| other.name == name) else {
+            continue;
+        };
+        match &earlier.end {
+            None => {
+                let message = format!("waits for job {name} of the same run");
+                return Before::Bars(Standing::waits("upstream", message));
+            }
+            Some(end) => match end.outcome {
+                Outcome::Succeeded => {}
+                Outcome::Skipped if lets_pass(&end.reason) => passed_over.push(name.to_owned()),
+                other => {
+                    let how = match other {
+                        Outcome::Skipped => "was skipped".to_owned(),
+                        other => other.as_str().to_owned(),
+                    };
+                    let message = format!("job {name} of the same run {how}");
+                    return Before::Bars(Standing::skip(UPSTREAM, message));
+                }
+            },
+        }
+    }
+    Before::Over(passed_over)
+}
+
+/// What a job gets, in the words of the selection; jobs that were passed over need not have passed anything on.
+pub(super) fn input_configs(
+    program: &Program,
+    job: &str,
+    passed_over: &[String],
+) -> Vec<InputConfig> {
+    let order = |name: &String| {
+        let jobs = &program.config.jobs;
+        jobs.iter().position(|job| job.name == *name)
+    };
+    let one = |input: &JobInput| {
+        let mut passed: Vec<String> = input
+            .passed
+            .iter()
+            .filter(|name| !passed_over.contains(name))
+            .cloned()
+            .collect();
+        passed.sort_by_key(order);
+        let configured = program.config.resource(&input.resource);
+        let version = match (&input.version, configured.and_then(|r| r.version.as_ref())) {
+            (VersionChoice::Pinned(version), _) => Wish::Pinned(version.clone()),
+            (_, Some(version)) => Wish::Pinned(version.clone()),
+            (VersionChoice::Every, None) => Wish::Every,
+            (VersionChoice::Latest, None) => Wish::Latest,
+        };
+        InputConfig {
+            name: input.name.clone(),
+            resource: input.resource.clone(),
+            passed,
+            version,
+        }
+    };
+    program.inputs(job).iter().map(one).collect()
+}
+
+/// What bounds the builds of a job at one time.
+fn limits(program: &Program, job: &JobConfig) -> Vec<BuildLimit> {
+    let alone = |rule: String, max: i64| BuildLimit {
+        rule,
+        jobs: vec![job.name.clone()],
+        max,
+    };
+    if !job.serial_groups.is_empty() {
+        let group = |name: &String| BuildLimit {
+            rule: format!("serial_groups: {name}"),
+            jobs: program
+                .config
+                .jobs
+                .iter()
+                .filter(|other| other.serial_groups.contains(name))
+                .map(|other| other.name.clone())
+                .collect(),
+            max: 1,
+        };
+        return job.serial_groups.iter().map(group).collect();
+    }
+    if job.serial {
+        return vec![alone("serial".to_owned(), 1)];
+    }
+    let limit = job.limit().or(program.config.max_in_flight);
+    match limit.filter(|limit| *limit > 0) {
+        Some(limit) => vec![alone(format!("max_in_flight: {limit}"), i64::from(limit))],
+        None => Vec::new(),
+    }
+}

@@ -1,0 +1,141 @@
+//! Whether a webhook is meant for a job, and what it tells it: `webhook_trigger`, `triggers.webhook`.
+
+use super::super::Runs;
+use super::super::group::vars;
+use crate::model::receipt::Receipt;
+use crate::model::run::Run;
+use crate::store::{Result, Sighting};
+use pocketci_pipeline::config::Job;
+use pocketci_pipeline::expression::{ExpressionCache, WebhookVars};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a key that was seen is remembered.
+const SEEN_FOR: Duration = Duration::from_secs(7 * 86_400);
+
+/// The job's `triggers` do not name webhooks.
+pub const NOT_TRIGGERED: &str = "trigger_kind";
+/// The job's filter said no.
+pub const FILTERED: &str = "webhook_filter";
+/// The job has seen this delivery before.
+pub const DUPLICATE: &str = "webhook_duplicate";
+
+/// Whether a job that was skipped for this reason counts as passed for those after it (seed 000).
+pub fn lets_pass(reason: &str) -> bool {
+    [NOT_TRIGGERED, FILTERED, DUPLICATE].contains(&reason)
+}
+
+/// A value, or why there is none.
+type Evaluated = std::result::Result<Value, String>;
+
+/// Why a job has nothing to do: a stable word, and one for people.
+pub type Refusal = (&'static str, String);
+
+impl Runs {
+    /// Whether the webhook that started the run is meant for the job. Asked again it says the same.
+    pub(super) async fn refuses(
+        &self,
+        run: &Run,
+        receipt: &Receipt,
+        job: &Job,
+    ) -> Result<Option<Refusal>> {
+        let webhook = match &job.triggers {
+            Some(triggers) if triggers.webhook.is_none() && job.webhook_filter().is_none() => {
+                let message = "its triggers do not name webhooks".to_owned();
+                return Ok(Some((NOT_TRIGGERED, message)));
+            }
+            Some(triggers) => triggers.webhook.as_ref(),
+            None => None,
+        };
+        let vars = vars(receipt);
+        if let Some(filter) = job.webhook_filter() {
+            let refusal = match self.evaluate(filter, &vars).await {
+                Ok(Value::Bool(true)) => None,
+                Ok(Value::Bool(false)) => Some("its filter does not match the webhook".to_owned()),
+                Ok(other) => Some(format!(
+                    "its filter gives {other} for this webhook instead of true or false"
+                )),
+                Err(error) => Some(format!("its filter cannot be evaluated: {error}")),
+            };
+            if let Some(message) = refusal {
+                return Ok(Some((FILTERED, message)));
+            }
+        }
+        let key = webhook.map_or("", |webhook| webhook.dedup_key.as_str());
+        if key.is_empty() {
+            return Ok(None);
+        }
+        // A key that cannot be had keeps nothing away.
+        let key = match self.evaluate(key, &vars).await {
+            Ok(Value::String(text)) if !text.is_empty() => text,
+            Ok(Value::String(_) | Value::Null) | Err(_) => return Ok(None),
+            Ok(other) => other.to_string(),
+        };
+        let mut hash = Sha256::new();
+        hash.update(job.name.as_bytes());
+        hash.update([0]);
+        hash.update(key.as_bytes());
+        let sighting = Sighting {
+            pipeline_id: run.pipeline_id,
+            hash: hash.finalize().into(),
+            run_id: run.id,
+            call: 0,
+        };
+        let seen = self.store().seen_before(sighting, SEEN_FOR).await?;
+        Ok(seen.then(|| {
+            let message = "a webhook with the same dedup_key was seen before".to_owned();
+            (DUPLICATE, message)
+        }))
+    }
+
+    /// `triggers.webhook.params` as environment: an expression that fails is left out.
+    pub async fn webhook_params(&self, receipt: &Receipt, job: &Job) -> BTreeMap<String, String> {
+        let triggers = job.triggers.as_ref();
+        let Some(webhook) = triggers.and_then(|triggers| triggers.webhook.as_ref()) else {
+            return BTreeMap::new();
+        };
+        let vars = vars(receipt);
+        let mut params = BTreeMap::new();
+        for (name, text) in &webhook.params {
+            match self.evaluate(text, &vars).await {
+                Ok(Value::Null) => {}
+                Ok(Value::String(value)) => {
+                    params.insert(name.clone(), value);
+                }
+                Ok(other) => {
+                    params.insert(name.clone(), other.to_string());
+                }
+                Err(error) => {
+                    tracing::debug!(job = %job.name, param = %name, %error, "a webhook param is left out");
+                }
+            }
+        }
+        params
+    }
+
+    async fn evaluate(&self, text: &str, vars: &WebhookVars) -> Evaluated {
+        let (expressions, text, vars) = (
+            self.inner.expressions.clone(),
+            text.to_owned(),
+            vars.clone(),
+        );
+        // Somebody's expression is no work for the threads that serve webhooks.
+        let evaluated =
+            tokio::task::spawn_blocking(move || evaluate(&expressions, &text, &vars)).await;
+        evaluated.unwrap_or_else(|_| Err("the evaluation failed".to_owned()))
+    }
+}
+
+fn evaluate(
+    expressions: &Arc<ExpressionCache>,
+    text: &str,
+    vars: &WebhookVars,
+) -> Evaluated {
+    expressions
+        .get(text)
+        .and_then(|expression| expression.evaluate(vars))
+        .map_err(|error| error.to_string())
+}

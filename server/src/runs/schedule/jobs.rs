@@ -1,0 +1,134 @@
+//! The jobs of a new run, by what starts it.
+
+use super::super::start::{Refused, terms};
+use super::super::{RunSettings, Runs};
+use super::inputs::tags_of;
+use super::program::Program;
+use crate::model::JobId;
+use crate::model::pipeline::{ContentType, Labels, Pipeline};
+use crate::model::run::{Trigger, TriggerKind};
+use crate::model::settings::MAX_PRIORITY;
+use crate::store::{NewBuild, NewJob, Result};
+use pocketci_pipeline::config::Job as JobConfig;
+use std::collections::BTreeSet;
+
+/// The name of the one job of a JavaScript pipeline.
+const PROGRAM_JOB: &str = "pipeline";
+/// What a tag without a value stands for.
+const BARE_TAG: &str = "true";
+
+impl Runs {
+    /// The jobs that a run of this pipeline has, in the order of its file.
+    pub(in super::super) async fn jobs_of(
+        &self,
+        pipeline: &Pipeline,
+        trigger: &Trigger,
+        rerun_of: Option<JobId>,
+    ) -> Result<std::result::Result<Vec<NewJob>, Refused>> {
+        let settings = self.settings();
+        if pipeline.content_type != ContentType::Yaml {
+            let job = new_job(pipeline, settings, PROGRAM_JOB, &[], None);
+            return Ok(Ok(vec![job]));
+        }
+        let Some(program) = self.program(pipeline.revision_id).await? else {
+            return Ok(Err(Refused::Unreadable));
+        };
+        if let Some(check) = &trigger.check {
+            return Ok(Ok(vec![check_job(
+                pipeline,
+                settings,
+                &program,
+                &check.resource,
+            )]));
+        }
+        let wanted = match wanted(&program, trigger, rerun_of.is_some()) {
+            Ok(wanted) => wanted,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        let jobs = program.config.jobs.iter();
+        let jobs = jobs.filter(|job| wanted.contains(&job.name)).map(|job| {
+            let build = NewBuild { rerun_of };
+            new_job(pipeline, settings, &job.name, &tags_of(job), Some(build))
+        });
+        Ok(Ok(jobs.collect()))
+    }
+}
+
+/// The names of the jobs: all, or those asked for with the jobs that follow when they pass versions on.
+fn wanted(
+    program: &Program,
+    trigger: &Trigger,
+    rerun: bool,
+) -> std::result::Result<BTreeSet<String>, Refused> {
+    let config = &program.config;
+    let asked = &trigger.jobs;
+    let by_hand = !matches!(trigger.kind, TriggerKind::Version | TriggerKind::Webhook);
+    for name in asked {
+        let job = config
+            .job(name)
+            .ok_or_else(|| Refused::UnknownJob(name.clone()))?;
+        if by_hand && !rerun && job.disable_manual_trigger {
+            return Err(Refused::NoManualTrigger(name.clone()));
+        }
+        if rerun && job.disable_reruns {
+            return Err(Refused::NoReruns(name.clone()));
+        }
+    }
+    if !asked.is_empty() {
+        let alone = rerun || trigger.kind == TriggerKind::Version;
+        return Ok(match alone {
+            true => asked.iter().cloned().collect(),
+            false => program.graph.with_dependants(asked),
+        });
+    }
+    let allowed = |job: &&JobConfig| !(by_hand && job.disable_manual_trigger);
+    let all = config.jobs.iter().filter(allowed);
+    Ok(all.map(|job| job.name.clone()).collect())
+}
+
+fn new_job(
+    pipeline: &Pipeline,
+    settings: &RunSettings,
+    name: &str,
+    tags: &[String],
+    build: Option<NewBuild>,
+) -> NewJob {
+    let mut labels = pipeline.labels.clone();
+    labels.extend(tag_labels(tags));
+    NewJob {
+        id: JobId::new(),
+        name: name.to_owned(),
+        labels,
+        driver: pipeline.driver,
+        build,
+        terms: terms(&pipeline.settings, settings),
+        hand_to: None,
+    }
+}
+
+/// Looking for versions comes before everything else: others wait for it, and it is short.
+fn check_job(
+    pipeline: &Pipeline,
+    settings: &RunSettings,
+    program: &Program,
+    resource: &str,
+) -> NewJob {
+    let tags = program
+        .config
+        .resource(resource)
+        .map(|found| &found.tags[..]);
+    let name = format!("check:{resource}");
+    let mut job = new_job(pipeline, settings, &name, tags.unwrap_or_default(), None);
+    job.terms.priority = MAX_PRIORITY;
+    job.terms.attempts = 1;
+    job
+}
+
+/// `os=linux` asks for that label; `gpu` alone asks for `gpu=true`.
+fn tag_labels(tags: &[String]) -> Labels {
+    let label = |tag: &String| match tag.split_once('=') {
+        Some((name, value)) => (name.to_owned(), value.to_owned()),
+        None => (tag.clone(), BARE_TAG.to_owned()),
+    };
+    tags.iter().map(label).collect()
+}

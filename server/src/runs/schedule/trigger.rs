@@ -1,0 +1,83 @@
+//! New versions start runs.
+
+use super::super::{Runs, StartRun, Started};
+use super::begin::input_configs;
+use super::program::Program;
+use crate::model::pipeline::Pipeline;
+use crate::model::run::{Hold, Trigger, TriggerKind};
+use crate::store::Result;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+impl Runs {
+    /// Starts one run with every job for which there is a version that it was never given, of an input with
+    /// `trigger: true`. A job of which a build waits already gets the version in that one.
+    pub(super) async fn start_for_versions(
+        &self,
+        pipeline: &Arc<Pipeline>,
+        program: &Program,
+    ) -> Result<bool> {
+        if !self.leads() {
+            return Ok(false);
+        }
+        let triggered = |job: &str| program.inputs(job).iter().any(|input| input.trigger);
+        let jobs = program.config.jobs.iter().map(|job| job.name.as_str());
+        let jobs: Vec<&str> = jobs.filter(|job| triggered(job)).collect();
+        if jobs.is_empty() {
+            return Ok(false);
+        }
+        let waiting = self.waiting_jobs(pipeline).await?;
+        let mut news = Vec::new();
+        for job in jobs.into_iter().filter(|job| !waiting.contains(*job)) {
+            if self.has_new_version(pipeline, program, job).await? {
+                news.push(job.to_owned());
+            }
+        }
+        if news.is_empty() {
+            return Ok(false);
+        }
+        let start = StartRun {
+            pipeline: pipeline.clone(),
+            trigger: Trigger {
+                jobs: news,
+                ..Trigger::new(TriggerKind::Version)
+            },
+            receipt: None,
+            reply_within: None,
+            id: None,
+            rerun_of: None,
+        };
+        match self.start(start).await? {
+            Started::Stored { .. } => Ok(true),
+            // Changed meanwhile, or too much is queued: the next pass looks again.
+            Started::Stale | Started::QueueFull | Started::Refused(_) => Ok(false),
+        }
+    }
+
+    async fn has_new_version(
+        &self,
+        pipeline: &Pipeline,
+        program: &Program,
+        job: &str,
+    ) -> Result<bool> {
+        let inputs = input_configs(program, job, &[]);
+        let selection = self.store().select_inputs(pipeline.id, job, inputs).await?;
+        let is_new = |name: &str| {
+            let chosen = selection.inputs.get(name);
+            chosen.is_some_and(|chosen| chosen.first_occurrence)
+        };
+        let mut triggers = program.inputs(job).iter().filter(|input| input.trigger);
+        Ok(selection.errors.is_empty() && triggers.any(|input| is_new(&input.name)))
+    }
+
+    /// Jobs of which a build has not begun.
+    async fn waiting_jobs(&self, pipeline: &Pipeline) -> Result<HashSet<String>> {
+        let open = self
+            .store()
+            .open_runs(pipeline.id, super::OPEN_RUNS)
+            .await?;
+        let jobs = open.into_iter().flat_map(|open| open.jobs);
+        let waiting = jobs.filter(|job| job.end.is_none() && job.hold == Some(Hold::Inputs));
+        Ok(waiting.map(|job| job.name).collect())
+    }
+}
