@@ -5,6 +5,8 @@ use crate::model::PipelineId;
 use crate::model::pipeline::WebhookSecret;
 use crate::model::secret::{Scope, SealedSecret, place, webhook_place};
 use crate::store::{Result, StoreError};
+use pocketci_pipeline::config::vars::{Mode, Vars, interpolate, used};
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 /// Pipelines looked at in one go while rotating.
@@ -78,6 +80,25 @@ impl Runs {
             opened.insert(secret.name, value);
         }
         Ok(opened)
+    }
+
+    /// A text of a pipeline with its `((vars))` filled in from secrets; `None` if one is unknown or does not fit.
+    pub async fn fill_in(&self, pipeline_id: PipelineId, text: &str) -> Result<Option<String>> {
+        let text = Value::from(text);
+        let Ok(used) = used(&text) else {
+            return Ok(None);
+        };
+        let names: Vec<String> = used.into_iter().map(|var| var.path).collect();
+        let mut vars = Vars::new();
+        for (name, value) in self.open_secrets(pipeline_id, &names).await? {
+            if vars.set(&name, Value::from(value)).is_err() {
+                return Ok(None);
+            }
+        }
+        Ok(match interpolate(&text, &vars, Mode::Strict) {
+            Ok(Value::String(text)) => Some(text),
+            _ => None,
+        })
     }
 
     /// Encrypts everything anew that is not sealed with the primary key; returns how many there were. May be repeated
