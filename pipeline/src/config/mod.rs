@@ -15,6 +15,8 @@ pub mod vars;
 
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+mod corpus;
 
 pub use decode::env_text_of;
 pub use fault::{Fault, Warning, WarningKind, report};
