@@ -5,9 +5,11 @@
 //! see the last commit (WAL). The clock is the process's wall clock.
 
 mod agents;
+mod builds;
 mod claims;
 mod error;
 mod gates;
+mod history;
 mod journal;
 mod ledger;
 mod lock;
@@ -16,10 +18,12 @@ mod pipelines;
 mod queue;
 mod readers;
 mod receipts;
+mod resources;
 mod rows;
 mod runs;
 mod secrets;
 mod values;
+mod versions;
 mod writer;
 
 use crate::store::wake::WakeBus;
