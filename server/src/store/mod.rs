@@ -11,7 +11,6 @@ pub mod postgres;
 mod queue;
 pub mod sqlite;
 mod versions;
-mod versions_pending;
 pub mod wake;
 
 pub use kept::{

@@ -1,10 +1,12 @@
 //! Storage in PostgreSQL, for any number of servers: group commits, `SKIP LOCKED` claims, LISTEN/NOTIFY as wake-ups.
 
 mod agents;
+mod builds;
 mod claims;
 mod connect;
 mod enqueue;
 mod gates;
+mod history;
 mod journal;
 mod ledger;
 mod migrate;
@@ -12,10 +14,13 @@ mod notify;
 mod pipelines;
 mod queue;
 mod receipts;
+mod resources;
 mod rows;
 mod runs;
 mod secrets;
 mod values;
+mod version_store;
+mod versions;
 
 pub use connect::Options;
 
