@@ -198,3 +198,56 @@ pub struct BuildVersions {
     /// The builds through which its inputs had passed.
     pub sources: Vec<super::JobId>,
 }
+
+/// What the [`canonical`] JSON of every version with these fields has in it, a piece for each field. A search for them
+/// may find more (a quote in a name), never less.
+pub fn fragments(fields: &Version) -> Vec<String> {
+    let of = |(name, value): (&String, &String)| {
+        let one = Version::from([(name.clone(), value.clone())]);
+        let text = canonical(&one);
+        text[1..text.len() - 1].to_owned()
+    };
+    fields.iter().map(of).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn version(fields: &[(&str, &str)]) -> Version {
+        let owned = |(name, value): &(&str, &str)| (name.to_string(), value.to_string());
+        fields.iter().map(owned).collect()
+    }
+
+    #[test]
+    fn the_order_of_fields_is_no_part_of_a_version() {
+        let one = version(&[("ref", "a"), ("path", "b")]);
+        let other = version(&[("path", "b"), ("ref", "a")]);
+        assert_eq!(VersionHash::of(&one), VersionHash::of(&other));
+        assert_eq!(canonical(&one), r#"{"path":"b","ref":"a"}"#);
+    }
+
+    #[test]
+    fn a_scope_depends_on_every_part_and_not_on_the_order_of_keys() {
+        let parse = |text: &str| serde_json::from_str::<Value>(text).unwrap();
+        let (one, other) = (
+            parse(r#"{"a":1,"b":[{"c":null,"d":""}]}"#),
+            parse(r#"{"b":[{"d":"","c":null}],"a":1}"#),
+        );
+        let of = |source: &Value| ResourceScope::of(&[&json!("git"), source]);
+        assert_eq!(of(&one), of(&other));
+        assert_ne!(of(&one), of(&parse(r#"{"a":1,"b":[{"c":null,"d":[]}]}"#)));
+        assert_ne!(of(&one), ResourceScope::of(&[&json!("hg"), &one]));
+        assert_ne!(of(&json!("x")), ResourceScope::of(&[&json!("gitx")]));
+    }
+
+    #[test]
+    fn every_field_is_found_in_the_stored_text() {
+        let odd = version(&[("a\"b", "\u{0}\\"), ("ref", "x\"y"), ("z", "é")]);
+        let text = canonical(&odd);
+        assert!(fragments(&odd).iter().all(|piece| text.contains(piece)));
+        assert!(!text.contains(&fragments(&version(&[("z", "e")]))[0]));
+    }
+}

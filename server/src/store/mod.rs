@@ -12,7 +12,6 @@ pub mod postgres;
 mod queue;
 pub mod sqlite;
 mod versions;
-mod versions_pending;
 pub mod wake;
 
 pub use builds::{Admission, Admitted, BuildInputs, BuildLimit, BuildStore, OpenRun};

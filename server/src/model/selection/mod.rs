@@ -1,8 +1,20 @@
 //! Which versions a build of a job takes: the choice over the history of versions and builds.
+//!
+//! Pure over [`History`], which a storage implements inside one consistent look. Inputs without passed jobs are chosen
+//! alone; those that share passed jobs, directly or through others, together (`group`).
 
+mod blocked;
+mod builds;
+mod group;
+mod history;
 mod reason;
+mod select;
+#[cfg(test)]
+mod tests;
 
+pub use history::{Build, Found, History, Position, Standing, Used};
 pub use reason::{Blocked, Reason};
+pub use select::{apply_pins, resource_names, select};
 
 use super::JobId;
 use super::version::{Version, VersionHash};

@@ -1,240 +1,240 @@
-//! Builds: which wait, which may begin, which there were; checks that are over; duties.
+//! Builds: their numbers, what they use and what they make.
 
-use super::super::{Admission, Admitted, BuildInputs, BuildStore, OpenRun, QueueStore, Result};
-use super::versions::{adopt_in, take_in};
-use super::{Failable, PostgresStore, millis, rows, sql_error};
-use crate::model::run::{Job, Run};
-use crate::model::{PipelineId, RevisionId, RunId};
-use async_trait::async_trait;
+use super::super::{NewRun, Saved, Taken, codec};
+use super::Failable;
+use super::versions::{self, List, rows_of};
+use crate::model::selection::ChosenInput;
+use crate::model::version::{
+    BuildInput, BuildOutput, BuildVersions, Metadata, ResourceScope, Version, VersionHash,
+    canonical,
+};
+use crate::model::{JobId, PipelineId};
 use deadpool_postgres::Transaction;
-use std::collections::HashMap;
-use std::time::Duration;
+use std::collections::BTreeSet;
 use tokio_postgres::Row;
 use uuid::Uuid;
 
-/// Begun: it has left the scheduler's hands and is not over.
-const BEGUN: &str =
-    "SELECT count(*) FROM jobs WHERE pipeline_id = $1 AND name = ANY ($2) AND number IS NOT NULL
-    AND state <> 'finished' AND hold IS DISTINCT FROM 'inputs' AND hold IS DISTINCT FROM 'group'";
+/// Takes the counters of the builds $1 that have no number, in the order in which everybody takes them.
+const LOCK: &str = "INSERT INTO build_numbers AS b (pipeline_id, job_name, last)
+    SELECT DISTINCT pipeline_id, name, 0 FROM jobs WHERE id = ANY ($1) AND number IS NULL ORDER BY pipeline_id, name
+    ON CONFLICT (pipeline_id, job_name) DO UPDATE SET last = b.last";
 
-/// Lets a build go: it gets its turn in the round over pipelines now (see `enqueue`).
-const LET_GO: &str = "UPDATE jobs j SET hold = NULL, turn = greatest(1,
-        (SELECT q.turn FROM jobs q WHERE q.state = 'queued' AND q.hold IS NULL AND q.needs = j.needs
-         AND q.priority = j.priority ORDER BY q.turn LIMIT 1),
-        (SELECT q.turn + 1 FROM jobs q WHERE q.state <> 'finished' AND q.turn > 0
-         AND q.pipeline_id = j.pipeline_id AND q.needs = j.needs ORDER BY q.turn DESC LIMIT 1))
-    WHERE j.id = $1";
+/// Numbers the builds $1, which repeat those of $2. A build of this statement's own group has no number yet, so nobody
+/// repeats it here.
+const NUMBER: &str = "WITH wanted AS (
+    SELECT j.id, j.pipeline_id, j.name, t.position, o.number, coalesce(o.rerun_of, o.id) AS original
+    FROM unnest($1::uuid[], $2::uuid[]) WITH ORDINALITY AS t (id, repeated, position)
+    JOIN jobs j ON j.id = t.id AND j.number IS NULL
+    LEFT JOIN jobs o ON o.id = t.repeated AND o.number IS NOT NULL AND o.pipeline_id = j.pipeline_id AND o.name = j.name
+), numbered AS (
+    SELECT w.*, b.last, (SELECT max(r.rerun) FROM jobs r
+               WHERE r.pipeline_id = w.pipeline_id AND r.name = w.name AND r.number = w.number) AS reruns,
+           row_number() OVER (PARTITION BY w.pipeline_id, w.name, w.original ORDER BY w.position)::int AS nth
+    FROM wanted w JOIN build_numbers b ON b.pipeline_id = w.pipeline_id AND b.job_name = w.name
+), with_jobs AS (
+    UPDATE jobs j SET number = coalesce(n.number, n.last + n.nth), rerun_of = n.original,
+        rerun = CASE WHEN n.original IS NULL THEN 0 ELSE n.reruns + n.nth END
+    FROM numbered n WHERE j.id = n.id
+)
+UPDATE build_numbers b SET last = b.last + n.count
+FROM (SELECT pipeline_id, name, count(*)::int AS count FROM wanted WHERE original IS NULL GROUP BY pipeline_id, name) n
+WHERE b.pipeline_id = n.pipeline_id AND b.job_name = n.name";
 
-#[async_trait]
-impl BuildStore for PostgresStore {
-    async fn open_runs(&self, pipeline_id: PipelineId, limit: i64) -> Result<Vec<OpenRun>> {
-        let client = self.client().await?;
-        let sql = "SELECT * FROM runs WHERE id IN (SELECT run_id FROM jobs WHERE pipeline_id = $1
-                AND state = 'queued' AND hold = 'inputs' GROUP BY run_id ORDER BY run_id LIMIT $2)
-            ORDER BY id";
-        let statement = client.prepare_cached(sql).await.map_err(sql_error)?;
-        let found = client
-            .query(&statement, &[&pipeline_id.0, &limit])
-            .await
-            .map_err(sql_error)?;
-        let runs = rows::all(&found, rows::run)?;
-        let ids: Vec<Uuid> = runs.iter().map(|run| run.id.0).collect();
-        let sql = "SELECT * FROM jobs WHERE run_id = ANY ($1) ORDER BY id";
-        let statement = client.prepare_cached(sql).await.map_err(sql_error)?;
-        let found = client.query(&statement, &[&ids]).await.map_err(sql_error)?;
-        let mut jobs: HashMap<RunId, Vec<Job>> = HashMap::new();
-        for job in rows::all(&found, rows::job)? {
-            jobs.entry(job.run_id).or_default().push(job);
-        }
-        let open = |run: Run| OpenRun {
-            jobs: jobs.remove(&run.id).unwrap_or_default(),
-            run,
-        };
-        Ok(runs.into_iter().map(open).collect())
-    }
-
-    async fn admit_build(&self, admission: Admission) -> Result<Admitted> {
-        let mut client = self.client().await?;
-        let transaction = client.transaction().await.map_err(sql_error)?;
-        let admitted = admit_in(&transaction, &admission).await?;
-        if admitted != Admitted::Done {
-            return Ok(admitted);
-        }
-        transaction.commit().await.map_err(sql_error)?;
-        self.nudge();
-        Ok(admitted)
-    }
-
-    async fn begun_builds(&self, pipeline_id: PipelineId, jobs: &[String]) -> Result<i64> {
-        let client = self.client().await?;
-        let statement = client.prepare_cached(BEGUN).await.map_err(sql_error)?;
-        let row = client
-            .query_one(&statement, &[&pipeline_id.0, &jobs])
-            .await
-            .map_err(sql_error)?;
-        Ok(row.get(0))
-    }
-
-    async fn builds(
-        &self,
-        pipeline_id: PipelineId,
-        job: Option<&str>,
-        before: Option<RunId>,
-        limit: i64,
-    ) -> Result<Vec<(Run, Job)>> {
-        let client = self.client().await?;
-        let sql = "SELECT j.* FROM jobs j WHERE j.pipeline_id = $1 AND j.number IS NOT NULL
-            AND ($2::text IS NULL OR j.name = $2) AND ($3::uuid IS NULL OR j.run_id < $3)
-            ORDER BY j.run_id DESC, j.id LIMIT $4";
-        let statement = client.prepare_cached(sql).await.map_err(sql_error)?;
-        let before = before.map(|run| run.0);
-        let found = client
-            .query(&statement, &[&pipeline_id.0, &job, &before, &limit])
-            .await
-            .map_err(sql_error)?;
-        self.with_run_of(&client, &found).await
-    }
-
-    async fn build(
-        &self,
-        pipeline_id: PipelineId,
-        job: &str,
-        number: i32,
-        rerun: i32,
-    ) -> Result<Option<(Run, Job)>> {
-        let client = self.client().await?;
-        let sql = "SELECT * FROM jobs WHERE pipeline_id = $1 AND name = $2 AND number = $3 AND rerun = $4";
-        let statement = client.prepare_cached(sql).await.map_err(sql_error)?;
-        let found = client
-            .query(&statement, &[&pipeline_id.0, &job, &number, &rerun])
-            .await
-            .map_err(sql_error)?;
-        Ok(self.with_run_of(&client, &found).await?.pop())
-    }
-
-    async fn yaml_pipelines(
-        &self,
-        after: Option<PipelineId>,
-        limit: i64,
-    ) -> Result<Vec<(PipelineId, RevisionId)>> {
-        let client = self.client().await?;
-        let sql =
-            "SELECT p.id, p.revision_id FROM pipelines p JOIN revisions r ON r.id = p.revision_id
-            WHERE r.content_type = 'yaml' AND NOT p.paused AND ($1::uuid IS NULL OR p.id > $1)
-            ORDER BY p.id LIMIT $2";
-        let statement = client.prepare_cached(sql).await.map_err(sql_error)?;
-        let found = client
-            .query(&statement, &[&after.map(|id| id.0), &limit])
-            .await
-            .map_err(sql_error)?;
-        let ids = |row: &Row| (PipelineId(row.get(0)), RevisionId(row.get(1)));
-        Ok(found.iter().map(ids).collect())
-    }
-
-    async fn waiting_pipelines(&self, limit: i64) -> Result<Vec<PipelineId>> {
-        let client = self.client().await?;
-        let sql =
-            "SELECT DISTINCT j.pipeline_id FROM jobs j JOIN pipelines p ON p.id = j.pipeline_id
-            WHERE j.state = 'queued' AND j.hold = 'inputs' AND NOT p.paused LIMIT $1";
-        let statement = client.prepare_cached(sql).await.map_err(sql_error)?;
-        let found = client
-            .query(&statement, &[&limit])
-            .await
-            .map_err(sql_error)?;
-        Ok(found.iter().map(|row| PipelineId(row.get(0))).collect())
-    }
-
-    async fn forget_checks(&self, ended_before: Duration, limit: i64) -> Result<u64> {
-        let mut client = self.client().await?;
-        let transaction = client.transaction().await.map_err(sql_error)?;
-        let sql = "SELECT id FROM runs WHERE trigger_kind = 'check'
-            AND finished_at < clock_timestamp() - $1::bigint * interval '1 millisecond'
-            ORDER BY finished_at LIMIT $2 FOR UPDATE SKIP LOCKED";
-        let found = transaction
-            .query(sql, &[&millis(ended_before), &limit])
-            .await
-            .map_err(sql_error)?;
-        let ids: Vec<Uuid> = found.iter().map(|row| row.get(0)).collect();
-        for sql in [
-            "DELETE FROM lost_attempts WHERE job_id IN (SELECT id FROM jobs WHERE run_id = ANY ($1))",
-            "DELETE FROM run_events WHERE run_id = ANY ($1)",
-            "DELETE FROM jobs WHERE run_id = ANY ($1)",
-            "DELETE FROM runs WHERE id = ANY ($1)",
-        ] {
-            transaction.execute(sql, &[&ids]).await.map_err(sql_error)?;
-        }
-        transaction.commit().await.map_err(sql_error)?;
-        Ok(ids.len() as u64)
-    }
-
-    async fn take_duty(&self, name: &str, holder: Uuid, hold: Duration) -> Result<bool> {
-        let client = self.client().await?;
-        let sql = "INSERT INTO duties (name, holder, until)
-            VALUES ($1, $2, clock_timestamp() + $3::bigint * interval '1 millisecond')
-            ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, until = excluded.until
-            WHERE duties.holder = excluded.holder OR duties.until < clock_timestamp()";
-        let statement = client.prepare_cached(sql).await.map_err(sql_error)?;
-        let taken = client
-            .execute(&statement, &[&name, &holder, &millis(hold)])
-            .await
-            .map_err(sql_error)?;
-        Ok(taken == 1)
-    }
+/// Numbers the builds among runs that this transaction stored. A run that was there before has its numbers.
+pub(super) async fn number(transaction: &Transaction<'_>, runs: &[&NewRun]) -> Failable<()> {
+    let builds = runs.iter().flat_map(|run| &run.jobs);
+    let (ids, repeated): (Vec<Uuid>, Vec<Option<Uuid>>) = builds
+        .filter_map(|job| Some((job.id.0, job.build?.rerun_of.map(|id| id.0))))
+        .unzip();
+    let statement = transaction.prepare_cached(LOCK).await?;
+    transaction.execute(&statement, &[&ids]).await?;
+    // A statement of its own: it sees the reruns of whoever had the counters before.
+    let statement = transaction.prepare_cached(NUMBER).await?;
+    transaction.execute(&statement, &[&ids, &repeated]).await?;
+    Ok(())
 }
 
-impl PostgresStore {
-    /// Adds to each job its run; in the same order.
-    async fn with_run_of(
-        &self,
-        client: &deadpool_postgres::Object,
-        found: &[Row],
-    ) -> Result<Vec<(Run, Job)>> {
-        let jobs = rows::all(found, rows::job)?;
-        let ids: Vec<Uuid> = jobs.iter().map(|job| job.run_id.0).collect();
-        let sql = "SELECT * FROM runs WHERE id = ANY ($1)";
-        let statement = client.prepare_cached(sql).await.map_err(sql_error)?;
-        let found = client.query(&statement, &[&ids]).await.map_err(sql_error)?;
-        let runs = rows::all(&found, rows::run)?;
-        let runs: HashMap<RunId, Run> = runs.into_iter().map(|run| (run.id, run)).collect();
-        let with_run = |job: Job| Some((runs.get(&job.run_id)?.clone(), job));
-        Ok(jobs.into_iter().filter_map(with_run).collect())
-    }
+/// Pipeline and name of a build that is not over, as long as this transaction lasts.
+async fn open(
+    transaction: &Transaction<'_>,
+    job_id: JobId,
+) -> Failable<Option<(PipelineId, String)>> {
+    let sql = "SELECT pipeline_id, name FROM jobs
+        WHERE id = $1 AND number IS NOT NULL AND state <> 'finished' FOR NO KEY UPDATE";
+    let row = rows_of(transaction, sql, &[&job_id.0]).await?.pop();
+    let read = |row: Row| Ok((PipelineId(row.try_get(0)?), row.try_get(1)?));
+    row.map(read).transpose()
 }
 
-/// Locks pipeline, run and job in this order, as everywhere; two admissions of a pipeline go one after the other.
-async fn admit_in(transaction: &Transaction<'_>, admission: &Admission) -> Failable<Admitted> {
-    let lock = "SELECT pg_advisory_xact_lock(hashtextextended($1, 2))";
-    let name = admission.pipeline_id.to_string();
-    transaction.execute(lock, &[&name]).await?;
-    let sql = "SELECT 1 FROM pipelines WHERE id = $1 AND NOT paused FOR SHARE";
-    if transaction
-        .query_opt(sql, &[&admission.pipeline_id.0])
-        .await?
-        .is_none()
-    {
-        return Ok(Admitted::Stale);
-    }
-    let sql = "SELECT 1 FROM runs WHERE id = $1 AND state <> 'finished' AND cancel_actor IS NULL FOR UPDATE";
-    let run = transaction.query_opt(sql, &[&admission.run_id.0]).await?;
-    let sql =
-        "SELECT 1 FROM jobs WHERE id = $1 AND state = 'queued' AND hold = 'inputs' FOR UPDATE";
-    let job = transaction.query_opt(sql, &[&admission.job_id.0]).await?;
-    if run.is_none() || job.is_none() {
-        return Ok(Admitted::Stale);
-    }
-    for (at, limit) in admission.limits.iter().enumerate() {
-        let begun: i64 = transaction
-            .query_one(BEGUN, &[&admission.pipeline_id.0, &limit.jobs])
-            .await?
-            .get(0);
-        if begun >= limit.max {
-            return Ok(Admitted::Full(at));
-        }
-    }
-    match &admission.inputs {
-        BuildInputs::Chosen(inputs) => take_in(transaction, admission.job_id, inputs).await?,
-        BuildInputs::Of(original) => adopt_in(transaction, admission.job_id, *original).await?,
+/// A version that a put made.
+pub(super) struct Output<'a> {
+    pub(super) resource: &'a str,
+    pub(super) scope: ResourceScope,
+    pub(super) version: &'a Version,
+    pub(super) metadata: &'a Metadata,
+}
+
+/// The answer, and the build's pipeline.
+pub(super) async fn save_output(
+    transaction: &Transaction<'_>,
+    job_id: JobId,
+    output: &Output<'_>,
+) -> Failable<(Saved, Option<PipelineId>)> {
+    // The resource is locked before the job: so does whoever deletes a pipeline.
+    let sql = "SELECT pipeline_id FROM jobs WHERE id = $1 AND number IS NOT NULL";
+    let Some(row) = rows_of(transaction, sql, &[&job_id.0]).await?.pop() else {
+        return Ok((Saved::Stale, None));
     };
-    transaction.execute(LET_GO, &[&admission.job_id.0]).await?;
-    Ok(Admitted::Done)
+    let list = List {
+        pipeline_id: PipelineId(row.try_get(0)?),
+        resource: output.resource,
+        scope: output.scope,
+    };
+    let is_listed = versions::lock(transaction, list).await?;
+    let Some((id, job_name)) = open(transaction, job_id).await? else {
+        return Ok((Saved::Stale, None));
+    };
+    let hash = VersionHash::of(output.version);
+    let version = canonical(output.version);
+    let sql = "INSERT INTO build_outputs (job_id, pipeline_id, job_name, resource, hash, version, saved_at)
+        VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp()) ON CONFLICT DO NOTHING";
+    let statement = transaction.prepare_cached(sql).await?;
+    transaction
+        .execute(
+            &statement,
+            &[
+                &job_id.0,
+                &id.0,
+                &job_name,
+                &output.resource,
+                &hash.0.as_slice(),
+                &version,
+            ],
+        )
+        .await?;
+    let mut new = 0;
+    if is_listed {
+        new = versions::append(transaction, list, &[output.version.clone()], false).await?;
+        versions::set_metadata(transaction, list, hash, output.metadata).await?;
+    }
+    Ok((Saved::Stored { new }, Some(id)))
+}
+
+async fn has_inputs(transaction: &Transaction<'_>, job_id: JobId) -> Failable<bool> {
+    let sql = "SELECT 1 FROM build_inputs WHERE job_id = $1 LIMIT 1";
+    Ok(!rows_of(transaction, sql, &[&job_id.0]).await?.is_empty())
+}
+
+pub(super) async fn take(
+    transaction: &Transaction<'_>,
+    job_id: JobId,
+    inputs: &[ChosenInput],
+) -> Failable<Taken> {
+    let Some((id, job_name)) = open(transaction, job_id).await? else {
+        return Ok(Taken::Stale);
+    };
+    if has_inputs(transaction, job_id).await? {
+        return Ok(Taken::Before);
+    }
+    let names: Vec<&str> = inputs.iter().map(|input| input.name.as_str()).collect();
+    let resources: Vec<&str> = inputs.iter().map(|i| i.resource.as_str()).collect();
+    let hashes: Vec<&[u8]> = inputs.iter().map(|i| i.hash.0.as_slice()).collect();
+    let versions: Vec<String> = inputs.iter().map(|i| canonical(&i.version)).collect();
+    let firsts: Vec<bool> = inputs.iter().map(|input| input.first_occurrence).collect();
+    let sql = "INSERT INTO build_inputs (job_id, pipeline_id, job_name, name, resource, hash, version, first_occurrence)
+        SELECT $1, $2, $3, t.* FROM unnest($4::text[], $5::text[], $6::bytea[], $7::text[], $8::bool[]) t";
+    let statement = transaction.prepare_cached(sql).await?;
+    transaction
+        .execute(
+            &statement,
+            &[
+                &job_id.0, &id.0, &job_name, &names, &resources, &hashes, &versions, &firsts,
+            ],
+        )
+        .await?;
+    let sources: BTreeSet<Uuid> = inputs
+        .iter()
+        .flat_map(|input| input.sources.iter().map(|id| id.0))
+        .collect();
+    let sources: Vec<Uuid> = sources.into_iter().collect();
+    let sql = "INSERT INTO build_pipes (from_job_id, to_job_id) SELECT t.id, $1 FROM unnest($2::uuid[]) AS t (id)";
+    let statement = transaction.prepare_cached(sql).await?;
+    transaction
+        .execute(&statement, &[&job_id.0, &sources])
+        .await?;
+    Ok(Taken::Stored)
+}
+
+pub(super) async fn adopt(
+    transaction: &Transaction<'_>,
+    job_id: JobId,
+    original: JobId,
+) -> Failable<Taken> {
+    let Some((id, job_name)) = open(transaction, job_id).await? else {
+        return Ok(Taken::Stale);
+    };
+    if has_inputs(transaction, job_id).await? {
+        return Ok(Taken::Before);
+    }
+    let sql = "WITH taken AS (
+            INSERT INTO build_inputs (job_id, pipeline_id, job_name, name, resource, hash, version, first_occurrence)
+            SELECT $1, pipeline_id, job_name, name, resource, hash, version, false FROM build_inputs
+            WHERE job_id = $2 AND pipeline_id = $3 AND job_name = $4 RETURNING 1
+        )
+        INSERT INTO build_pipes (from_job_id, to_job_id)
+        SELECT from_job_id, $1 FROM build_pipes WHERE to_job_id = $2 AND EXISTS (SELECT FROM taken)";
+    let statement = transaction.prepare_cached(sql).await?;
+    transaction
+        .execute(&statement, &[&job_id.0, &original.0, &id.0, &job_name])
+        .await?;
+    Ok(Taken::Stored)
+}
+
+/// The metadata of a version of `u` if it is in its resource's list.
+const METADATA: &str = "(SELECT v.metadata FROM resources r JOIN resource_versions v
+         ON v.pipeline_id = r.pipeline_id AND v.resource = r.name AND v.scope = r.scope AND v.hash = u.hash
+     WHERE r.pipeline_id = u.pipeline_id AND r.name = u.resource) AS metadata";
+
+fn metadata(row: &Row) -> Failable<Metadata> {
+    match row.try_get::<_, Option<&str>>("metadata")? {
+        Some(text) => Ok(codec::from_json("resource_versions.metadata", text)?),
+        None => Ok(Metadata::new()),
+    }
+}
+
+pub(super) async fn versions(client: &Transaction<'_>, job_id: JobId) -> Failable<BuildVersions> {
+    let sql = format!("SELECT u.*, {METADATA} FROM build_inputs u WHERE job_id = $1 ORDER BY name");
+    let inputs = client.query(&sql, &[&job_id.0]).await?;
+    let sql = format!(
+        "SELECT u.*, {METADATA} FROM build_outputs u WHERE job_id = $1 ORDER BY saved_at, resource, hash"
+    );
+    let outputs = client.query(&sql, &[&job_id.0]).await?;
+    let sql = "SELECT from_job_id FROM build_pipes WHERE to_job_id = $1 ORDER BY from_job_id";
+    let sources = client.query(sql, &[&job_id.0]).await?;
+    let input = |row: &Row| -> Failable<BuildInput> {
+        Ok(BuildInput {
+            name: row.try_get("name")?,
+            resource: row.try_get("resource")?,
+            hash: versions::hash(row, "hash")?,
+            version: versions::version(row, "version")?,
+            metadata: metadata(row)?,
+            first_occurrence: row.try_get("first_occurrence")?,
+        })
+    };
+    let output = |row: &Row| -> Failable<BuildOutput> {
+        Ok(BuildOutput {
+            resource: row.try_get("resource")?,
+            hash: versions::hash(row, "hash")?,
+            version: versions::version(row, "version")?,
+            metadata: metadata(row)?,
+        })
+    };
+    Ok(BuildVersions {
+        inputs: inputs.iter().map(input).collect::<Failable<_>>()?,
+        outputs: outputs.iter().map(output).collect::<Failable<_>>()?,
+        sources: sources
+            .iter()
+            .map(|row| Ok(JobId(row.try_get(0)?)))
+            .collect::<Failable<_>>()?,
+    })
 }

@@ -5,7 +5,7 @@ use super::super::wake::{Wake, WakeBus};
 use super::super::{Enqueued, NewJob, NewRun, Result, codec};
 use super::notify::Notifier;
 use super::receipts::ReceiptColumns;
-use super::{millis, pool_error, sql_error};
+use super::{builds, millis, pool_error, sql_error};
 use crate::model::RunId;
 use crate::model::run::Hold;
 use deadpool_postgres::Pool;
@@ -103,7 +103,7 @@ pub(super) fn start(
 }
 
 async fn flush(pool: &Pool, group: &[NewRun], counted: &Counted) -> Result<Vec<Enqueued>> {
-    let client = pool.get().await.map_err(pool_error)?;
+    let mut client = pool.get().await.map_err(pool_error)?;
     let mut room = room(&client, group, counted).await?;
     let mut fits = Vec::with_capacity(group.len());
     let mut seen = HashSet::new();
@@ -125,10 +125,18 @@ async fn flush(pool: &Pool, group: &[NewRun], counted: &Counted) -> Result<Vec<E
         .collect();
     let statement = client.prepare_cached(STORE).await.map_err(sql_error)?;
     let columns = Columns::of(&admitted, group);
-    let rows = client
-        .query(&statement, &columns.params())
-        .await
-        .map_err(sql_error)?;
+    let jobs = admitted.iter().flat_map(|new| &new.jobs);
+    let rows = if jobs.clone().any(|job| job.build.is_some()) {
+        let transaction = client.transaction().await.map_err(sql_error)?;
+        let rows = transaction.query(&statement, &columns.params()).await;
+        let rows = rows.map_err(sql_error)?;
+        builds::number(&transaction, &admitted).await?;
+        transaction.commit().await.map_err(sql_error)?;
+        rows
+    } else {
+        let rows = client.query(&statement, &columns.params()).await;
+        rows.map_err(sql_error)?
+    };
     let stored: HashSet<RunId> = rows.iter().map(|row| RunId(row.get(0))).collect();
     Ok(group
         .iter()

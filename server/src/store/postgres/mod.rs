@@ -1,11 +1,13 @@
 //! Storage in PostgreSQL, for any number of servers: group commits, `SKIP LOCKED` claims, LISTEN/NOTIFY as wake-ups.
 
+mod admission;
 mod agents;
 mod builds;
 mod claims;
 mod connect;
 mod enqueue;
 mod gates;
+mod history;
 mod journal;
 mod ledger;
 mod migrate;
@@ -13,19 +15,22 @@ mod notify;
 mod pipelines;
 mod queue;
 mod receipts;
+mod resources;
 mod rows;
 mod runs;
 mod secrets;
 mod values;
+mod version_store;
+mod versions;
 
 pub use connect::Options;
 
 use super::batch::Batch;
 use super::codec::Corrupt;
-use super::wake::{Wake, WakeBus};
+use super::wake::WakeBus;
 use super::{Enqueued, NewRun, Result, Store, StoreError};
 use crate::model::transition::{Applied, Change};
-use crate::model::{PipelineId, RunId};
+use crate::model::RunId;
 use async_trait::async_trait;
 use deadpool_postgres::{Object, Pool, PoolError};
 use notify::Notifier;
@@ -71,12 +76,6 @@ impl PostgresStore {
             queues: Mutex::new(Some(Queues { enqueue, ledger })),
             tasks: Mutex::new(tasks),
         }))
-    }
-
-    /// Other builds of this pipeline may begin now.
-    fn wake_scheduler(&self, pipeline_id: PipelineId) {
-        self.wakes.publish(Wake::Schedule(pipeline_id));
-        self.notifier.wake(Wake::Schedule(pipeline_id));
     }
 
     async fn client(&self) -> Result<Object> {

@@ -1,233 +1,238 @@
-//! Builds: which wait, which may begin, which there were; checks that are over.
+//! Builds: their numbers, what they use and what they make.
 
-use super::queue::next_turn;
-use super::rows::{self, Columns, JOB, RUN, key, micros, now};
-use super::versions::{adopt, take};
-use super::{SqliteStore, writer::Hints};
-use crate::model::run::{Job, Run};
-use crate::model::{PipelineId, RevisionId, RunId};
-use crate::store::{Admission, Admitted, BuildInputs, BuildStore, OpenRun, Result};
-use async_trait::async_trait;
+use super::rows::{Columns, micros, now};
+use super::versions::{self, List};
+use super::writer::Hints;
+use crate::model::run::BuildNumber;
+use crate::model::selection::ChosenInput;
+use crate::model::version::{
+    BuildInput, BuildOutput, BuildVersions, Metadata, ResourceScope, Version, VersionHash,
+    canonical,
+};
+use crate::model::{JobId, PipelineId};
+use crate::store::{NewBuild, Result, Saved, Taken};
 use rusqlite::{Connection, OptionalExtension as _, params};
-use std::time::Duration;
-use uuid::Uuid;
+use std::collections::BTreeSet;
 
-/// Begun: it has left the scheduler's hands and is not over.
-const BEGUN: &str = "number IS NOT NULL AND outcome IS NULL AND (hold IS NULL OR hold = 'paused')";
+/// The number of a new build.
+pub(super) fn number(
+    connection: &Connection,
+    id: PipelineId,
+    job_name: &str,
+    build: NewBuild,
+) -> Result<BuildNumber> {
+    if let Some(repeated) = build.rerun_of
+        && let Some(number) = rerun(connection, id, job_name, repeated)?
+    {
+        return Ok(number);
+    }
+    let sql = "INSERT INTO build_numbers (pipeline_id, job_name, last) VALUES (?1, ?2, 1) \
+         ON CONFLICT (pipeline_id, job_name) DO UPDATE SET last = last + 1 RETURNING last";
+    let given = params![id.0.as_bytes(), job_name];
+    let mut statement = connection.prepare_cached(sql)?;
+    Ok(BuildNumber {
+        number: statement.query_row(given, |row| row.get(0))?,
+        rerun: 0,
+        rerun_of: None,
+    })
+}
 
-fn run(connection: &Connection, id: RunId) -> Result<Option<Run>> {
-    let sql = format!("SELECT {RUN} FROM runs r WHERE r.id = ?1");
-    let mut statement = connection.prepare_cached(&sql)?;
-    let found = statement.query_row([id.0.as_bytes()], |row| rows::run(&mut Columns::of(row)));
+/// The number of another rerun of a build; `None` if it is no build of this job.
+fn rerun(
+    connection: &Connection,
+    id: PipelineId,
+    job_name: &str,
+    repeated: JobId,
+) -> Result<Option<BuildNumber>> {
+    let sql = "SELECT o.number, coalesce(o.rerun_of, o.id), (SELECT max(r.rerun) FROM jobs r \
+             WHERE r.pipeline_id = ?2 AND r.name = ?3 AND r.number = o.number) + 1 \
+         FROM jobs o WHERE o.id = ?1 AND o.pipeline_id = ?2 AND o.name = ?3 AND o.number IS NOT NULL";
+    let given = params![repeated.0.as_bytes(), id.0.as_bytes(), job_name];
+    let mut statement = connection.prepare_cached(sql)?;
+    let found = statement.query_row(given, |row| {
+        let mut columns = Columns::of(row);
+        let number = columns.take()?;
+        let rerun_of = Some(columns.id(JobId)?);
+        Ok(BuildNumber {
+            number,
+            rerun: columns.take()?,
+            rerun_of,
+        })
+    });
     Ok(found.optional()?)
 }
 
-fn open_runs(connection: &Connection, id: PipelineId, limit: i64) -> Result<Vec<OpenRun>> {
-    let sql = "SELECT DISTINCT run_id FROM jobs WHERE pipeline_id = ?1 AND state = 'queued' AND hold = 'inputs' \
-         ORDER BY run_id LIMIT ?2";
+/// Pipeline and name of a build that is not over.
+fn open(connection: &Connection, job_id: JobId) -> Result<Option<(PipelineId, String)>> {
+    let sql = "SELECT pipeline_id, name FROM jobs WHERE id = ?1 AND number IS NOT NULL AND outcome IS NULL";
     let mut statement = connection.prepare_cached(sql)?;
-    let found = statement.query_map(params![id.0.as_bytes(), limit], |row| {
-        Columns::of(row).id(RunId)
-    })?;
-    let ids: Vec<RunId> = found.collect::<rusqlite::Result<_>>()?;
-    let mut open = Vec::with_capacity(ids.len());
-    for id in ids {
-        if let Some(run) = run(connection, id)? {
-            open.push(OpenRun {
-                jobs: jobs_of(connection, id)?,
-                run,
-            });
-        }
-    }
-    Ok(open)
-}
-
-fn jobs_of(connection: &Connection, id: RunId) -> Result<Vec<Job>> {
-    let sql = format!("SELECT {JOB} FROM jobs j WHERE j.run_id = ?1 ORDER BY j.position");
-    let mut statement = connection.prepare_cached(&sql)?;
-    let found = statement.query_map([id.0.as_bytes()], |row| rows::job(&mut Columns::of(row)))?;
-    Ok(found.collect::<rusqlite::Result<_>>()?)
-}
-
-fn begun(connection: &Connection, id: PipelineId, jobs: &[String]) -> Result<i64> {
-    let sql = format!("SELECT count(*) FROM jobs WHERE pipeline_id = ?1 AND name = ?2 AND {BEGUN}");
-    let mut statement = connection.prepare_cached(&sql)?;
-    let mut count = 0;
-    for job in jobs {
-        count += statement.query_row(params![id.0.as_bytes(), job], |row| row.get::<_, i64>(0))?;
-    }
-    Ok(count)
-}
-
-fn admit(connection: &Connection, admission: &Admission, hints: &mut Hints) -> Result<Admitted> {
-    let sql = "SELECT j.needs, j.priority FROM jobs j JOIN runs r ON r.id = j.run_id \
-         JOIN pipelines p ON p.id = r.pipeline_id \
-         WHERE j.id = ?1 AND j.run_id = ?2 AND j.state = 'queued' AND j.hold = 'inputs' \
-         AND r.cancel_actor IS NULL AND NOT p.paused AND p.id = ?3";
-    let given = params![
-        admission.job_id.0.as_bytes(),
-        admission.run_id.0.as_bytes(),
-        admission.pipeline_id.0.as_bytes()
-    ];
-    let found = connection.prepare_cached(sql)?.query_row(given, |row| {
+    let found = statement.query_row([job_id.0.as_bytes()], |row| {
         let mut columns = Columns::of(row);
-        Ok((columns.take::<String>()?, columns.take::<i32>()?))
+        Ok((columns.id(PipelineId)?, columns.take()?))
     });
-    let Some((needs, priority)) = found.optional()? else {
-        return Ok(Admitted::Stale);
-    };
-    for (at, limit) in admission.limits.iter().enumerate() {
-        if begun(connection, admission.pipeline_id, &limit.jobs)? >= limit.max {
-            return Ok(Admitted::Full(at));
-        }
-    }
-    match &admission.inputs {
-        BuildInputs::Chosen(inputs) => take(connection, admission.job_id, inputs)?,
-        BuildInputs::Of(original) => adopt(connection, admission.job_id, *original)?,
-    };
-    let turn = next_turn(connection, &needs, priority, admission.pipeline_id)?;
-    connection
-        .prepare_cached("UPDATE jobs SET hold = NULL, turn = ?2 WHERE id = ?1")?
-        .execute(params![admission.job_id.0.as_bytes(), turn])?;
-    hints.job_queued = true;
-    Ok(Admitted::Done)
+    Ok(found.optional()?)
 }
 
-fn builds(
+/// A version that a put made.
+pub(super) struct Output<'a> {
+    pub(super) resource: &'a str,
+    pub(super) scope: ResourceScope,
+    pub(super) version: &'a Version,
+    pub(super) metadata: &'a Metadata,
+}
+
+pub(super) fn save_output(
     connection: &Connection,
-    id: PipelineId,
-    job: Option<&str>,
-    before: Option<RunId>,
-    limit: i64,
-) -> Result<Vec<(Run, Job)>> {
+    job_id: JobId,
+    output: &Output<'_>,
+    hints: &mut Hints,
+) -> Result<Saved> {
+    let Some((id, job_name)) = open(connection, job_id)? else {
+        return Ok(Saved::Stale);
+    };
+    let hash = VersionHash::of(output.version);
+    let sql = "INSERT INTO build_outputs (job_id, pipeline_id, job_name, resource, hash, version, saved_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT DO NOTHING";
+    connection.prepare_cached(sql)?.execute(params![
+        job_id.0.as_bytes(),
+        id.0.as_bytes(),
+        job_name,
+        output.resource,
+        hash.0,
+        canonical(output.version),
+        micros(now()),
+    ])?;
+    hints.schedule = Some(id);
+    let list = List {
+        pipeline_id: id,
+        resource: output.resource,
+        scope: output.scope,
+    };
+    let sql = "SELECT 1 FROM resources WHERE pipeline_id = ?1 AND name = ?2 AND scope = ?3";
+    let given = params![id.0.as_bytes(), list.resource, list.scope.0];
+    if !connection.prepare_cached(sql)?.exists(given)? {
+        return Ok(Saved::Stored { new: 0 });
+    }
+    let is_new = !versions::has(connection, list, hash)?;
+    if is_new {
+        let end = versions::end(connection, list)?;
+        versions::place(connection, list, output.version, end + 1)?;
+    }
+    versions::set_metadata(connection, list, hash, output.metadata)?;
+    Ok(Saved::Stored {
+        new: usize::from(is_new),
+    })
+}
+
+fn has_inputs(connection: &Connection, job_id: JobId) -> Result<bool> {
+    let mut statement =
+        connection.prepare_cached("SELECT 1 FROM build_inputs WHERE job_id = ?1 LIMIT 1")?;
+    Ok(statement.exists([job_id.0.as_bytes()])?)
+}
+
+pub(super) fn take(
+    connection: &Connection,
+    job_id: JobId,
+    inputs: &[ChosenInput],
+) -> Result<Taken> {
+    let Some((id, job_name)) = open(connection, job_id)? else {
+        return Ok(Taken::Stale);
+    };
+    if has_inputs(connection, job_id)? {
+        return Ok(Taken::Before);
+    }
+    let sql = "INSERT INTO build_inputs (job_id, pipeline_id, job_name, name, resource, hash, version, first_occurrence) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
+    let mut statement = connection.prepare_cached(sql)?;
+    for input in inputs {
+        statement.execute(params![
+            job_id.0.as_bytes(),
+            id.0.as_bytes(),
+            job_name,
+            input.name,
+            input.resource,
+            input.hash.0,
+            canonical(&input.version),
+            input.first_occurrence,
+        ])?;
+    }
+    let sources: BTreeSet<&JobId> = inputs.iter().flat_map(|input| &input.sources).collect();
+    let sql = "INSERT INTO build_pipes (from_job_id, to_job_id) VALUES (?1, ?2)";
+    let mut statement = connection.prepare_cached(sql)?;
+    for source in sources {
+        statement.execute(params![source.0.as_bytes(), job_id.0.as_bytes()])?;
+    }
+    Ok(Taken::Stored)
+}
+
+pub(super) fn adopt(connection: &Connection, job_id: JobId, original: JobId) -> Result<Taken> {
+    let Some((id, job_name)) = open(connection, job_id)? else {
+        return Ok(Taken::Stale);
+    };
+    if has_inputs(connection, job_id)? {
+        return Ok(Taken::Before);
+    }
+    let sql = "INSERT INTO build_inputs (job_id, pipeline_id, job_name, name, resource, hash, version, first_occurrence) \
+         SELECT ?1, pipeline_id, job_name, name, resource, hash, version, 0 FROM build_inputs \
+         WHERE job_id = ?2 AND pipeline_id = ?3 AND job_name = ?4";
+    let given = params![
+        job_id.0.as_bytes(),
+        original.0.as_bytes(),
+        id.0.as_bytes(),
+        job_name
+    ];
+    if connection.prepare_cached(sql)?.execute(given)? > 0 {
+        let sql = "INSERT INTO build_pipes (from_job_id, to_job_id) \
+             SELECT from_job_id, ?1 FROM build_pipes WHERE to_job_id = ?2";
+        let given = params![job_id.0.as_bytes(), original.0.as_bytes()];
+        connection.prepare_cached(sql)?.execute(given)?;
+    }
+    Ok(Taken::Stored)
+}
+
+/// The metadata of a version of `u` if it is in its resource's list.
+const METADATA: &str = "(SELECT v.metadata FROM resources r JOIN resource_versions v \
+         ON v.pipeline_id = r.pipeline_id AND v.resource = r.name AND v.scope = r.scope AND v.hash = u.hash \
+     WHERE r.pipeline_id = u.pipeline_id AND r.name = u.resource)";
+
+pub(super) fn versions(connection: &Connection, job_id: JobId) -> Result<BuildVersions> {
+    let id = job_id.0.as_bytes();
     let sql = format!(
-        "SELECT {JOB} FROM jobs j WHERE j.pipeline_id = ?1 AND j.number IS NOT NULL \
-         AND (?2 IS NULL OR j.name = ?2) AND (?3 IS NULL OR j.run_id < ?3) \
-         ORDER BY j.run_id DESC, j.position LIMIT ?4"
+        "SELECT name, resource, hash, version, {METADATA}, first_occurrence FROM build_inputs u \
+         WHERE job_id = ?1 ORDER BY name"
     );
     let mut statement = connection.prepare_cached(&sql)?;
-    let given = params![id.0.as_bytes(), job, key(before.map(|run| run.0)), limit];
-    let found = statement.query_map(given, |row| rows::job(&mut Columns::of(row)))?;
-    with_runs(connection, found.collect::<rusqlite::Result<_>>()?)
-}
-
-fn with_runs(connection: &Connection, jobs: Vec<Job>) -> Result<Vec<(Run, Job)>> {
-    let mut builds = Vec::with_capacity(jobs.len());
-    for job in jobs {
-        if let Some(run) = run(connection, job.run_id)? {
-            builds.push((run, job));
-        }
-    }
-    Ok(builds)
-}
-
-fn forget_checks(connection: &Connection, ended_before: Duration, limit: i64) -> Result<u64> {
-    let sql = "DELETE FROM runs WHERE id IN (SELECT id FROM runs WHERE trigger ->> '$.kind' = 'check' \
-         AND finished_at < ?1 ORDER BY finished_at LIMIT ?2)";
-    let given = params![micros(now() - ended_before), limit];
-    Ok(connection.prepare_cached(sql)?.execute(given)? as u64)
-}
-
-#[async_trait]
-impl BuildStore for SqliteStore {
-    async fn open_runs(&self, pipeline_id: PipelineId, limit: i64) -> Result<Vec<OpenRun>> {
-        self.readers
-            .read(move |connection| open_runs(connection, pipeline_id, limit))
-            .await
-    }
-
-    async fn admit_build(&self, admission: Admission) -> Result<Admitted> {
-        self.writer
-            .call(move |connection, hints| admit(connection, &admission, hints))
-            .await
-    }
-
-    async fn begun_builds(&self, pipeline_id: PipelineId, jobs: &[String]) -> Result<i64> {
-        let jobs = jobs.to_vec();
-        self.readers
-            .read(move |connection| begun(connection, pipeline_id, &jobs))
-            .await
-    }
-
-    async fn builds(
-        &self,
-        pipeline_id: PipelineId,
-        job: Option<&str>,
-        before: Option<RunId>,
-        limit: i64,
-    ) -> Result<Vec<(Run, Job)>> {
-        let job = job.map(str::to_owned);
-        self.readers
-            .read(move |connection| builds(connection, pipeline_id, job.as_deref(), before, limit))
-            .await
-    }
-
-    async fn build(
-        &self,
-        pipeline_id: PipelineId,
-        job: &str,
-        number: i32,
-        rerun: i32,
-    ) -> Result<Option<(Run, Job)>> {
-        let job = job.to_owned();
-        self.readers
-            .read(move |connection| {
-                let sql = format!(
-                    "SELECT {JOB} FROM jobs j WHERE j.pipeline_id = ?1 AND j.name = ?2 \
-                     AND j.number = ?3 AND j.rerun = ?4"
-                );
-                let given = params![pipeline_id.0.as_bytes(), job, number, rerun];
-                let mut statement = connection.prepare_cached(&sql)?;
-                let found = statement.query_row(given, |row| rows::job(&mut Columns::of(row)));
-                let found = found.optional()?;
-                Ok(with_runs(connection, found.into_iter().collect())?.pop())
-            })
-            .await
-    }
-
-    async fn yaml_pipelines(
-        &self,
-        after: Option<PipelineId>,
-        limit: i64,
-    ) -> Result<Vec<(PipelineId, RevisionId)>> {
-        self.readers
-            .read(move |connection| {
-                let sql = "SELECT p.id, v.id FROM pipelines p \
-                     JOIN revisions v ON v.pipeline_id = p.id AND v.number = p.revision \
-                     WHERE v.content_type = 'yaml' AND NOT p.paused AND (?1 IS NULL OR p.id > ?1) \
-                     ORDER BY p.id LIMIT ?2";
-                let mut statement = connection.prepare_cached(sql)?;
-                let found =
-                    statement.query_map(params![key(after.map(|id| id.0)), limit], |row| {
-                        let mut columns = Columns::of(row);
-                        Ok((columns.id(PipelineId)?, columns.id(RevisionId)?))
-                    })?;
-                Ok(found.collect::<rusqlite::Result<_>>()?)
-            })
-            .await
-    }
-
-    async fn waiting_pipelines(&self, limit: i64) -> Result<Vec<PipelineId>> {
-        self.readers
-            .read(move |connection| {
-                let sql = "SELECT DISTINCT j.pipeline_id FROM jobs j JOIN pipelines p ON p.id = j.pipeline_id \
-                     WHERE j.state = 'queued' AND j.hold = 'inputs' AND NOT p.paused LIMIT ?1";
-                let mut statement = connection.prepare_cached(sql)?;
-                let found =
-                    statement.query_map([limit], |row| Columns::of(row).id(PipelineId))?;
-                Ok(found.collect::<rusqlite::Result<_>>()?)
-            })
-            .await
-    }
-
-    async fn forget_checks(&self, ended_before: Duration, limit: i64) -> Result<u64> {
-        self.writer
-            .call(move |connection, _| forget_checks(connection, ended_before, limit))
-            .await
-    }
-
-    /// The file is one process's: every duty is its own.
-    async fn take_duty(&self, _name: &str, _holder: Uuid, _hold: Duration) -> Result<bool> {
-        Ok(true)
-    }
+    let inputs = statement.query_map([id], |row| {
+        let mut columns = Columns::of(row);
+        Ok(BuildInput {
+            name: columns.take()?,
+            resource: columns.take()?,
+            hash: VersionHash(columns.take()?),
+            version: columns.json()?,
+            metadata: columns.json_opt()?.unwrap_or_default(),
+            first_occurrence: columns.take()?,
+        })
+    })?;
+    let sql = format!(
+        "SELECT resource, hash, version, {METADATA} FROM build_outputs u \
+         WHERE job_id = ?1 ORDER BY saved_at, resource, hash"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let outputs = statement.query_map([id], |row| {
+        let mut columns = Columns::of(row);
+        Ok(BuildOutput {
+            resource: columns.take()?,
+            hash: VersionHash(columns.take()?),
+            version: columns.json()?,
+            metadata: columns.json_opt()?.unwrap_or_default(),
+        })
+    })?;
+    let sql = "SELECT from_job_id FROM build_pipes WHERE to_job_id = ?1 ORDER BY from_job_id";
+    let mut pipes = connection.prepare_cached(sql)?;
+    let sources = pipes.query_map([id], |row| Columns::of(row).id(JobId))?;
+    Ok(BuildVersions {
+        inputs: inputs.collect::<rusqlite::Result<_>>()?,
+        outputs: outputs.collect::<rusqlite::Result<_>>()?,
+        sources: sources.collect::<rusqlite::Result<_>>()?,
+    })
 }

@@ -4,11 +4,13 @@
 //! file is on the disk (`synchronous = FULL`), so "stored" survives a power cut. Reads take a read-only connection and
 //! see the last commit (WAL). The clock is the process's wall clock.
 
+mod admission;
 mod agents;
 mod builds;
 mod claims;
 mod error;
 mod gates;
+mod history;
 mod journal;
 mod ledger;
 mod lock;
@@ -17,10 +19,12 @@ mod pipelines;
 mod queue;
 mod readers;
 mod receipts;
+mod resources;
 mod rows;
 mod runs;
 mod secrets;
 mod values;
+mod versions;
 mod writer;
 
 use crate::store::wake::WakeBus;

@@ -188,6 +188,16 @@ impl<'a, 'row> Columns<'a, 'row> {
         serde_json::from_str(text).map_err(|_| self.unknown())
     }
 
+    pub(super) fn json_opt<T: DeserializeOwned>(&mut self) -> Result<Option<T>> {
+        let text: Option<String> = self.take()?;
+        match text {
+            Some(text) => serde_json::from_str(&text)
+                .map(Some)
+                .map_err(|_| self.unknown()),
+            None => Ok(None),
+        }
+    }
+
     fn bytes(&mut self) -> Result<Bytes> {
         Ok(Bytes::from(self.take::<Vec<u8>>()?))
     }

@@ -2,7 +2,7 @@
 
 use super::rows::{self, Columns, EVENT, JOB, REPLY, RUN, driver_word, json, key, micros, now};
 use super::writer::Hints;
-use super::{SqliteStore, queue, receipts};
+use super::{SqliteStore, builds, queue, receipts};
 use crate::model::run::{Event, Hold, Job, Outcome, Reply, RunState};
 use crate::model::{JobId, RunId};
 use crate::store::{Enqueued, LogOffsets, NewJob, NewRun, Result, RunFilter, RunStore, RunView};
@@ -82,9 +82,9 @@ fn insert_job(
 ) -> Result<()> {
     let sql = "INSERT INTO jobs (id, run_id, position, name, state, attempt, lost, agent_id, \
          session_id, lease_until, labels, driver, report_seq, log_seq, queued_at, pipeline_id, needs, \
-         priority, queue_timeout_ms, attempts, hold, queue_until, turn) \
+         priority, queue_timeout_ms, attempts, hold, queue_until, turn, number, rerun, rerun_of) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, 0, ?7, ?8, ?9, ?10, ?11, 0, 0, ?12, ?13, ?14, ?15, ?16, \
-         ?17, ?18, ?19, ?20)";
+         ?17, ?18, ?19, ?20, ?21, ?22, ?23)";
     let hand_to = job.hand_to.as_ref();
     let state = hand_to.map_or("queued", |_| "assigned");
     let needs = queue::needs(job)?;
@@ -99,6 +99,15 @@ fn insert_job(
         ),
     };
     let hold = run.hold_of(job).map(Hold::as_str);
+    let build = match job.build {
+        Some(build) => Some(builds::number(
+            connection,
+            run.pipeline_id,
+            &job.name,
+            build,
+        )?),
+        None => None,
+    };
     connection.prepare_cached(sql)?.execute(params![
         job.id.0.as_bytes(),
         run.id.0.as_bytes(),
@@ -122,6 +131,9 @@ fn insert_job(
         hold,
         queue_until,
         turn,
+        build.map(|build| build.number),
+        build.map_or(0, |build| build.rerun),
+        key(build.and_then(|build| build.rerun_of).map(|id| id.0)),
     ])?;
     Ok(())
 }
