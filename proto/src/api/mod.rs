@@ -155,6 +155,9 @@ pub struct PutPipelineResult {
     pub created: bool,
     /// What this request changed: `content`, `driver`, `labels`, `webhook_secrets`, `settings`; empty if nothing.
     pub changed: Vec<String>,
+    /// What is odd about the content, but accepted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// `PUT /api/secrets/:name`.

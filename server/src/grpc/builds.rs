@@ -84,7 +84,13 @@ impl Build<'_> {
         let scope = self.scope(&run, &input.resource).await?;
         // A version that is in the list no more needs none.
         store
-            .save_metadata(run.pipeline_id, &input.resource, scope, input.hash, metadata)
+            .save_metadata(
+                run.pipeline_id,
+                &input.resource,
+                scope,
+                input.hash,
+                metadata,
+            )
             .await
             .map_err(failed)?;
         Ok(saved())
@@ -107,7 +113,10 @@ impl Build<'_> {
             sound(version)?;
         }
         let run = self.run().await?;
-        let check = run.trigger.check.filter(|check| check.resource == ask.resource);
+        let check = run
+            .trigger
+            .check
+            .filter(|check| check.resource == ask.resource);
         let check = check.ok_or_else(|| broken("versions of a resource that is not checked"))?;
         let scope = hex::decode(&check.scope).ok();
         let scope = scope.and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
@@ -160,7 +169,9 @@ impl Build<'_> {
 
 fn sound(version: &Version) -> Result<(), Status> {
     let size: usize = version.iter().map(|(k, v)| k.len() + v.len()).sum();
-    let nul = version.iter().any(|(k, v)| k.contains('\0') || v.contains('\0'));
+    let nul = version
+        .iter()
+        .any(|(k, v)| k.contains('\0') || v.contains('\0'));
     if version.is_empty() || size > MAX_JSON_BYTES || nul {
         return Err(Status::invalid_argument(format!(
             "a version must have a field, at most {MAX_JSON_BYTES} bytes and no NUL character"
@@ -184,8 +195,8 @@ fn metadata(json: &str) -> Result<Metadata, Status> {
             "metadata must have at most {MAX_JSON_BYTES} bytes and no NUL character"
         )));
     }
-    let facts: Vec<Fact> = serde_json::from_str(json)
-        .map_err(|_| broken("metadata: a list of {name, value}"))?;
+    let facts: Vec<Fact> =
+        serde_json::from_str(json).map_err(|_| broken("metadata: a list of {name, value}"))?;
     Ok(facts
         .into_iter()
         .map(|fact| (fact.name, fact.value))

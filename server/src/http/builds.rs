@@ -195,7 +195,13 @@ pub(super) async fn rerun(
             });
         }
         let (_, job) = app.find_build(&pipeline, &name, &number).await?;
-        if app.runs.store().build_versions(job.id).await?.inputs.is_empty()
+        if app
+            .runs
+            .store()
+            .build_versions(job.id)
+            .await?
+            .inputs
+            .is_empty()
             && job.started_at.is_none()
         {
             return Err(ApiError::Conflict(format!(

@@ -1,6 +1,9 @@
 //! `/api/openapi.json`: the API as a document, generated from the handlers.
 
-use super::{agents, builds, events, gates, health, metrics, pipelines, resources, runs, secrets, trigger, webhook};
+use super::{
+    agents, builds, events, gates, health, metrics, pipelines, resources, runs, secrets, trigger,
+    webhook,
+};
 use axum::Json;
 use utoipa::OpenApi;
 

@@ -10,9 +10,12 @@ use crate::model::pipeline::{
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
-use pocketci_pipeline::program;
+use pocketci_pipeline::config;
+use pocketci_pipeline::config::vars::Vars;
+use pocketci_pipeline::program::{self, Program};
 use pocketci_proto::api::{self, PutPipeline, PutPipelineResult};
 use serde::Deserialize;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Entries of a page unless asked otherwise, and at most.
@@ -86,7 +89,7 @@ pub(super) async fn put(
     PathId(name): PathId,
     ApiJson(body): ApiJson<PutPipeline>,
 ) -> Result<Json<PutPipelineResult>, ApiError> {
-    let mut put = checked(name, body).await?;
+    let (mut put, warnings) = checked(name, body).await?;
     put.webhook_secrets = put
         .webhook_secrets
         .map(|secrets| app.runs.seal_webhook_secrets(&put.name, &secrets));
@@ -94,6 +97,7 @@ pub(super) async fn put(
     Ok(Json(PutPipelineResult {
         pipeline: view::pipeline(&outcome.pipeline, None),
         created: outcome.created,
+        warnings,
         changed: outcome
             .changed
             .iter()
@@ -103,7 +107,10 @@ pub(super) async fn put(
 }
 
 /// Everything about the request that can be wrong is found here, before anything is stored.
-async fn checked(name: String, body: PutPipeline) -> Result<model::PutPipeline, ApiError> {
+async fn checked(
+    name: String,
+    body: PutPipeline,
+) -> Result<(model::PutPipeline, Vec<String>), ApiError> {
     check_name(&name)?;
     check_texts(&body)?;
     let content_type = match body.content_type.as_deref() {
@@ -122,25 +129,20 @@ async fn checked(name: String, body: PutPipeline) -> Result<model::PutPipeline, 
         .filter(|file| !file.is_empty())
         .unwrap_or_else(|| format!("{name}.{}", content_type.as_str()));
     let (file, source, modules) = (file_name.clone(), body.content, body.modules);
-    let kind = match content_type {
-        ContentType::Ts => program::ContentType::Ts,
-        ContentType::Js => program::ContentType::Js,
-        ContentType::Yaml => program::ContentType::Yaml,
-    };
     // A compiler is no work for the threads that serve webhooks.
     let (compiled, source) = tokio::task::spawn_blocking(move || {
-        (program::compile(&file, kind, &source, &modules), source)
+        (compile(&file, content_type, &source, &modules), source)
     })
     .await
     .map_err(|panic| {
         tracing::error!(%panic, "the compiler panicked");
         ApiError::Internal
     })?;
-    let compiled = compiled.map_err(|faults| ApiError::InvalidPipeline {
+    let (compiled, warnings) = compiled.map_err(|faults| ApiError::InvalidPipeline {
         name: file_name.clone(),
-        faults: faults.iter().map(ToString::to_string).collect(),
+        faults,
     })?;
-    Ok(model::PutPipeline {
+    let put = model::PutPipeline {
         name,
         content_type,
         file_name,
@@ -161,7 +163,39 @@ async fn checked(name: String, body: PutPipeline) -> Result<model::PutPipeline, 
         labels: body.labels,
         webhook_secrets,
         settings: settings(body.settings)?,
-    })
+    };
+    Ok((put, warnings))
+}
+
+/// The program, and what is odd about it; or all that is wrong with it.
+type Compiled = Result<(Program, Vec<String>), Vec<String>>;
+
+fn compile(
+    file_name: &str,
+    content_type: ContentType,
+    source: &str,
+    modules: &BTreeMap<String, String>,
+) -> Compiled {
+    fn told<T: ToString>(all: &[T]) -> Vec<String> {
+        all.iter().map(ToString::to_string).collect()
+    }
+    let kind = match content_type {
+        ContentType::Ts => program::ContentType::Ts,
+        ContentType::Js => program::ContentType::Js,
+        ContentType::Yaml => {
+            let loaded = config::load(file_name, source, &Vars::default());
+            let loaded = loaded.map_err(|faults| told(&faults))?;
+            let nothing = Program {
+                javascript: String::new(),
+                source_map: String::new(),
+                modules: Vec::new(),
+            };
+            return Ok((nothing, told(&loaded.warnings)));
+        }
+    };
+    let compiled = program::compile(file_name, kind, source, modules);
+    let compiled = compiled.map_err(|faults| told(&faults))?;
+    Ok((compiled, Vec::new()))
 }
 
 fn settings(patch: Option<serde_json::Value>) -> Result<Option<SettingsPatch>, ApiError> {

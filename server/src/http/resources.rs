@@ -65,7 +65,11 @@ impl App {
     }
 
     /// The newest known version with these fields.
-    async fn find_version(&self, found: &Found, fields: &Version) -> Result<StoredVersion, ApiError> {
+    async fn find_version(
+        &self,
+        found: &Found,
+        fields: &Version,
+    ) -> Result<StoredVersion, ApiError> {
         let (id, name) = (found.pipeline.id, &found.state.name);
         let mut before = None;
         loop {
@@ -234,7 +238,9 @@ fn asked(body: &[u8]) -> Result<(VersionRequest, String), ApiError> {
             "version must have at least one field, for example {\"ref\": \"abc\"}".into(),
         ));
     }
-    let who = by(serde_json::json!({ "by": request.by }).to_string().as_bytes())?;
+    let who = by(serde_json::json!({ "by": request.by })
+        .to_string()
+        .as_bytes())?;
     Ok((request, who))
 }
 

@@ -105,7 +105,9 @@ pub(super) fn build(pipeline: &str, run: &Run, job: &Job) -> api::Build {
         run_id: run.id,
         pipeline: pipeline.to_owned(),
         job: job.name.clone(),
-        number: job.build.map_or_else(String::new, |build| build.to_string()),
+        number: job
+            .build
+            .map_or_else(String::new, |build| build.to_string()),
         status: status(end, queued),
         reason: reason(end),
         message: end

@@ -46,7 +46,10 @@ impl Runs {
     /// Validates and stores; a new pipeline is not paused.
     pub async fn set_by_job(&self, set: SetByJob) -> Result<SetPipeline> {
         if !set.team.is_empty() && set.team != TEAM {
-            let why = format!("there is no team {:?}: this server has only {TEAM:?}", set.team);
+            let why = format!(
+                "there is no team {:?}: this server has only {TEAM:?}",
+                set.team
+            );
             return Ok(SetPipeline::Refused(why));
         }
         let name = match set.name {
@@ -73,7 +76,11 @@ impl Runs {
         };
         let nothing = Config::default();
         let before = before.as_ref().map_or(&nothing, |program| &program.config);
-        let diff = if *before == loaded.config { String::new() } else { "changed".to_owned() };
+        let diff = if *before == loaded.config {
+            String::new()
+        } else {
+            "changed".to_owned()
+        };
         let put = PutPipeline {
             name,
             content_type: ContentType::Yaml,

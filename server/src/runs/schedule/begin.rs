@@ -2,7 +2,6 @@
 
 use super::super::Runs;
 use super::filter::lets_pass;
-use super::inputs::JobInput;
 use super::program::Program;
 use crate::model::PipelineId;
 use crate::model::run::{Hold, Job, JobState, Outcome, Run, TriggerKind};
@@ -10,7 +9,7 @@ use crate::model::selection::{InputConfig, Wish};
 use crate::model::transition::{Applied, Change};
 use crate::store::{Admission, Admitted, BuildInputs, BuildLimit, OpenRun, Result};
 use pocketci_pipeline::config::Job as JobConfig;
-use pocketci_pipeline::config::model::VersionChoice;
+use pocketci_pipeline::config::model::{JobInput, VersionChoice};
 
 /// A job before it did not succeed.
 const UPSTREAM: &str = "upstream_not_passed";

@@ -5,7 +5,6 @@
 
 use super::super::{Runs, StartRun};
 use super::begin::Standing;
-use super::inputs::JobInput;
 use super::program::Program;
 use crate::model::pipeline::Pipeline;
 use crate::model::run::{CheckTrigger, Job, Outcome, Trigger, TriggerKind};
@@ -14,6 +13,7 @@ use crate::model::version::{ResourceState, Version};
 use crate::model::{PipelineId, RunId};
 use crate::store::{OpenRun, Result};
 use pocketci_pipeline::config::Resource;
+use pocketci_pipeline::config::model::JobInput;
 use pocketci_pipeline::duration;
 use sha2::{Digest, Sha256};
 use std::sync::Arc;

@@ -129,11 +129,7 @@ impl Runs {
     }
 }
 
-fn evaluate(
-    expressions: &Arc<ExpressionCache>,
-    text: &str,
-    vars: &WebhookVars,
-) -> Evaluated {
+fn evaluate(expressions: &Arc<ExpressionCache>, text: &str, vars: &WebhookVars) -> Evaluated {
     expressions
         .get(text)
         .and_then(|expression| expression.evaluate(vars))

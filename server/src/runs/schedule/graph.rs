@@ -1,6 +1,5 @@
 //! Which jobs of a pipeline come before which: the edges of a run's DAG.
 
-use super::inputs::inputs_of;
 use pocketci_pipeline::config::{Config, Job};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -20,8 +19,8 @@ impl Graph {
         let mut wanted: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
         let mut triggers: HashMap<String, BTreeSet<String>> = HashMap::new();
         for job in &config.jobs {
-            wanted.insert(&job.name, named_before(job));
-            for input in inputs_of(job).iter().filter(|input| input.trigger) {
+            wanted.insert(&job.name, named_before(config, job));
+            for input in config.inputs(job).iter().filter(|input| input.trigger) {
                 for passed in &input.passed {
                     let after = triggers.entry(passed.clone()).or_default();
                     after.insert(job.name.clone());
@@ -75,8 +74,8 @@ fn passed_triggers(job: &Job) -> &[String] {
         .map_or(&[], |triggers| &triggers.passed)
 }
 
-fn named_before(job: &Job) -> BTreeSet<String> {
-    let inputs = inputs_of(job);
+fn named_before(config: &Config, job: &Job) -> BTreeSet<String> {
+    let inputs = config.inputs(job);
     let of_inputs = inputs.iter().flat_map(|input| &input.passed);
     of_inputs
         .chain(&job.depends_on)

@@ -2,10 +2,10 @@
 
 use super::super::start::{Refused, terms};
 use super::super::{RunSettings, Runs};
-use super::inputs::tags_of;
 use super::program::Program;
+use super::tags::tags_of;
 use crate::model::JobId;
-use crate::model::pipeline::{ContentType, Labels, Pipeline};
+use crate::model::pipeline::{ContentType, Pipeline};
 use crate::model::run::{Trigger, TriggerKind};
 use crate::model::settings::MAX_PRIORITY;
 use crate::store::{NewBuild, NewJob, Result};
@@ -27,7 +27,7 @@ impl Runs {
     ) -> Result<std::result::Result<Vec<NewJob>, Refused>> {
         let settings = self.settings();
         if pipeline.content_type != ContentType::Yaml {
-            let job = new_job(pipeline, settings, PROGRAM_JOB, &[], None);
+            let job = new_job(pipeline, settings, PROGRAM_JOB, [], None);
             return Ok(Ok(vec![job]));
         }
         let Some(program) = self.program(pipeline.revision_id).await? else {
@@ -48,7 +48,7 @@ impl Runs {
         let jobs = program.config.jobs.iter();
         let jobs = jobs.filter(|job| wanted.contains(&job.name)).map(|job| {
             let build = NewBuild { rerun_of };
-            new_job(pipeline, settings, &job.name, &tags_of(job), Some(build))
+            new_job(pipeline, settings, &job.name, tags_of(job), Some(build))
         });
         Ok(Ok(jobs.collect()))
     }
@@ -82,19 +82,27 @@ fn wanted(
         });
     }
     let allowed = |job: &&JobConfig| !(by_hand && job.disable_manual_trigger);
-    let all = config.jobs.iter().filter(allowed);
-    Ok(all.map(|job| job.name.clone()).collect())
+    let all: BTreeSet<String> = config
+        .jobs
+        .iter()
+        .filter(allowed)
+        .map(|job| job.name.clone())
+        .collect();
+    match (all.is_empty(), config.jobs.first()) {
+        (true, Some(first)) => Err(Refused::NoManualTrigger(first.name.clone())),
+        _ => Ok(all),
+    }
 }
 
 fn new_job(
     pipeline: &Pipeline,
     settings: &RunSettings,
     name: &str,
-    tags: &[String],
+    tags: impl IntoIterator<Item = String>,
     build: Option<NewBuild>,
 ) -> NewJob {
     let mut labels = pipeline.labels.clone();
-    labels.extend(tag_labels(tags));
+    labels.extend(tags.into_iter().map(label));
     NewJob {
         id: JobId::new(),
         name: name.to_owned(),
@@ -113,22 +121,19 @@ fn check_job(
     program: &Program,
     resource: &str,
 ) -> NewJob {
-    let tags = program
-        .config
-        .resource(resource)
-        .map(|found| &found.tags[..]);
+    let found = program.config.resource(resource);
+    let tags = found.map(|found| found.tags.clone()).unwrap_or_default();
     let name = format!("check:{resource}");
-    let mut job = new_job(pipeline, settings, &name, tags.unwrap_or_default(), None);
+    let mut job = new_job(pipeline, settings, &name, tags, None);
     job.terms.priority = MAX_PRIORITY;
     job.terms.attempts = 1;
     job
 }
 
 /// `os=linux` asks for that label; `gpu` alone asks for `gpu=true`.
-fn tag_labels(tags: &[String]) -> Labels {
-    let label = |tag: &String| match tag.split_once('=') {
+fn label(tag: String) -> (String, String) {
+    match tag.split_once('=') {
         Some((name, value)) => (name.to_owned(), value.to_owned()),
-        None => (tag.clone(), BARE_TAG.to_owned()),
-    };
-    tags.iter().map(label).collect()
+        None => (tag, BARE_TAG.to_owned()),
+    }
 }

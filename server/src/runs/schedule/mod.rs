@@ -10,9 +10,9 @@ mod begin;
 mod check;
 mod filter;
 mod graph;
-mod inputs;
 mod jobs;
 mod program;
+mod tags;
 mod trigger;
 
 pub use program::{Program, Programs};

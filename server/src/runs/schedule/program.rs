@@ -1,10 +1,10 @@
 //! The configuration of a YAML revision, read once.
 
 use super::graph::Graph;
-use super::inputs::{JobInput, inputs_of};
 use crate::model::pipeline::{ContentType, Revision};
 use crate::model::version::ResourceScope;
 use crate::model::{JobId, RevisionId};
+use pocketci_pipeline::config::model::JobInput;
 use pocketci_pipeline::config::vars::Vars;
 use pocketci_pipeline::config::{self, Config, Resource};
 use serde_json::json;
@@ -46,7 +46,7 @@ impl Program {
         let inputs = config
             .jobs
             .iter()
-            .map(|job| (job.name.clone(), inputs_of(job)))
+            .map(|job| (job.name.clone(), config.inputs(job)))
             .collect();
         let scopes = config
             .resources
