@@ -4,7 +4,9 @@
 //! validation. [`crate::plan`] makes a job's plan of it.
 
 mod decode;
+pub mod diff;
 mod fault;
+pub mod format;
 pub mod glob;
 mod load;
 pub mod model;

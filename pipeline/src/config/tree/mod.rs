@@ -139,3 +139,8 @@ fn float_value(value: f64) -> Value {
     }
     Number::from_f64(value).map_or(Value::Null, Value::Number)
 }
+
+/// What an unquoted text is read as; `None` for a number JSON has not.
+pub(crate) fn resolves_to(text: &str) -> Option<Kind> {
+    scalar::resolve(text).ok()
+}
