@@ -2,6 +2,7 @@
 
 mod decide;
 mod host;
+mod jobs;
 mod local;
 mod settings;
 
@@ -10,6 +11,10 @@ pub use decide::{
     SetSecretArgs,
 };
 pub use host::{AgentArgs, DriverArg, LimitArgs, ServerArgs, SpoolArgs, WorkArgs};
+pub use jobs::{
+    AbortArgs, BuildsArgs, CheckResourceArgs, JobsArgs, Path as JobPath, RerunArgs, ResourceArg,
+    ResourceVersionsArgs, ResourcesArgs, RunOrJob, TriggerJobArgs, VersionArgs, WatchArgs,
+};
 pub use local::{InitArgs, RunFileArgs, ValidateArgs};
 pub use settings::SettingsArgs;
 
@@ -47,12 +52,36 @@ pub enum Command {
     Runs(RunsCommand),
     /// Print a run's output
     Logs(LogsArgs),
+    /// Start a run of one job, and of those that follow when it passes versions on
+    TriggerJob(TriggerJobArgs),
+    /// Print the output of a run or build until it ends; exit with its outcome
+    Watch(WatchArgs),
     /// Stop a run
     Abort(AbortArgs),
+    /// List a pipeline's jobs
+    Jobs(JobsArgs),
+    /// List builds, newest first, or show one
+    Builds(BuildsArgs),
+    /// List a pipeline's resources
+    Resources(ResourcesArgs),
+    /// Look for new versions of a resource
+    CheckResource(CheckResourceArgs),
+    /// List the known versions of a resource, newest first
+    ResourceVersions(ResourceVersionsArgs),
+    /// Give jobs only this version of a resource
+    PinResource(VersionArgs),
+    /// Give jobs any version of a resource again
+    UnpinResource(ResourceArg),
+    /// Let jobs have a version of a resource again
+    EnableResourceVersion(VersionArgs),
+    /// Give a version of a resource to no job
+    DisableResourceVersion(VersionArgs),
+    /// Forget all versions of a resource
+    ClearVersions(ResourceArg),
     /// Show what waits for an agent, and why
     Queue(ListArgs),
     /// Run again with the same input
-    Rerun(RunArg),
+    Rerun(RerunArgs),
     /// Set, list and remove secrets; encrypt them with a new key
     #[command(subcommand)]
     Secrets(SecretsCommand),
@@ -172,20 +201,6 @@ pub struct PauseArgs {
     #[command(flatten)]
     pub connection: Connection,
     /// Who pauses it [default: the user of this machine]
-    #[arg(long)]
-    pub by: Option<String>,
-    /// Print JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-#[derive(ClapArgs)]
-pub struct AbortArgs {
-    /// The run's id
-    pub run: RunId,
-    #[command(flatten)]
-    pub connection: Connection,
-    /// Who stops it [default: the user of this machine]
     #[arg(long)]
     pub by: Option<String>,
     /// Print JSON

@@ -4,10 +4,12 @@ mod agent;
 mod agents;
 mod gates;
 mod init;
+mod jobs;
 mod logs;
 mod modules;
 mod pipelines;
 mod queue;
+mod resources;
 mod run_file;
 mod runs;
 mod secrets;
@@ -31,9 +33,23 @@ pub async fn run(command: Command) -> anyhow::Result<u8> {
         Command::Pipeline(command) => pipelines::run(command).await,
         Command::Runs(command) => runs::run(command).await,
         Command::Logs(args) => logs::run(args).await,
-        Command::Abort(args) => runs::abort(args).await,
+        Command::TriggerJob(args) => jobs::trigger(args).await,
+        Command::Watch(args) => jobs::watch(args).await,
+        Command::Abort(args) => jobs::abort(args).await,
+        Command::Jobs(args) => jobs::jobs(args).await,
+        Command::Builds(args) => jobs::builds(args).await,
+        Command::Resources(args) => resources::list(args).await,
+        Command::CheckResource(args) => resources::check(args).await,
+        Command::ResourceVersions(args) => resources::versions(args).await,
+        Command::PinResource(args) => resources::act(args, resources::Act::Pin).await,
+        Command::UnpinResource(args) => resources::unpin(args).await,
+        Command::EnableResourceVersion(args) => resources::act(args, resources::Act::Enable).await,
+        Command::DisableResourceVersion(args) => {
+            resources::act(args, resources::Act::Disable).await
+        }
+        Command::ClearVersions(args) => resources::clear(args).await,
         Command::Queue(args) => queue::run(args).await,
-        Command::Rerun(args) => runs::rerun(args).await,
+        Command::Rerun(args) => jobs::rerun(args).await,
         Command::Agents(command) => agents::run(command).await,
     }
 }

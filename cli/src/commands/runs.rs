@@ -1,10 +1,9 @@
-//! `pocketci runs …`, `abort`, `rerun`.
+//! `pocketci runs …`.
 
-use crate::args::{AbortArgs, RunArg, RunsCommand, RunsLsArgs};
+use crate::args::{RunArg, RunsCommand, RunsLsArgs};
 use crate::client::Client;
 use crate::output::{exit, json, table};
-use pocketci_proto::api::{Page, Run, Triggered};
-use reqwest::Method;
+use pocketci_proto::api::{Page, Run};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -106,53 +105,21 @@ async fn show(args: RunArg) -> anyhow::Result<u8> {
     Ok(exit::OK)
 }
 
-fn moment(at: OffsetDateTime) -> String {
+/// To the second.
+pub fn moment(at: OffsetDateTime) -> String {
     let at = at.replace_nanosecond(0).unwrap_or(at);
     at.format(&Rfc3339).unwrap_or_default()
 }
 
 fn lasted(run: &Run) -> String {
-    match (run.started_at, run.finished_at) {
+    lasted_between(run.started_at, run.finished_at)
+}
+
+/// Between two moments, as far as they have come.
+pub fn lasted_between(started: Option<OffsetDateTime>, finished: Option<OffsetDateTime>) -> String {
+    match (started, finished) {
         (Some(start), Some(end)) => format!("{:.1}s", (end - start).as_seconds_f64().max(0.0)),
         (Some(_), None) => "running".into(),
         (None, _) => "-".into(),
     }
-}
-
-pub async fn abort(args: AbortArgs) -> anyhow::Result<u8> {
-    let client = Client::new(&args.connection)?;
-    let id = args.run.to_string();
-    client
-        .act_by(&["api", "runs", &id, "stop"], args.by)
-        .await?;
-    let run: Run = client.get(&["api", "runs", &id], &[]).await?;
-    if args.json {
-        json(&run)?;
-    } else {
-        let state = if run.status.is_final() {
-            run.status.as_str()
-        } else {
-            "stopping"
-        };
-        println!("run {id} {state}");
-    }
-    Ok(exit::OK)
-}
-
-pub async fn rerun(args: RunArg) -> anyhow::Result<u8> {
-    let client = Client::new(&args.connection)?;
-    let id = args.run.to_string();
-    let triggered: Triggered = client
-        .send(
-            Method::POST,
-            &["api", "runs", &id, "rerun"],
-            &serde_json::json!({}),
-        )
-        .await?;
-    if args.json {
-        json(&triggered)?;
-    } else {
-        println!("{}", triggered.run_id);
-    }
-    Ok(exit::OK)
 }

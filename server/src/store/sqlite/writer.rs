@@ -90,11 +90,11 @@ impl Hints {
         for session_id in self.cancel {
             wakes.publish(Wake::Cancel(session_id));
         }
-        if let Some(pipeline_id) = self.schedule {
-            wakes.publish(Wake::Schedule(pipeline_id));
-        }
         if self.job_queued {
             wakes.publish(Wake::JobQueued);
+        }
+        if let Some(pipeline_id) = self.schedule {
+            wakes.publish(Wake::Schedule(pipeline_id));
         }
     }
 }
