@@ -5,7 +5,7 @@ use crate::model::PipelineId;
 use crate::model::pipeline::{ContentType, PutPipeline};
 use crate::store::Result;
 use pocketci_pipeline::config::vars::Vars;
-use pocketci_pipeline::config::{self, Config};
+use pocketci_pipeline::config::{self, Config, diff};
 use serde_json::{Map, Value};
 
 /// A pipeline to set.
@@ -76,11 +76,7 @@ impl Runs {
         };
         let nothing = Config::default();
         let before = before.as_ref().map_or(&nothing, |program| &program.config);
-        let diff = if *before == loaded.config {
-            String::new()
-        } else {
-            "changed".to_owned()
-        };
+        let diff = diff::render(&diff::diff(before, &loaded.config), false);
         let put = PutPipeline {
             name,
             content_type: ContentType::Yaml,
