@@ -22,6 +22,6 @@ mod corpus;
 
 pub use decode::env_text_of;
 pub use fault::{Fault, Warning, WarningKind, report};
-pub use load::{Loaded, Strictness, load, load_as, load_task};
+pub use load::{Loaded, Strictness, decoded, load, load_as, load_task, looks_like_a_pipeline};
 pub use model::{Config, Job, Resource, ResourceType, Step};
 pub use validate::task_faults;

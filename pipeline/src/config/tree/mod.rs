@@ -3,7 +3,7 @@
 mod parse;
 mod scalar;
 
-pub use parse::{MAX_BYTES, MAX_DEPTH, MAX_NODES, parse};
+pub use parse::{Document, MAX_BYTES, MAX_DEPTH, MAX_NODES, TextFault, parse};
 pub use scalar::{go_float, json_float};
 
 use serde_json::{Map, Number, Value};
