@@ -23,9 +23,11 @@ mod queue;
 mod receipts;
 mod runs;
 mod secrets;
+mod selection_cases;
 mod story;
 mod upgrade;
 mod values;
+mod version_story;
 mod wakes;
 
 /// Makes one test of each rule and storage.
@@ -217,6 +219,9 @@ contract! {
         cancel_wakes_the_session,
         a_reply_is_hinted_after_its_commit,
         the_end_of_a_run_is_hinted_after_its_commit,
+    }
+    selection_cases {
+        concourses_own_cases_are_answered_alike,
     }
     durability {
         the_database_answers,
