@@ -6,6 +6,7 @@
 // A failed expectation of a test is a panic; `unwrap` says so in the fewest words.
 #![allow(clippy::unwrap_used)]
 
+mod admission;
 mod agents;
 mod attempts;
 mod cancels;
@@ -55,6 +56,17 @@ macro_rules! contract {
 }
 
 contract! {
+    admission {
+        a_build_is_handed_out_when_it_is_admitted_and_not_before,
+        a_limit_holds_though_many_are_admitted_at_once,
+        what_is_cancelled_or_paused_is_not_admitted,
+        a_run_of_which_all_is_skipped_is_skipped_and_its_caller_is_answered,
+        what_was_let_go_is_not_skipped,
+        a_run_that_was_stopped_ends_aborted_though_another_job_failed,
+        a_rerun_uses_what_the_original_used,
+        a_group_lets_its_builds_wait_for_their_inputs,
+        checks_that_are_over_are_forgotten_and_nothing_else,
+    }
     queue {
         pipelines_take_turns_however_much_one_of_them_queued,
         runs_stored_in_one_group_take_turns_too,

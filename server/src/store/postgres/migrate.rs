@@ -36,6 +36,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "versions",
         include_str!("../../../../migrations/postgres/0006_versions.sql"),
     ),
+    (
+        7,
+        "dags",
+        include_str!("../../../../migrations/postgres/0007_dags.sql"),
+    ),
 ];
 
 /// Any number that nobody else uses for an advisory lock in this database.

@@ -31,6 +31,10 @@ const MIGRATIONS: &[(i64, &str)] = &[
         6,
         include_str!("../../../../migrations/sqlite/0006_versions.sql"),
     ),
+    (
+        7,
+        include_str!("../../../../migrations/sqlite/0007_dags.sql"),
+    ),
 ];
 
 /// Brings the schema up to this program's version.
