@@ -3,7 +3,7 @@
 use crate::home::Home;
 use crate::story::*;
 use crate::version_story::{Yard, taken, version};
-use pocketci_server::model::run::{Hold, Outcome, RunState, Trigger, TriggerKind};
+use pocketci_server::model::run::{End, Hold, Outcome, RunState, Trigger, TriggerKind};
 use pocketci_server::model::transition::{Applied, Change};
 use pocketci_server::model::{JobId, RunId};
 use pocketci_server::store::wake::Wake;
@@ -43,11 +43,13 @@ async fn admit(yard: &Yard, build: (RunId, JobId), limits: Vec<BuildLimit>) -> A
 }
 
 fn skip(job_id: JobId) -> Change {
-    Change::SkipJob {
-        job_id,
+    let end = End {
+        outcome: Outcome::Skipped,
         reason: "webhook_filter".into(),
+        actor: "server".into(),
         message: "its filter does not match the webhook".into(),
-    }
+    };
+    Change::Settle { job_id, end }
 }
 
 pub async fn a_build_is_handed_out_when_it_is_admitted_and_not_before(store: Shared) {

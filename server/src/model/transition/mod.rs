@@ -123,14 +123,12 @@ pub enum Change {
         /// The run in its way.
         for_run: RunId,
     },
-    /// A job that still waits for its inputs has nothing to do in this run.
-    SkipJob {
+    /// A job that still waits for its inputs ends without any agent's work.
+    Settle {
         /// The job.
         job_id: JobId,
-        /// Why, a stable word.
-        reason: String,
-        /// Why, for people.
-        message: String,
+        /// How.
+        end: End,
     },
     /// The job is believed to have waited longer than it may.
     Overdue {
@@ -258,11 +256,7 @@ pub fn apply(
         Change::Expire { job_id } => step.expire(job_id),
         Change::Cancel(wish) => step.cancel(wish),
         Change::Skip { for_run } => step.skip(for_run),
-        Change::SkipJob {
-            job_id,
-            reason,
-            message,
-        } => step.skip_job(job_id, reason, message),
+        Change::Settle { job_id, end } => step.settle(job_id, end),
         Change::Overdue { job_id, waited_for } => step.overdue(job_id, &waited_for),
         Change::CloseReply => step.close_reply(),
     }

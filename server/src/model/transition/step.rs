@@ -270,8 +270,8 @@ impl Step<'_> {
         Applied::Done
     }
 
-    /// A job that was let go meanwhile, or never had to wait, is not skipped.
-    pub(super) fn skip_job(&mut self, job_id: JobId, reason: String, message: String) -> Applied {
+    /// A job that was let go meanwhile, or never had to wait, is for agents to end.
+    pub(super) fn settle(&mut self, job_id: JobId, end: End) -> Applied {
         let found = self.aggregate.jobs.iter().position(|job| job.id == job_id);
         let Some(at) = found else {
             return Applied::Stale;
@@ -280,12 +280,6 @@ impl Step<'_> {
         match (job.state, job.hold) {
             (JobState::Finished, _) => Applied::Duplicate,
             (JobState::Queued, Some(Hold::Inputs)) => {
-                let end = End {
-                    outcome: Outcome::Skipped,
-                    reason,
-                    actor: BY_SERVER.into(),
-                    message,
-                };
                 self.finish_job(at, end);
                 Applied::Done
             }

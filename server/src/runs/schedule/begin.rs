@@ -2,9 +2,10 @@
 
 use super::super::Runs;
 use super::filter::lets_pass;
+use super::jobs::ASSERT_JOB;
 use super::program::Program;
 use crate::model::PipelineId;
-use crate::model::run::{Hold, Job, JobState, Outcome, Run, TriggerKind};
+use crate::model::run::{BY_SERVER, End, Hold, Job, JobState, Outcome, Run, TriggerKind};
 use crate::model::selection::{InputConfig, Wish};
 use crate::model::transition::{Applied, Change};
 use crate::store::{Admission, Admitted, BuildInputs, BuildLimit, OpenRun, Result};
@@ -15,6 +16,8 @@ use pocketci_pipeline::config::model::{JobInput, VersionChoice};
 const UPSTREAM: &str = "upstream_not_passed";
 /// The job is in the run's revision no more; cannot be, as a revision never changes.
 const UNKNOWN: &str = "unknown_job";
+/// The pipeline's `assert.execution` does not hold.
+const ASSERTION: &str = "assertion";
 /// Somebody else has used the versions that started it.
 const NOTHING_NEW: &str = "no_new_version";
 
@@ -30,6 +33,8 @@ pub enum Standing {
         /// For people.
         message: String,
     },
+    /// It is the run's assertion, which holds, or not for this reason.
+    Asserted(Option<String>),
     /// It has nothing to do in its run.
     Skip {
         /// A stable word.
@@ -90,6 +95,15 @@ impl Runs {
             Standing::Skip { reason, message } => {
                 self.skip_job(&open.run, job, reason, message).await
             }
+            Standing::Asserted(None) => {
+                let message = String::new();
+                self.settle(&open.run, job, Outcome::Succeeded, "", message)
+                    .await
+            }
+            Standing::Asserted(Some(message)) => {
+                self.settle(&open.run, job, Outcome::Failed, ASSERTION, message)
+                    .await
+            }
         }
     }
 
@@ -100,11 +114,26 @@ impl Runs {
         reason: &'static str,
         message: String,
     ) -> Result<bool> {
-        let change = Change::SkipJob {
-            job_id: job.id,
+        self.settle(run, job, Outcome::Skipped, reason, message)
+            .await
+    }
+
+    async fn settle(
+        &self,
+        run: &Run,
+        job: &Job,
+        outcome: Outcome,
+        reason: &'static str,
+        message: String,
+    ) -> Result<bool> {
+        let end = End {
+            outcome,
             reason: reason.to_owned(),
+            actor: BY_SERVER.to_owned(),
             message,
         };
+        let job_id = job.id;
+        let change = Change::Settle { job_id, end };
         Ok(self.store().submit(run.id, change).await? == Applied::Done)
     }
 
@@ -150,6 +179,11 @@ impl Runs {
         program: &Program,
         act: bool,
     ) -> Result<Standing> {
+        if job.name == ASSERT_JOB
+            && let Some(assert) = &program.config.assert
+        {
+            return Ok(asserted(open, job, program, &assert.execution));
+        }
         let Some(config) = program.config.job(&job.name) else {
             let message = format!("the pipeline has no job {:?}", job.name);
             return Ok(Standing::skip(UNKNOWN, message));
@@ -207,6 +241,7 @@ impl Runs {
         let admission = match self.standing(open, job, &program, false).await? {
             Standing::Waits { reason, message } => return Ok((reason, message)),
             Standing::Skip { message, .. } => return Ok(("skipping", message)),
+            Standing::Asserted(_) => return Ok(("starting", "it is about to end".to_owned())),
             Standing::Ready(admission) => admission,
         };
         for limit in &admission.limits {
@@ -257,6 +292,36 @@ fn before(open: &OpenRun, job: &Job, program: &Program) -> Before {
         }
     }
     Before::Over(passed_over)
+}
+
+/// Compares what was executed with what the pipeline says, when everything else is over: in the order of the file, as
+/// jobs may overlap (`assert.execution` of a pipeline). What a webhook was not meant for counts as executed.
+fn asserted(open: &OpenRun, job: &Job, program: &Program, expected: &[String]) -> Standing {
+    let mut executed = Vec::new();
+    for config in &program.config.jobs {
+        let others = open.jobs.iter().filter(|other| other.id != job.id);
+        let Some(other) = others.into_iter().find(|other| other.name == config.name) else {
+            continue;
+        };
+        match &other.end {
+            None => {
+                let message = format!("waits for job {} of the same run", other.name);
+                return Standing::waits("upstream", message);
+            }
+            Some(end) if end.outcome == Outcome::Succeeded || lets_pass(&end.reason) => {
+                executed.push(config.name.as_str());
+            }
+            Some(_) => {}
+        }
+    }
+    let holds = executed.iter().eq(expected.iter());
+    Standing::Asserted((!holds).then(|| {
+        format!(
+            "assertion failed: expected execution of [{}], got [{}]",
+            expected.join(", "),
+            executed.join(", ")
+        )
+    }))
 }
 
 /// What a job gets, in the words of the selection; jobs that were passed over need not have passed anything on.

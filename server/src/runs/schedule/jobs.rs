@@ -14,6 +14,8 @@ use std::collections::BTreeSet;
 
 /// The name of the one job of a JavaScript pipeline.
 const PROGRAM_JOB: &str = "pipeline";
+/// The job that stands for a pipeline's `assert`; no agent gets it. No job of a file has this name: it is no identifier.
+pub(super) const ASSERT_JOB: &str = "(assert)";
 /// What a tag without a value stands for.
 const BARE_TAG: &str = "true";
 
@@ -50,7 +52,12 @@ impl Runs {
             let build = NewBuild { rerun_of };
             new_job(pipeline, settings, &job.name, tags_of(job), Some(build))
         });
-        Ok(Ok(jobs.collect()))
+        let mut jobs: Vec<NewJob> = jobs.collect();
+        if program.config.assert.is_some() && rerun_of.is_none() {
+            let build = NewBuild { rerun_of: None };
+            jobs.push(new_job(pipeline, settings, ASSERT_JOB, [], Some(build)));
+        }
+        Ok(Ok(jobs))
     }
 }
 
