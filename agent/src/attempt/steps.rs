@@ -141,6 +141,7 @@ pub(super) fn spec(request: &RunRequest) -> StepSpec {
             registry: auth.registry.clone(),
         }),
         no_network: request.no_network,
+        host_certificates: false,
         groups: None,
         labels: Default::default(),
     }

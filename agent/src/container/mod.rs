@@ -8,9 +8,11 @@ pub mod docker;
 pub mod leftovers;
 pub mod native;
 mod native_files;
+pub mod tar_stream;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::stream::BoxStream;
 use pocketci_proto::api::Driver as DriverName;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -62,6 +64,9 @@ pub struct StepSpec {
     pub registry: Option<RegistryLogin>,
     /// No network at all.
     pub no_network: bool,
+    /// The certificates that the engine's machine trusts are mounted at `/etc/ssl/certs`, read-only, where the engine is
+    /// on this machine.
+    pub host_certificates: bool,
     /// Told of process groups on this machine.
     pub groups: Option<Arc<dyn Groups>>,
     /// Marks everything the driver creates: `pocketci.run`, `.job`, `.attempt`, `.step`, `.agent`.
@@ -115,6 +120,48 @@ pub struct Volume {
     pub id: String,
     /// What the pipeline is shown as its path.
     pub path: String,
+}
+
+/// How a volume that is made from another is called and marked.
+#[derive(Debug, Clone)]
+pub struct NewVolume<'a> {
+    /// Part of its name.
+    pub name: &'a str,
+    /// As in [`StepSpec::labels`].
+    pub labels: BTreeMap<String, String>,
+    /// Whose the files become; `None` leaves them as they are, which is cheaper.
+    pub owner: Option<Owner>,
+}
+
+/// A user and group of a container, by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+}
+
+/// The bytes of a tar archive as they come.
+pub type TarStream = BoxStream<'static, Result<Bytes, DriverError>>;
+
+/// What an image says about the processes that run in it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImageConfig {
+    /// `NAME=value`.
+    pub env: Vec<String>,
+    /// As [`StepSpec::user`]; empty is root.
+    pub user: String,
+    /// Before the command; empty is none.
+    pub entrypoint: Vec<String>,
+    /// What runs if nothing else is named.
+    pub cmd: Vec<String>,
+    /// Empty is the root directory.
+    pub work_dir: String,
+}
+
+fn lacks(what: &str) -> DriverError {
+    DriverError::Invalid(format!("this driver does not offer {what}"))
 }
 
 /// How a step's process ended.
@@ -237,6 +284,53 @@ pub trait Driver: Send + Sync {
 
     /// Removes a volume with its files; one that is gone is no error.
     async fn remove_volume(&self, volume: &Volume);
+
+    /// A volume that begins with the files of another and is written without the other seeing it.
+    ///
+    /// `from` must not be written any more: it may lie beneath the new volume. With an owner every file becomes theirs.
+    async fn derive_volume(
+        &self,
+        _from: &Volume,
+        _new: NewVolume<'_>,
+    ) -> Result<Volume, DriverError> {
+        Err(lacks("copies of volumes"))
+    }
+
+    /// Hands the root directory of a new, empty volume to a user of the image that is going to write it.
+    async fn own_volume(&self, _volume: &Volume, _owner: Owner) -> Result<(), DriverError> {
+        Err(lacks("owners of volumes"))
+    }
+
+    /// Unpacks a tar archive below a directory of the volume, which is created if it is not there; nothing outside the
+    /// volume is written. Memory stays small whatever the archive's size.
+    async fn write_tar(
+        &self,
+        _volume: &Volume,
+        _path: &str,
+        _archive: TarStream,
+    ) -> Result<(), DriverError> {
+        Err(lacks("archives"))
+    }
+
+    /// What lies below a directory of the volume as a tar archive, names relative to it (the first entry is `./`); a
+    /// regular file is an archive of one entry. Symbolic links are entries of their own; nothing outside is read. An
+    /// empty path is the whole volume.
+    async fn read_tar(&self, _volume: &Volume, _path: &str) -> Result<TarStream, DriverError> {
+        Err(lacks("archives"))
+    }
+
+    /// The volumes with this label, with all their labels; a driver whose volumes end with the process answers none.
+    async fn labelled_volumes(
+        &self,
+        _label: &str,
+    ) -> Result<Vec<(Volume, BTreeMap<String, String>)>, DriverError> {
+        Ok(Vec::new())
+    }
+
+    /// The Docker engine behind it, for what only an engine can do: images.
+    fn engine(&self) -> Option<&docker::DockerDriver> {
+        None
+    }
 
     /// Reads regular files of a volume, at most [`READ_FILES_BYTES`] in all; nothing outside the volume is read.
     async fn read_files(

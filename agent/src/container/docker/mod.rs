@@ -5,6 +5,7 @@
 //! later re-attach reads from it.
 
 mod image;
+mod images;
 mod reattach;
 mod sandbox;
 mod spec;

@@ -1,0 +1,108 @@
+//! Resources: what a pipeline checks for versions, gets and puts.
+//!
+//! A resource's type is either one of ours (`git`, `time`, `registry-image`, `mock`), which run in the agent, or an image
+//! whose scripts are run by the protocol of Concourse's resources. A type that a pipeline declares comes before one of
+//! ours with the same name, except for itself: it may be built from it. What was fetched is kept between jobs (`cache`).
+
+pub mod cache;
+mod job;
+
+pub use cache::{CacheLimits, GetCache};
+pub use job::{Resources, Setup};
+
+use crate::container::{Output, Volume};
+use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::fmt;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+/// A version of a resource: names and texts, never empty.
+pub type Version = BTreeMap<String, String>;
+
+/// Files that steps hand on to each other. The volume is not written any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Artifact {
+    /// Its files.
+    pub volume: Volume,
+    /// Set where the engine knows them as an image already; the volume then need not have a `rootfs/`.
+    pub image: Option<String>,
+}
+
+/// A resource as the pipeline declares it, variables filled in. `source` may hold secrets and is never shown.
+#[derive(Clone, Default)]
+pub struct ResourceSpec {
+    /// Its name in the pipeline; empty for an image that a task names itself.
+    pub name: String,
+    /// A type of the pipeline, or one of ours.
+    pub type_name: String,
+    /// Where it is and how to get there.
+    pub source: Map<String, Value>,
+}
+
+/// A resource type as the pipeline declares it, variables filled in. `source` and `params` may hold secrets.
+#[derive(Clone, Default)]
+pub struct TypeSpec {
+    /// What resources call it.
+    pub name: String,
+    /// The type of its image.
+    pub type_name: String,
+    /// Where its image is.
+    pub source: Map<String, Value>,
+    /// For fetching its image.
+    pub params: Map<String, Value>,
+    /// Beneath the source of each of its resources, key by key.
+    pub defaults: Map<String, Value>,
+    /// Its scripts run privileged, if the operator allows it.
+    pub privileged: bool,
+}
+
+/// Where a step's output goes, and what ends it.
+#[derive(Clone)]
+pub struct StepIo {
+    /// Its log.
+    pub output: mpsc::Sender<Output>,
+    /// Ends it: politely first, as [`crate::container::Driver::run`] does.
+    pub stop: CancellationToken,
+}
+
+/// Why there is no result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stop {
+    /// Its script ended with another code than 0.
+    Failed {
+        /// That code.
+        exit_code: i32,
+    },
+    /// It could not be carried out; a sentence for the author, without secrets.
+    Errored(String),
+    /// It was told to stop.
+    Stopped,
+}
+
+/// What was fetched or published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// Its version.
+    pub version: Version,
+    /// To be shown; names may repeat.
+    pub metadata: Vec<(String, String)>,
+}
+
+impl fmt::Debug for ResourceSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ResourceSpec")
+            .field("name", &self.name)
+            .field("type_name", &self.type_name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for TypeSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TypeSpec")
+            .field("name", &self.name)
+            .field("type_name", &self.type_name)
+            .finish_non_exhaustive()
+    }
+}
