@@ -1,8 +1,10 @@
 //! `timeout` around composite steps: what takes too long is stopped, and has failed.
 
-use super::{Outcome, State, Step, duration};
+use super::{Outcome, State, Step};
 use async_trait::async_trait;
+use pocketci_pipeline::duration;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(super) struct Timeout {
     pub(super) step: Arc<dyn Step>,
@@ -10,10 +12,16 @@ pub(super) struct Timeout {
     pub(super) within: String,
 }
 
+/// The duration of a `timeout`; a negative one is over at once. An `Err` says what is wrong.
+pub(super) fn parse(text: &str) -> Result<Duration, String> {
+    let nanos = duration::parse_go_nanos(text).map_err(|error| error.to_string())?;
+    Ok(Duration::from_nanos(u64::try_from(nanos).unwrap_or(0)))
+}
+
 #[async_trait]
 impl Step for Timeout {
     async fn run(&self, state: &State) -> Outcome {
-        let within = match duration::parse(&self.within) {
+        let within = match parse(&self.within) {
             Ok(within) => within,
             Err(error) => {
                 state.job.fault(state, &format!("timeout: {error}")).await;
