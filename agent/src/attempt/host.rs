@@ -47,11 +47,11 @@ pub(super) struct JobHost {
 /// Calls so far, by kind and content: see [`Backend`]. Side by side, the same calls may come in another order when the job
 /// is attempted again; so what is numbered is the how-manieth call with the same content.
 #[derive(Default)]
-struct Numbers(Mutex<HashMap<String, u32>>);
+pub(crate) struct Numbers(Mutex<HashMap<String, u32>>);
 
 impl Numbers {
     /// A number for the next call of this kind with this content.
-    fn next(&self, kind: &str, content: &str) -> u32 {
+    pub(crate) fn next(&self, kind: &str, content: &str) -> u32 {
         let key = format!("{kind}\n{content}");
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(key.clone()).or_default();
@@ -144,7 +144,7 @@ impl JobHost {
 }
 
 /// What everything that a job creates is marked with.
-pub(super) fn labels(workshop: &Workshop, attempt: &Attempt) -> BTreeMap<String, String> {
+pub(crate) fn labels(workshop: &Workshop, attempt: &Attempt) -> BTreeMap<String, String> {
     let id = |bytes: &[u8]| {
         uuid::Uuid::from_slice(bytes)
             .map(|id| id.to_string())
@@ -312,7 +312,8 @@ impl Host for JobHost {
             } => {
                 let call = self.numbers.next("gate", &name);
                 unless_stopped(parts.clone(), async move {
-                    gate::pass(&parts, call, &name, &message, timeout).await
+                    let gate = gate::Gate { call, name: &name, message: &message, timeout };
+                    gate::pass(&parts.attempt, &*parts.backend, gate).await
                 })
             }
             Request::Trigger {

@@ -6,17 +6,20 @@
 mod backend;
 mod capture;
 mod execute;
-mod gate;
+pub(crate) mod gate;
 mod holdings;
 mod host;
 mod journal;
+mod logged;
 mod output;
 mod reports;
 pub(crate) mod secrets;
 mod steps;
 
 pub use backend::{Backend, GateState, NewPipeline, PipelineSet};
-pub(crate) use host::SERVER_LABEL;
+pub(crate) use host::{Numbers, SERVER_LABEL, labels};
+pub(crate) use logged::{Began, Logged};
+pub(crate) use steps::told;
 pub use reports::{Outlet, ReplyUpload, Reports};
 
 use crate::config::AgentConfig;
@@ -76,7 +79,7 @@ impl Workshop {
         }
     }
 
-    fn driver(&self, name: DriverName) -> Option<Arc<dyn Driver>> {
+    pub(crate) fn driver(&self, name: DriverName) -> Option<Arc<dyn Driver>> {
         self.drivers
             .iter()
             .find(|driver| driver.name() == name)
@@ -172,7 +175,7 @@ impl Attempt {
     }
 
     /// Remembers process groups, if anything does.
-    fn groups(&self) -> Option<Arc<dyn Groups>> {
+    pub(crate) fn groups(&self) -> Option<Arc<dyn Groups>> {
         let file = self.file.clone()?;
         Some(file)
     }
@@ -199,11 +202,11 @@ impl Attempt {
         self.stop.cancelled().await;
     }
 
-    async fn lost(&self) {
+    pub(crate) async fn lost(&self) {
         self.lost.cancelled().await;
     }
 
-    fn stop_token(&self) -> &CancellationToken {
+    pub(crate) fn stop_token(&self) -> &CancellationToken {
         &self.stop
     }
 
@@ -218,7 +221,7 @@ impl Attempt {
     }
 
     /// Tells a fact about the run.
-    fn note(&self, kind: pb::noted::Kind) {
+    pub(crate) fn note(&self, kind: pb::noted::Kind) {
         self.reports
             .add(Kind::Noted(pb::Noted { kind: Some(kind) }));
     }
@@ -286,7 +289,7 @@ impl Attempt {
         *lock(&self.lease)
     }
 
-    fn end_of_abort(&self) -> pb::Finished {
+    pub(crate) fn end_of_abort(&self) -> pb::Finished {
         match *lock(&self.stop_reason) {
             Some(StopReason::AgentStopped) => {
                 finished("errored", "agent_stopped", "the agent was stopped")
@@ -311,7 +314,7 @@ impl Attempt {
     }
 }
 
-fn finished(outcome: &str, reason: &str, message: impl Into<String>) -> pb::Finished {
+pub(crate) fn finished(outcome: &str, reason: &str, message: impl Into<String>) -> pb::Finished {
     pb::Finished {
         outcome: outcome.to_owned(),
         reason: reason.to_owned(),
@@ -359,7 +362,7 @@ pub async fn carry_out(
 }
 
 /// PocketCI's own words about the job.
-const SYSTEM: Source = Source {
+pub(crate) const SYSTEM: Source = Source {
     step: 0,
     stream: pb::log_chunk::Stream::System,
 };

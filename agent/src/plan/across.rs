@@ -37,7 +37,7 @@ impl Step for Across {
                 Ok(level) => levels.push(level),
                 Err(error) => {
                     let said = format!("across: values of {:?}: {error}", var.var);
-                    state.job.fault(state, &said).await;
+                    state.job.fault(state, Outcome::Errored, &said).await;
                     return Outcome::Errored;
                 }
             }
@@ -47,7 +47,7 @@ impl Step for Across {
         });
         if iterations.is_none_or(|count| count > MAX_ITERATIONS) {
             let said = format!("across: more than {MAX_ITERATIONS} combinations of values");
-            state.job.fault(state, &said).await;
+            state.job.fault(state, Outcome::Errored, &said).await;
             return Outcome::Errored;
         }
         self.run_levels(state, &levels, &[]).await

@@ -51,7 +51,7 @@ impl Job for Stage {
         }
     }
 
-    async fn fault(&self, state: &State, said: &str) {
+    async fn fault(&self, state: &State, _: Outcome, said: &str) {
         let fault = format!("{}: {said}", state.path);
         self.faults.lock().unwrap().push(fault);
     }
@@ -136,7 +136,7 @@ async fn play(plan: Plan, script: Script, halt: Halt) -> (Outcome, Arc<Stage>) {
             halt: halt.clone(),
         })
     };
-    let steps = build(plan, &leaf).unwrap();
+    let steps = tree(plan, &leaf).unwrap();
     let hooks = Halt::new(CancellationToken::new());
     let state = State::new(stage.clone(), Arc::default(), halt.clone(), hooks);
     (steps.run(&state).await, stage)
@@ -460,7 +460,7 @@ async fn deep_plans_do_not_overflow_the_stack_and_deeper_ones_are_refused() {
     for _ in 0..MAX_DEPTH {
         plan = Plan::Try(Box::new(plan));
     }
-    let refused = build(plan, &|_| panic!("never asked"));
+    let refused = tree(plan, &|_| panic!("never asked"));
     assert!(refused.is_err_and(|said| said.contains("1024 levels")));
 }
 

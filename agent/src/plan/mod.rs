@@ -1,12 +1,11 @@
 //! A job of a YAML pipeline: its plan, step by step.
 //!
-//! Reading order: `outcome`, `halt` and `state` (what steps are told and how they end), one file for each composite, `build`
+//! Reading order: `outcome`, `halt` and `state` (what steps are told and how they end), one file for each composite, `tree`
 //! (a plan becomes steps), `scope` (artifacts and local vars), `leaf` (what steps do), `job` (from the assignment to the
 //! end). Outcomes follow Concourse's: tests compare with its own table.
 
 mod across;
 mod attempts;
-mod build;
 mod ensure;
 mod halt;
 mod in_parallel;
@@ -20,6 +19,7 @@ mod scope;
 mod sequence;
 mod state;
 mod timeout;
+mod tree;
 mod try_step;
 
 #[cfg(test)]
@@ -27,11 +27,11 @@ mod composites_tests;
 #[cfg(test)]
 mod truth_table_tests;
 
-pub use build::{MAX_DEPTH, build};
 pub use halt::Halt;
 pub use outcome::Outcome;
 pub use scope::Scope;
 pub use state::State;
+pub use tree::{MAX_DEPTH, tree};
 
 use async_trait::async_trait;
 use serde_json::Value;
@@ -49,5 +49,5 @@ pub trait Job: Send + Sync {
     /// The value with all its `((vars))` replaced; an `Err` names those that cannot be.
     async fn interpolate(&self, state: &State, value: &Value) -> Result<Value, String>;
     /// Tells the author why the step at this place did not succeed.
-    async fn fault(&self, state: &State, said: &str);
+    async fn fault(&self, state: &State, outcome: Outcome, said: &str);
 }

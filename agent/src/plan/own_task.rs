@@ -21,7 +21,7 @@ impl Step for OwnTask {
             Err(error) => {
                 tracing::error!(%error, path = %state.path, "a step of a plan panicked");
                 let said = "internal error; see the agent's log";
-                state.job.fault(state, said).await;
+                state.job.fault(state, Outcome::Errored, said).await;
                 Outcome::Errored
             }
         }

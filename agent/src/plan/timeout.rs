@@ -3,28 +3,37 @@
 use super::{Outcome, State, Step};
 use async_trait::async_trait;
 use pocketci_pipeline::duration;
+use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) struct Timeout {
     pub(super) step: Arc<dyn Step>,
-    /// As Go writes durations: `1h30m`.
+    /// As Go writes durations: `1h30m`; may hold `((vars))`.
     pub(super) within: String,
 }
 
-/// The duration of a `timeout`; a negative one is over at once. An `Err` says what is wrong.
-pub(super) fn parse(text: &str) -> Result<Duration, String> {
-    let nanos = duration::parse_go_nanos(text).map_err(|error| error.to_string())?;
+/// The duration of a `timeout` as it is written; a negative one is over at once.
+///
+/// # Errors
+/// A sentence that says what is wrong.
+pub(super) async fn duration(state: &State, written: &str) -> Result<Duration, String> {
+    let value = Value::String(written.to_owned());
+    let text = match state.job.interpolate(state, &value).await? {
+        Value::String(text) => text,
+        other => other.to_string(),
+    };
+    let nanos = duration::parse_go_nanos(&text).map_err(|error| format!("timeout: {error}"))?;
     Ok(Duration::from_nanos(u64::try_from(nanos).unwrap_or(0)))
 }
 
 #[async_trait]
 impl Step for Timeout {
     async fn run(&self, state: &State) -> Outcome {
-        let within = match parse(&self.within) {
+        let within = match duration(state, &self.within).await {
             Ok(within) => within,
             Err(error) => {
-                state.job.fault(state, &format!("timeout: {error}")).await;
+                state.job.fault(state, Outcome::Errored, &error).await;
                 return Outcome::Errored;
             }
         };
@@ -42,7 +51,7 @@ impl Step for Timeout {
         match outcome {
             Outcome::TimedOut => {
                 let said = format!("it took longer than its timeout of {}", self.within);
-                state.job.fault(state, &said).await;
+                state.job.fault(state, Outcome::Failed, &said).await;
                 Outcome::Failed
             }
             other => other,

@@ -24,7 +24,7 @@ pub const MAX_DEPTH: usize = 1024;
 ///
 /// # Errors
 /// It is nested deeper than [`MAX_DEPTH`].
-pub fn build(plan: Plan, leaf: &Leaf<'_>) -> Result<Arc<dyn Step>, String> {
+pub fn tree(plan: Plan, leaf: &Leaf<'_>) -> Result<Arc<dyn Step>, String> {
     let builder = Builder { leaf, depth: 0 };
     deep_stack::run(MAX_DEPTH, || builder.build(plan, "plan")).map_err(|error| error.to_string())?
 }
