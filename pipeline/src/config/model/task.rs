@@ -29,9 +29,9 @@ pub struct TaskStep {
     /// Wins over the configuration's limits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub container_limits: Option<ContainerLimits>,
-    /// Environment; wins over the configuration's. Values as written; they become text when the task runs.
-    #[serde(skip_serializing_if = "Params::is_empty")]
-    pub params: Params,
+    /// Environment, as text; wins over the configuration's.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub params: BTreeMap<String, String>,
     /// Values of the vars in `file`.
     #[serde(skip_serializing_if = "Params::is_empty")]
     pub vars: Params,
