@@ -13,11 +13,14 @@ const PIECES: usize = 8;
 /// Bytes that are gathered before they are handed over.
 const PIECE_BYTES: usize = 64 * 1024;
 
-fn failed(action: &'static str, error: impl std::fmt::Display) -> DriverError {
-    DriverError::Engine {
-        action,
-        detail: error.to_string(),
+fn failed(action: &'static str, error: impl std::error::Error) -> DriverError {
+    let mut detail = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        detail.push_str(&format!(": {source}"));
+        cause = source.source();
     }
+    DriverError::Engine { action, detail }
 }
 
 /// What blocking code reads.
@@ -232,6 +235,9 @@ pub fn of_files<'a>(
         let mut header = tar::Header::new_gnu();
         header.set_mode(mode);
         header.set_size(bytes.len() as u64);
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         if path.ends_with('/') {
             header.set_entry_type(tar::EntryType::Directory);
         }

@@ -166,7 +166,7 @@ async fn files_become_an_image_with_its_user_environment_and_labels() {
     let driver = docker();
     let place = place(&driver, "rootfs");
     let volume = place.volume().await;
-    let metadata = br#"{"env": ["A=x $HOME \"q\" 'y'\\", "PATH=/bin"], "user": "nobody:root", "cmd": ["sh", "-c", "echo hi"]}"#;
+    let metadata = br#"{"env": ["A=x $HOME \"q\" 'y'\\", "PATH=/bin"], "user": "nobody:0", "cmd": ["sh", "-c", "echo hi"]}"#;
     let archive = tar_stream::of_files([("metadata.json", &metadata[..], 0o644)]).unwrap();
     driver
         .write_tar(&volume, "", tar_stream::of_bytes(archive))
@@ -190,7 +190,7 @@ async fn files_become_an_image_with_its_user_environment_and_labels() {
             config.cmd.len(),
             config.entrypoint.len()
         ),
-        ("nobody:root", 3, 0)
+        ("nobody:0", 3, 0)
     );
     let owner = driver
         .image_owner(&image, &config.user, &labels("rootfs"))

@@ -95,7 +95,7 @@ pub async fn derived_volumes_are_written_without_others_seeing_it(place: &Place<
     place
         .shell("cd v; rm -r d; mkdir d; echo only >d/f", &[("v", &fourth)])
         .await;
-    let show = "cd v; cat a; ls d; readlink link near || true; stat -c '%a %n' a d";
+    let show = "cd v; cat a; ls d; readlink link || true; readlink near; stat -c '%a %n' a d";
     let of = async |volume: &Volume| place.shell(show, &[("v", volume)]).await;
     assert_eq!(
         of(&first).await,
@@ -307,7 +307,7 @@ pub async fn links_lead_nowhere(place: &Place<'_>, outside: &std::path::Path) {
     assert!(!outside.join("pwned").exists());
     let derived = place.derive(&volume).await;
     let said = place
-        .shell("readlink v/out v/root", &[("v", &derived)])
+        .shell("readlink v/out; readlink v/root", &[("v", &derived)])
         .await;
     assert_eq!(said, format!("{target}\n/\n"));
     place.remove(&[&derived, &volume]).await;

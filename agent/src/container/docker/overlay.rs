@@ -5,7 +5,7 @@
 //! is not removed before the last one above it: what cannot be removed yet is remembered and tried again. Whether the
 //! machine can is found out by mounting one. Where it cannot, the files are copied.
 
-use super::super::{DriverError, NewVolume, Rewrite, Volume, tar_stream};
+use super::super::{DriverError, NewVolume, Volume, tar_stream};
 use super::volume::{self, volume_id};
 use super::{DockerDriver, volume_archive};
 use bollard::Docker;
@@ -48,18 +48,7 @@ async fn copy(
     new: NewVolume<'_>,
 ) -> Result<Volume, DriverError> {
     let made = volume::create(driver, new.name, new.labels).await?;
-    let copied = async {
-        let mut files = volume_archive::read(driver, from, "").await?;
-        if let Some(owner) = new.owner {
-            let change = Rewrite {
-                owner: Some(owner),
-                below: None,
-            };
-            files = tar_stream::rewrite(files, change);
-        }
-        volume_archive::write(driver, &made, "", files).await
-    };
-    if let Err(error) = copied.await {
+    if let Err(error) = volume_archive::copy(driver, from, &made, new.owner).await {
         remove(driver, &made.id).await;
         return Err(error);
     }

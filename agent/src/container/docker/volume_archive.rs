@@ -1,6 +1,6 @@
 //! Archives into and out of volumes, through a container that is never started.
 
-use super::super::{DriverError, Owner, TarStream, Volume, tar_stream};
+use super::super::{DriverError, Owner, Rewrite, TarStream, Volume, tar_stream};
 use super::volume::{PLACE, reader};
 use super::{Container, DockerDriver};
 use bollard::errors::Error;
@@ -42,9 +42,9 @@ pub(super) async fn write(
                 path: path.clone(),
                 detail: error.to_string(),
             })?;
-            upload(driver, &container, "", tar_stream::of_bytes(made)).await?;
+            upload(driver, &container, PLACE, tar_stream::of_bytes(made)).await?;
         }
-        upload(driver, &container, &path, archive).await
+        upload(driver, &container, &format!("{PLACE}/{path}"), archive).await
     };
     let written = written.await;
     container.remove().await;
@@ -68,7 +68,9 @@ async fn upload(
     archive: TarStream,
 ) -> Result<(), DriverError> {
     let options = UploadToContainerOptions {
-        path: format!("{PLACE}/{path}"),
+        path: path.to_owned(),
+        // A link is not replaced by a directory.
+        no_overwrite_dir_non_dir: Some("true".to_owned()),
         ..UploadToContainerOptions::default()
     };
     // What broke the archive off says more than what the engine makes of its end.
@@ -98,7 +100,19 @@ pub(super) async fn read(
     let inner = inside(path)?;
     let docker = driver.client()?;
     let container = reader(driver, &docker, volume).await?;
-    let opened = open(driver, &container, &inner).await;
+    // A path that ends in a dot is followed as a directory, and its entries' names begin with a dot instead of its own.
+    let place = format!("{PLACE}/{inner}");
+    let directory = format!("{}/.", place.trim_end_matches('/'));
+    let opened = open(driver, &container, [directory, place]).await;
+    from_opened(driver, container, opened, path).await
+}
+
+async fn from_opened(
+    driver: &DockerDriver,
+    container: Container,
+    opened: Result<Option<Pieces>, DriverError>,
+    path: &str,
+) -> Result<TarStream, DriverError> {
     let pieces = match opened {
         Ok(Some(pieces)) => pieces,
         other => {
@@ -143,16 +157,13 @@ fn broken(address: String, error: Error) -> DriverError {
 
 type Pieces = BoxStream<'static, Result<Bytes, Error>>;
 
-/// The engine's archive of a directory, else of a file; `None` if there is neither.
+/// The engine's archive of the first of these that is there as it is called; `None` if there is none.
 async fn open(
     driver: &DockerDriver,
     container: &Container,
-    path: &str,
+    paths: impl IntoIterator<Item = String>,
 ) -> Result<Option<Pieces>, DriverError> {
-    let place = format!("{PLACE}/{path}");
-    // A path that ends in a dot is followed as a directory, and its entries' names begin with a dot instead of its own.
-    let directory = format!("{}/.", place.trim_end_matches('/'));
-    for path in [directory, place] {
+    for path in paths {
         let options = DownloadFromContainerOptions { path };
         // The client borrows nothing of what it is given: the stream is its own.
         let mut pieces = container
@@ -173,31 +184,52 @@ async fn open(
     Ok(None)
 }
 
+/// Copies all of a volume into an empty one, its root directory included, which needs it to be an entry with a name.
+pub(super) async fn copy(
+    driver: &DockerDriver,
+    from: &Volume,
+    to: &Volume,
+    owner: Option<Owner>,
+) -> Result<(), DriverError> {
+    let docker = driver.client()?;
+    let source = reader(driver, &docker, from).await?;
+    let opened = open(driver, &source, [PLACE.to_owned()]).await;
+    let mut files = from_opened(driver, source, opened, "").await?;
+    if owner.is_some() {
+        files = tar_stream::rewrite(files, Rewrite { owner, below: None });
+    }
+    write_with_root(driver, to, files).await
+}
+
+async fn write_with_root(
+    driver: &DockerDriver,
+    volume: &Volume,
+    archive: TarStream,
+) -> Result<(), DriverError> {
+    let docker = driver.client()?;
+    let container = reader(driver, &docker, volume).await?;
+    let written = upload(driver, &container, "/", archive).await;
+    container.remove().await;
+    written
+}
+
 /// Hands the volume's root directory to a user.
 pub(super) async fn own(
     driver: &DockerDriver,
     volume: &Volume,
     owner: Owner,
 ) -> Result<(), DriverError> {
-    let root = tar_stream::of_bytes(Bytes::from(root_of(owner).map_err(|error| {
-        DriverError::Engine {
-            action: "hand the volume to its user",
-            detail: error.to_string(),
-        }
-    })?));
-    write(driver, volume, "", root).await
-}
-
-fn root_of(owner: Owner) -> std::io::Result<Vec<u8>> {
-    let mut header = tar::Header::new_gnu();
-    header.set_entry_type(tar::EntryType::Directory);
-    header.set_mode(0o755);
-    header.set_uid(owner.uid.into());
-    header.set_gid(owner.gid.into());
-    header.set_size(0);
-    let mut builder = tar::Builder::new(Vec::new());
-    builder.append_data(&mut header, "./", std::io::empty())?;
-    builder.into_inner()
+    let root = tar_stream::of_files([(&format!("{PLACE}/")[1..], &[][..], 0o755)]);
+    let root = root.map_err(|error| DriverError::Engine {
+        action: "hand the volume to its user",
+        detail: error.to_string(),
+    })?;
+    let change = Rewrite {
+        owner: Some(owner),
+        below: None,
+    };
+    let root = tar_stream::rewrite(tar_stream::of_bytes(root), change);
+    write_with_root(driver, volume, root).await
 }
 
 #[cfg(test)]
