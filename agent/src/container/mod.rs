@@ -8,6 +8,7 @@ pub mod docker;
 pub mod leftovers;
 pub mod native;
 mod native_files;
+mod native_tree;
 pub mod tar_stream;
 
 use async_trait::async_trait;
@@ -18,6 +19,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+
+pub use tar_stream::Rewrite;
 
 /// Which of a process's two outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
