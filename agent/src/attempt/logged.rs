@@ -32,7 +32,8 @@ pub(crate) struct Began<'a> {
 pub(crate) struct Logged {
     attempt: Arc<Attempt>,
     step: u32,
-    collecting: AbortOnDropHandle<(Capture, Capture)>,
+    collecting: Option<AbortOnDropHandle<(Capture, Capture)>>,
+    printed: (String, String),
 }
 
 impl Logged {
@@ -60,7 +61,8 @@ impl Logged {
         let logged = Self {
             attempt: attempt.clone(),
             step,
-            collecting: AbortOnDropHandle::new(collecting),
+            collecting: Some(AbortOnDropHandle::new(collecting)),
+            printed: Default::default(),
         };
         (logged, output)
     }
@@ -81,10 +83,22 @@ impl Logged {
         self.attempt.log.append(source, line).await;
     }
 
-    /// Tells its end (`complete`, `abort` or `error`) once all of its output is in the log; the beginnings and ends of its
-    /// stdout and stderr. All senders of its output must be gone.
-    pub(crate) async fn end(self, status: &str, exit_code: i32, message: &str) -> (String, String) {
-        let (stdout, stderr) = self.collecting.await.unwrap_or_default();
+    /// Its stdout and stderr without secrets, long ones cut in the middle. All senders of its output must be gone.
+    pub(crate) async fn printed(&mut self) -> (String, String) {
+        if let Some(collecting) = self.collecting.take() {
+            let (stdout, stderr) = collecting.await.unwrap_or_default();
+            self.printed = (stdout.into_text(), stderr.into_text());
+        }
+        self.printed.clone()
+    }
+
+    /// Tells its end (`complete`, `abort` or `error`) once all of its output is in the log. All senders of its output must
+    /// be gone.
+    pub(crate) async fn end(mut self, status: &str, exit_code: i32, message: &str) {
+        if let Some(collecting) = self.collecting.take() {
+            // It is nobody's to abort but ours.
+            let _ = collecting.await;
+        }
         self.attempt.log.flush().await;
         self.attempt.reports.add(Kind::StepFinished(pb::StepFinished {
             step: self.step,
@@ -92,6 +106,5 @@ impl Logged {
             exit_code,
             message: self.attempt.redactor.text(message),
         }));
-        (stdout.into_text(), stderr.into_text())
     }
 }

@@ -6,9 +6,14 @@
 
 mod across;
 mod attempts;
+mod build;
+pub(crate) mod cache;
 mod ensure;
 mod halt;
 mod in_parallel;
+mod job;
+mod leaf;
+mod one_off;
 mod on_abort;
 mod on_error;
 mod on_failure;
@@ -21,13 +26,17 @@ mod state;
 mod timeout;
 mod tree;
 mod try_step;
+mod vars;
+mod check;
 
 #[cfg(test)]
 mod composites_tests;
 #[cfg(test)]
 mod truth_table_tests;
 
+pub use cache::TaskCaches;
 pub use halt::Halt;
+pub(crate) use job::execute;
 pub use outcome::Outcome;
 pub use scope::Scope;
 pub use state::State;
