@@ -1,10 +1,25 @@
 //! The Concourse-compatible configuration: what a YAML pipeline says, before anything of it runs.
+//!
+//! [`load`] goes from text to a valid [`Config`]: [`tree`] (YAML with positions), [`vars`] (`((vars))`), decoding,
+//! validation. [`crate::plan`] makes a job's plan of it.
 
+mod decode;
+mod fault;
+pub mod glob;
+mod load;
 pub mod model;
+pub mod schedule;
 pub mod tree;
+mod validate;
 pub mod vars;
 
 #[cfg(test)]
 mod conformance;
+#[cfg(test)]
+mod corpus;
 
+pub use decode::env_text_of;
+pub use fault::{Fault, Warning, WarningKind, report};
+pub use load::{Loaded, Strictness, load, load_as, load_task};
 pub use model::{Config, Job, Resource, ResourceType, Step};
+pub use validate::task_faults;

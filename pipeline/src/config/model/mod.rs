@@ -9,10 +9,12 @@ mod step;
 mod step_serde;
 mod steps;
 mod task;
+mod walk;
 
 pub use job::{Assert, BuildLogRetention, GateConfig, Job, Schedule, Triggers, WebhookTrigger};
 pub use resource::{Display, Group, Resource, ResourceType, VarSource};
 pub use step::{AcrossVar, Core, Hooks, MaxInFlight, Modifiers, Step};
+pub use step_serde::CORE_KEYS;
 pub use steps::{
     AgentStep, BuildImage, BuildImageStep, DoStep, GateStep, GetStep, InParallel, InParallelStep,
     LoadVarStep, NotifyStep, PutInputs, PutStep, RegistryLogin, RunStep, SetPipelineStep, TryStep,
@@ -22,6 +24,7 @@ pub use task::{
     ContainerLimits, ImageResource, TaskAssert, TaskCache, TaskConfig, TaskInput, TaskOutput,
     TaskRun, TaskStep,
 };
+pub use walk::{JobInput, JobOutput};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -80,6 +80,11 @@ fn collect(value: &Value, found: &mut BTreeSet<Reference>) -> Result<(), VarErro
     Ok(())
 }
 
+/// Whether a text has no vars in it.
+pub(crate) fn is_plain(text: &str) -> bool {
+    names(text).is_empty()
+}
+
 /// Where vars stand in a text (the offset of the first parenthesis) and what is between the parentheses.
 pub(super) fn names(text: &str) -> Vec<(usize, &str)> {
     let mut found = Vec::new();

@@ -8,6 +8,7 @@ mod lookup;
 mod reference;
 
 pub use interpolate::{Mode, interpolate, interpolate_tree, used};
+pub(crate) use interpolate::{go_kind, is_plain};
 pub use lookup::{Chain, Local, Lookup, NamedVars, Vars};
 pub use reference::Reference;
 

@@ -1,0 +1,172 @@
+//! From text to a pipeline, or to everything that is wrong with it.
+
+use super::fault::{Fault, Warning, WarningKind};
+use super::model::{Config, TaskConfig};
+use super::tree::{self, Kind, Node, Position};
+use super::vars::{Lookup, Vars, interpolate_tree};
+use super::{decode, validate};
+
+/// A pipeline that may be stored.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Loaded {
+    /// The pipeline.
+    pub config: Config,
+    /// Odd, but accepted.
+    pub warnings: Vec<Warning>,
+}
+
+/// How strict one is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Strictness {
+    /// As Concourse's server: unknown keys at the top are ignored, warnings are no faults.
+    #[default]
+    Server,
+    /// As `--strict`: both are faults, notes excepted.
+    Strict,
+}
+
+/// Reads, interpolates, decodes and validates a pipeline. Vars that `vars` does not know stay as text.
+///
+/// # Errors
+/// All faults that were found; at least one. `file_name` is for positions only, nothing is opened.
+pub fn load(file_name: &str, text: &str, vars: &Vars) -> Result<Loaded, Vec<Fault>> {
+    load_as(file_name, text, vars, Strictness::Server)
+}
+
+/// [`load`], as strictly as asked for.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_as(
+    _file_name: &str,
+    text: &str,
+    vars: &Vars,
+    strictness: Strictness,
+) -> Result<Loaded, Vec<Fault>> {
+    let document = tree::parse(text).map_err(|faults| {
+        let told = faults
+            .into_iter()
+            .map(|fault| text_fault(fault.at, fault.message));
+        told.collect::<Vec<_>>()
+    })?;
+    let root = interpolated(document.root, vars)?;
+    if !matches!(root.kind, Kind::Map(_) | Kind::Null) {
+        return Err(vec![text_fault(
+            root.at,
+            format!("a pipeline must be a map, not {}", root.told()),
+        )]);
+    }
+    let decoded = decode::pipeline(&root, strictness == Strictness::Strict);
+    let found = validate::validate(&decoded.config, &decoded.places);
+    let mut warnings = found.warnings;
+    warnings.extend(decoded.warnings);
+    if let Some(at) = document.second {
+        warnings.push(Warning {
+            kind: WarningKind::Note,
+            message: format!(
+                "line {}: the file has a second document, which is ignored",
+                at.line
+            ),
+        });
+    }
+    let mut faults = decoded.faults;
+    let honest = honest(found.faults, &faults);
+    faults.extend(in_groups(honest, decoded.unknown));
+    if strictness == Strictness::Strict {
+        let refused = warnings.iter().filter(|w| w.kind != WarningKind::Note);
+        faults.extend(refused.map(|warning| Fault {
+            group: Some("configuration (strict)"),
+            path: String::new(),
+            at: None,
+            message: warning.to_string(),
+        }));
+    }
+    if faults.is_empty() {
+        Ok(Loaded {
+            config: decoded.config,
+            warnings,
+        })
+    } else {
+        Err(faults)
+    }
+}
+
+/// Reads a task's configuration from a file of its own. Vars that `vars` does not know stay as text; whether the result
+/// is complete is for [`task_faults`](super::task_faults) to say, since steps add to it.
+///
+/// # Errors
+/// All faults of text, types and keys.
+pub fn load_task(text: &str, vars: &dyn Lookup) -> Result<TaskConfig, Vec<Fault>> {
+    let document = tree::parse(text).map_err(|faults| {
+        let told = faults
+            .into_iter()
+            .map(|fault| text_fault(fault.at, fault.message));
+        told.collect::<Vec<_>>()
+    })?;
+    let root = interpolated(document.root, vars)?;
+    decode::task_config(&root)
+}
+
+fn interpolated(root: Node, vars: &dyn Lookup) -> Result<Node, Vec<Fault>> {
+    interpolate_tree(root, vars).map_err(|errors| {
+        errors
+            .into_iter()
+            .map(|(at, error)| text_fault(at, error.to_string()))
+            .collect()
+    })
+}
+
+fn text_fault(at: Position, message: String) -> Fault {
+    Fault {
+        group: None,
+        path: String::new(),
+        at: Some(at),
+        message,
+    }
+}
+
+/// Faults that do not merely follow from a part that could not be read: with such a part, nobody knows what the
+/// pipeline uses, and the thing it is in is known only in part.
+fn honest(found: Vec<Fault>, unread: &[Fault]) -> Vec<Fault> {
+    if unread.is_empty() {
+        return found;
+    }
+    const OF_THE_WHOLE: [&str; 5] = [
+        "is not used",
+        "does not interact",
+        "unknown ",
+        "no jobs match",
+        "belongs to no group",
+    ];
+    found
+        .into_iter()
+        .filter(|fault| {
+            let follows = OF_THE_WHOLE.iter().any(|part| fault.message.contains(part))
+                || fault.path == "jobs"
+                || unread.iter().any(|unread| {
+                    unread.at == fault.at
+                        || unread.path.starts_with(&fault.path)
+                        || fault.path.starts_with(&unread.path)
+                });
+            !follows
+        })
+        .collect()
+}
+
+/// The unknown keys of steps stand with the other faults of jobs.
+fn in_groups(found: Vec<Fault>, unknown: Vec<Fault>) -> Vec<Fault> {
+    let at = found
+        .iter()
+        .position(|fault| fault.group == Some("jobs"))
+        .or_else(|| {
+            found
+                .iter()
+                .position(|fault| fault.group == Some("display config"))
+        })
+        .unwrap_or(found.len());
+    let mut all = found;
+    let after = all.split_off(at);
+    all.extend(unknown);
+    all.extend(after);
+    all
+}
