@@ -232,6 +232,19 @@ pub enum DriverError {
     },
 }
 
+impl DriverError {
+    /// The error with what lies beneath it.
+    pub fn with_causes(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(source) = cause {
+            text.push_str(&format!(": {source}"));
+            cause = source.source();
+        }
+        text
+    }
+}
+
 /// How long a process has between the polite signal and the kill, unless the operator says otherwise: whoever cancels a
 /// run expects it to be over at once.
 pub const STOP_GRACE: std::time::Duration = std::time::Duration::from_secs(1);
