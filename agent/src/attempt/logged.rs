@@ -1,8 +1,8 @@
 //! A step of a plan in its attempt's reports and log.
 
+use super::Attempt;
 use super::capture::Capture;
 use super::output::collect;
-use super::Attempt;
 use crate::container::Output;
 use crate::log::Source;
 use bytes::Bytes;
@@ -56,8 +56,7 @@ impl Logged {
         }));
         let (output, pieces) = mpsc::channel(OUTPUT_PIECES);
         let of = attempt.clone();
-        let collecting =
-            tokio::spawn(async move { collect(&of, step, pieces, None, limit).await });
+        let collecting = tokio::spawn(async move { collect(&of, step, pieces, None, limit).await });
         let logged = Self {
             attempt: attempt.clone(),
             step,
@@ -100,11 +99,13 @@ impl Logged {
             let _ = collecting.await;
         }
         self.attempt.log.flush().await;
-        self.attempt.reports.add(Kind::StepFinished(pb::StepFinished {
-            step: self.step,
-            status: status.to_owned(),
-            exit_code,
-            message: self.attempt.redactor.text(message),
-        }));
+        self.attempt
+            .reports
+            .add(Kind::StepFinished(pb::StepFinished {
+                step: self.step,
+                status: status.to_owned(),
+                exit_code,
+                message: self.attempt.redactor.text(message),
+            }));
     }
 }

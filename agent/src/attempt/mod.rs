@@ -17,10 +17,11 @@ pub(crate) mod secrets;
 mod steps;
 
 pub use backend::{Backend, GateState, NewPipeline, PipelineSet};
+pub(crate) use execute::time_limit;
 pub(crate) use host::{Numbers, SERVER_LABEL, labels};
 pub(crate) use logged::{Began, Logged};
-pub(crate) use steps::told;
 pub use reports::{Outlet, ReplyUpload, Reports};
+pub(crate) use steps::told;
 
 use crate::config::AgentConfig;
 use crate::container::{Driver, Groups};
@@ -28,6 +29,8 @@ use crate::js::Program;
 use crate::log::redact::Redactor;
 use crate::log::{AttemptLog, Source};
 use crate::outside::Outside;
+use crate::plan::TaskCaches;
+use crate::resource::{CacheLimits, GetCache};
 use crate::state::{AttemptFile, BegunStep, Saved};
 use bytes::Bytes;
 use pb::report::Kind;
@@ -66,16 +69,44 @@ pub struct Workshop {
     pub expressions: ExpressionCache,
     /// HTTP and mail, within what the operator allows.
     pub outside: Outside,
+    /// What tasks of YAML pipelines keep between jobs.
+    pub caches: TaskCaches,
+    /// What gets of YAML pipelines fetched, for each driver.
+    get_caches: Vec<Arc<GetCache>>,
 }
 
 impl Workshop {
     /// A workshop with these settings.
     pub fn new(config: AgentConfig, drivers: Vec<Arc<dyn Driver>>) -> Self {
+        let labels = host::agent_labels(&config);
+        let get_caches = drivers.iter().map(|driver| {
+            let cache = GetCache::new(driver.clone(), labels.clone(), CacheLimits::default());
+            Arc::new(cache)
+        });
         Self {
             outside: Outside::new(config.outside.clone()),
+            get_caches: get_caches.collect(),
+            caches: TaskCaches::default(),
             config,
             drivers,
             expressions: ExpressionCache::default(),
+        }
+    }
+
+    /// What gets keep on this driver, one of the workshop's.
+    pub(crate) fn get_cache(&self, driver: &Arc<dyn Driver>) -> Arc<GetCache> {
+        let known = self.drivers.iter().zip(&self.get_caches);
+        let mut of_driver = known.filter(|(known, _)| known.name() == driver.name());
+        match of_driver.next() {
+            Some((_, cache)) => cache.clone(),
+            None => {
+                let labels = host::agent_labels(&self.config);
+                Arc::new(GetCache::new(
+                    driver.clone(),
+                    labels,
+                    CacheLimits::default(),
+                ))
+            }
         }
     }
 

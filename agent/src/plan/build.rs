@@ -1,7 +1,7 @@
 //! A job of a YAML pipeline while it runs: what its steps share.
 
 use super::leaf::Ended;
-use super::vars;
+use super::vars::Vault;
 use super::{Job, Outcome, State};
 use crate::attempt::secrets::Secrets;
 use crate::attempt::{Attempt, Backend, Numbers, SYSTEM, Workshop};
@@ -103,14 +103,11 @@ impl Build {
     }
 
     /// The resource as declared, its vars filled in.
-    pub(super) async fn resource(
-        &self,
-        state: &State,
-        name: &str,
-    ) -> Result<ResourceSpec, Ended> {
-        let declared = self.config.resource(name).ok_or_else(|| {
-            Ended::Errored(format!("the pipeline declares no resource {name:?}"))
-        })?;
+    pub(super) async fn resource(&self, state: &State, name: &str) -> Result<ResourceSpec, Ended> {
+        let declared = self
+            .config
+            .resource(name)
+            .ok_or_else(|| Ended::Errored(format!("the pipeline declares no resource {name:?}")))?;
         let source = Value::Object(declared.source.clone());
         self.spec(state, name, &declared.type_name, &source).await
     }
@@ -279,7 +276,12 @@ impl Build {
 #[async_trait]
 impl Job for Build {
     async fn interpolate(&self, state: &State, value: &Value) -> Result<Value, String> {
-        vars::fill(self, state.scope.vars(), value).await
+        let vault = Vault {
+            secrets: &self.secrets,
+            redactor: &self.attempt.redactor,
+            sources: &self.config.var_sources,
+        };
+        vault.fill(state.scope.vars(), value).await
     }
 
     async fn fault(&self, state: &State, outcome: Outcome, said: &str) {

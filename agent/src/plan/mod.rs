@@ -8,16 +8,17 @@ mod across;
 mod attempts;
 mod build;
 pub(crate) mod cache;
+mod check;
 mod ensure;
 mod halt;
 mod in_parallel;
 mod job;
 mod leaf;
-mod one_off;
 mod on_abort;
 mod on_error;
 mod on_failure;
 mod on_success;
+mod one_off;
 mod outcome;
 mod own_task;
 mod scope;
@@ -27,7 +28,6 @@ mod timeout;
 mod tree;
 mod try_step;
 mod vars;
-mod check;
 
 #[cfg(test)]
 mod composites_tests;

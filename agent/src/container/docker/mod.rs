@@ -4,6 +4,7 @@
 //! agent leaves one behind, which its next start removes (`leftovers`). The engine's own log driver stays on, as a
 //! later re-attach reads from it.
 
+pub mod build;
 mod container;
 mod image;
 mod images;

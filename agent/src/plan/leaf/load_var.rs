@@ -27,7 +27,7 @@ async fn load(build: &Build, state: &State, step: &LoadVarStep) -> Result<(), En
         .await??;
     let value = parse(&file, &format, text)?;
     if !step.reveal {
-        hide(build, &value);
+        hide(&build.attempt.redactor, &value);
     }
     state.scope.set_var(&step.name, value);
     Ok(())
@@ -84,7 +84,11 @@ mod tests {
             ("a/v", "yaml", "a: 1", json!({"a": 1})),
             ("a.json/v", "", "{}", json!("{}")),
         ] {
-            assert_eq!(parse(file, format, text.to_owned()), Ok(value), "{file} {format}");
+            assert_eq!(
+                parse(file, format, text.to_owned()),
+                Ok(value),
+                "{file} {format}"
+            );
         }
         for (format, text) in [("toml", "a"), ("json", "{"), ("yaml", "a: [")] {
             let parsed = parse("a/v", format, text.to_owned());

@@ -8,7 +8,6 @@ use crate::attempt::{Backend, gate as gates};
 use crate::js::request::{Backend as Receiver, Notify, NotifyContext};
 use crate::outside;
 use pocketci_pipeline::config::model::{GateStep, NotifyStep, RunStep};
-use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +32,11 @@ pub(super) async fn notify(
                     let told = format!("{}: {}", state.path, said(&ended));
                     let line = sender.attempt.redactor.text(&told);
                     let line = bytes::Bytes::from(format!("{line}\n"));
-                    sender.attempt.log.append(crate::attempt::SYSTEM, line).await;
+                    sender
+                        .attempt
+                        .log
+                        .append(crate::attempt::SYSTEM, line)
+                        .await;
                 }
             });
             Ok(())
@@ -76,9 +79,8 @@ async fn prepare(
             ))
         })?;
         let filled = build.filled(state, declared, "notifications").await?;
-        let receiver: Receiver = serde_json::from_value(filled).map_err(|error| {
-            Ended::Errored(format!("notification {name:?}: {error}"))
-        })?;
+        let receiver: Receiver = serde_json::from_value(filled)
+            .map_err(|error| Ended::Errored(format!("notification {name:?}: {error}")))?;
         let context = NotifyContext {
             pipeline_name: about.pipeline_name.clone(),
             job_name: about.job_name.clone(),
@@ -161,4 +163,3 @@ pub(super) async fn run(build: &Build, state: &State, step: &RunStep) -> Result<
     running.end(&Ok::<(), Ended>(())).await;
     Ok(())
 }
-

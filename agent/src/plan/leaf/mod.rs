@@ -1,5 +1,6 @@
 //! Steps that do something, a kind a file, and what they have in common: they are told in the log, and how they end.
 
+mod build_image;
 mod get;
 mod load_var;
 mod message;
@@ -101,7 +102,7 @@ impl Step for Leaf {
             Plan::Notify(step) => message::notify(build, state, step).await,
             Plan::Gate(step) => message::gate(build, state, step).await,
             Plan::Run(step) => message::run(build, state, step).await,
-            Plan::BuildImage(step) => task::build_image(build, state, step).await,
+            Plan::BuildImage(step) => build_image::build_image(build, state, step).await,
             Plan::Agent(step) => Err(Ended::Errored(format!(
                 "agent step {:?}: this server does not run language models; run your own program in a task",
                 step.name

@@ -41,9 +41,7 @@ impl Running {
 
     /// Where its output goes.
     pub(crate) fn output(&self) -> mpsc::Sender<Output> {
-        self.output
-            .clone()
-            .unwrap_or_else(|| mpsc::channel(1).0)
+        self.output.clone().unwrap_or_else(|| mpsc::channel(1).0)
     }
 
     /// For resources.

@@ -2,16 +2,16 @@
 
 use super::super::super::State;
 use super::super::super::build::Build;
-use super::super::super::vars::told;
 use super::super::{Ended, Running};
 use crate::attempt::secrets::reference;
 use crate::js::host::Answer;
 use crate::js::request::{Fetch, Redirect};
 use crate::outside;
 use pocketci_pipeline::config::model::{TaskConfig, TaskStep};
-use pocketci_pipeline::config::tree;
-use pocketci_pipeline::config::vars::{Mode, Vars, interpolate};
-use serde_json::{Map, Value, json};
+use pocketci_pipeline::config::vars::Vars;
+use pocketci_pipeline::config::{env_text_of, load_task, task_faults};
+use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// The configuration, ready to run: no vars are left in it.
 pub(super) async fn load(
@@ -33,7 +33,7 @@ pub(super) async fn load(
             let text = build.unless_stopped(state, fetched(build, &uri)).await??;
             parse(step, &text, &uri)?
         }
-        (Some(config), _, _) => to_map(serde_json::to_value(config))?,
+        (Some(config), _, _) => config.clone(),
         (None, _, _) => {
             return Err(Ended::Errored(
                 "the task has neither config nor file nor uri".to_owned(),
@@ -45,105 +45,70 @@ pub(super) async fn load(
         running.say(&format!("warning: {warning}")).await;
     }
     // Decided by what the author wrote, not by what comes out of a var.
-    let of_secrets: Vec<String> = match config.get("params") {
-        Some(Value::Object(params)) => params
-            .iter()
-            .filter(|(_, value)| value.as_str().is_some_and(|text| reference(text).is_some()))
-            .map(|(name, _)| name.clone())
-            .collect(),
-        _ => Vec::new(),
-    };
-    let filled = build.filled(state, &Value::Object(config), "config").await?;
-    let mut config = decode(to_map(Ok(filled))?)?;
+    let params = config.params.iter();
+    let of_secrets: BTreeSet<String> = params
+        .filter(|(_, value)| reference(value).is_some())
+        .map(|(name, _)| name.clone())
+        .collect();
+    let written = serde_json::to_value(&config).map_err(wrong)?;
+    let filled = build.filled(state, &written, "config").await?;
+    let mut config = decode(filled)?;
     let texts = config.params.iter_mut();
     let texts = texts
-        .filter(|(name, _)| of_secrets.contains(name))
+        .filter(|(name, _)| of_secrets.contains(*name))
         .map(|(_, value)| value);
     let known = build.secrets.fill(texts).await;
     known.map_err(Ended::Errored)?;
     Ok(config)
 }
 
-fn to_map(value: serde_json::Result<Value>) -> Result<Map<String, Value>, Ended> {
-    match value {
-        Ok(Value::Object(map)) => Ok(map),
-        Ok(_) => Err(Ended::Errored("config: expected a map".to_owned())),
-        Err(error) => Err(Ended::Errored(format!("config: {error}"))),
-    }
+fn wrong(error: impl std::fmt::Display) -> Ended {
+    Ended::Errored(format!("config: {error}"))
 }
 
 /// A file's text with the step's `vars`; others stay for later.
-fn parse(step: &TaskStep, text: &str, what: &str) -> Result<Map<String, Value>, Ended> {
-    let wrong = |said: String| Ended::Errored(format!("{what}: {said}"));
-    let document = tree::parse(text).map_err(|faults| {
-        let faults = faults
-            .iter()
-            .map(|fault| format!("line {}: {}", fault.at.line, fault.message));
-        wrong(faults.collect::<Vec<_>>().join("; "))
-    })?;
-    let vars = Vars::from(step.vars.clone());
-    let filled = interpolate(&document.root.to_value(), &vars, Mode::Lax);
-    match filled.map_err(|errors| wrong(told(&errors)))? {
-        Value::Object(map) => Ok(map),
-        _ => Err(wrong("expected a map".to_owned())),
-    }
+fn parse(step: &TaskStep, text: &str, what: &str) -> Result<TaskConfig, Ended> {
+    load_task(text, &Vars::from(step.vars.clone())).map_err(|faults| {
+        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        Ended::Errored(format!("{what}: {}", faults.join("; ")))
+    })
 }
 
 /// Puts the step's limits and params over the configuration's; what its author should know.
-fn overlay(step: &TaskStep, config: &mut Map<String, Value>, from_file: bool) -> Vec<String> {
+fn overlay(step: &TaskStep, config: &mut TaskConfig, from_file: bool) -> Vec<String> {
     if let Some(limits) = &step.container_limits {
-        let written = config
-            .entry("container_limits")
-            .or_insert_with(|| Value::Object(Map::new()));
-        if !written.is_object() {
-            *written = Value::Object(Map::new());
-        }
-        if let (Value::Object(written), Ok(Value::Object(limits))) =
-            (written, serde_json::to_value(limits))
-        {
-            written.extend(limits);
-        }
-    }
-    if step.params.is_empty() {
-        return Vec::new();
-    }
-    let params = config
-        .entry("params")
-        .or_insert_with(|| Value::Object(Map::new()));
-    if !params.is_object() {
-        *params = Value::Object(Map::new());
+        let written = config.container_limits.get_or_insert_default();
+        written.cpu = limits.cpu.or(written.cpu);
+        written.memory = limits.memory.or(written.memory);
     }
     let mut warnings = Vec::new();
-    if let Value::Object(params) = params {
-        for (name, value) in &step.params {
-            if params.insert(name.clone(), json!(value)).is_none() && from_file {
-                warnings.push(format!(
-                    "'{name}' was defined in pipeline but missing from task file"
-                ));
-            }
+    for (name, value) in &step.params {
+        let before = config.params.insert(name.clone(), value.clone());
+        if before.is_none() && from_file {
+            warnings.push(format!(
+                "'{name}' was defined in pipeline but missing from task file"
+            ));
         }
     }
     warnings
 }
 
-/// A value of the environment.
-fn env_text(value: Value) -> String {
-    match value {
-        Value::Null => String::new(),
-        Value::String(text) => text,
-        other => other.to_string(),
-    }
-}
-
-/// The configuration as the tasks' own rules have it.
-fn decode(mut config: Map<String, Value>) -> Result<TaskConfig, Ended> {
-    if let Some(Value::Object(params)) = config.get_mut("params") {
+/// The configuration once its vars are filled in.
+fn decode(mut filled: Value) -> Result<TaskConfig, Ended> {
+    // A param that is one var has the var's own type.
+    if let Some(Value::Object(params)) = filled.get_mut("params") {
         for value in params.values_mut() {
-            *value = Value::String(env_text(value.take()));
+            *value = Value::String(env_text_of(value));
         }
     }
-    serde_json::from_value(Value::Object(config))
-        .map_err(|error| Ended::Errored(format!("config: {error}")))
+    let config: TaskConfig = serde_json::from_value(filled).map_err(wrong)?;
+    match task_faults(&config).as_slice() {
+        [] => Ok(config),
+        faults => Err(Ended::Errored(format!(
+            "invalid task configuration: {}",
+            faults.join("; ")
+        ))),
+    }
 }
 
 /// The text behind a URL, within what the agent's operator allows.
@@ -175,6 +140,7 @@ async fn fetched(build: &Build, uri: &str) -> Result<String, Ended> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::{Map, json};
     use std::collections::BTreeMap;
 
     #[test]
@@ -185,18 +151,40 @@ mod tests {
             vars: Map::from_iter([("v".to_owned(), json!("filled"))]),
             ..TaskStep::default()
         };
-        let text = "platform: linux\nparams: {A: x, B: ((v)), C: ((later)), D: {a: [1]}, N: }\n\
-                    container_limits: {cpu: 3, memory: 4}\n";
+        let text = "platform: linux\nrun: {path: x}\ncontainer_limits: {cpu: 3, memory: 4}\n\
+                    params: {A: x, B: ((v)), C: ((later)), D: {a: [1]}, N: }\n";
         let mut config = parse(&step, text, "file").unwrap();
         let warnings = overlay(&step, &mut config, true);
-        assert_eq!(warnings, ["'NEW' was defined in pipeline but missing from task file"]);
-        let config = decode(config).unwrap();
-        let params: Vec<String> = config.params.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        assert_eq!(
+            warnings,
+            ["'NEW' was defined in pipeline but missing from task file"]
+        );
+        let config = decode(serde_json::to_value(config).unwrap()).unwrap();
+        let params: Vec<String> = config
+            .params
+            .iter()
+            .map(|(k, v)| format!("{k}={v}"))
+            .collect();
         assert_eq!(
             params,
-            ["A=1", "B=filled", "C=((later))", "D={\"a\":[1]}", "N=", "NEW=2"]
+            [
+                "A=1",
+                "B=filled",
+                "C=((later))",
+                "D={\"a\":[1]}",
+                "N=",
+                "NEW=2"
+            ]
         );
         let limits = config.container_limits.unwrap();
         assert_eq!((limits.cpu, limits.memory), (Some(3), Some(5)));
+    }
+
+    #[test]
+    fn a_param_that_is_a_var_of_another_type_becomes_text() {
+        let filled = json!({ "platform": "linux", "run": { "path": "x" }, "params": { "A": 1, "B": { "c": true }, "N": null } });
+        let params = decode(filled).unwrap().params;
+        let values: Vec<&str> = params.values().map(String::as_str).collect();
+        assert_eq!(values, ["1", "{\"c\":true}", ""]);
     }
 }

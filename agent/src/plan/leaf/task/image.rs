@@ -44,7 +44,8 @@ pub(super) async fn resolve(
             .artifact(&name)
             .ok_or_else(|| Ended::Errored(format!("image artifact {name:?} is missing")))?;
         if config.image_resource.is_some() || !config.image.is_empty() {
-            let said = format!("warning: image {name:?} of the step wins over the one of its config");
+            let said =
+                format!("warning: image {name:?} of the step wins over the one of its config");
             running.say(&said).await;
         }
         return fetch(build, state, Wanted::Artifact(&name, &artifact)).await;

@@ -1,14 +1,11 @@
 //! `task`: a program in a container, with the artifacts that it asks for.
 //!
-//! Reading order: `config` (what the task is), `image`, `mounts` (its files), `process` (one run of it), `build_image`.
+//! Reading order: `config` (what the task is), `image`, `mounts` (its files), `process` (one run of it).
 
-mod build_image;
 mod config;
 mod image;
 mod mounts;
 mod process;
-
-pub(super) use build_image::build_image;
 
 use super::super::State;
 use super::super::build::{Build, lock};
@@ -78,7 +75,10 @@ async fn one(
         name,
         copied,
     };
-    let result = task.run(&mut running).await.map_err(|ended| ended.of(&format!("task {shown:?}")));
+    let result = task
+        .run(&mut running)
+        .await
+        .map_err(|ended| ended.of(&format!("task {shown:?}")));
     running.end(&result).await;
     result
 }

@@ -115,7 +115,10 @@ impl Mounts {
                 labels: labels.clone(),
                 owner,
             };
-            let made = build.driver.derive_volume(&input.artifact.volume, new).await;
+            let made = build
+                .driver
+                .derive_volume(&input.artifact.volume, new)
+                .await;
             let what = format!("input {:?}", input.name);
             let volume = made.map_err(|error| Ended::of_driver(&what, &error))?;
             build.hold(&volume);
@@ -133,7 +136,8 @@ impl Mounts {
         }
         // A user who is not root could not write to the directory that the engine makes.
         if owner.is_some() && !self.volumes.contains_key(".") {
-            self.make_empty(build, ".".to_owned(), owner, &labels).await?;
+            self.make_empty(build, ".".to_owned(), owner, &labels)
+                .await?;
         }
         Ok(())
     }
@@ -167,7 +171,8 @@ impl Mounts {
         let build = task.build;
         let place = place(&cache.path, ".");
         if self.volumes.contains_key(&place) {
-            let said = format!("warning: cache {place:?} is where an input or output is; it is not kept");
+            let said =
+                format!("warning: cache {place:?} is where an input or output is; it is not kept");
             running.say(&said).await;
             return Ok(());
         }
@@ -175,9 +180,10 @@ impl Mounts {
             return self.make_empty(build, place, owner, labels).await;
         }
         let ttl = match &cache.ttl {
-            Some(ttl) => Some(duration::parse_go(ttl).map_err(|error| {
-                Ended::Errored(format!("cache {place:?}: ttl: {error}"))
-            })?),
+            Some(ttl) => Some(
+                duration::parse_go(ttl)
+                    .map_err(|error| Ended::Errored(format!("cache {place:?}: ttl: {error}")))?,
+            ),
             None => None,
         };
         let step = if cache.scope == "job" { "" } else { task.name };
@@ -200,7 +206,9 @@ impl Mounts {
                 Ok(())
             }
             None => {
-                let said = format!("cache {place:?} is in use by another job; this one starts with an empty one, which is not kept");
+                let said = format!(
+                    "cache {place:?} is in use by another job; this one starts with an empty one, which is not kept"
+                );
                 running.say(&said).await;
                 self.make_empty(build, place, owner, labels).await
             }

@@ -2,8 +2,8 @@
 
 use super::super::super::build::Build;
 use super::super::{Ended, Running, within};
-use super::mounts::{Mounts, labels};
 use super::Task;
+use super::mounts::{Mounts, labels};
 use crate::container::{ImageConfig, Mount, Owner, StepExit, StepSpec};
 use pocketci_pipeline::config::model::TaskConfig;
 use sha2::{Digest, Sha256};
@@ -42,7 +42,11 @@ impl<'a> Process<'a> {
         if let Some(engine) = build.driver.engine() {
             let looking = async {
                 let found = engine.image_config(&image, None).await?;
-                let user = if run.user.is_empty() { &found.user } else { &run.user };
+                let user = if run.user.is_empty() {
+                    &found.user
+                } else {
+                    &run.user
+                };
                 let owner = match user.as_str() {
                     "" | "root" | "0" | "0:0" => None,
                     user => engine.image_owner(&image, user, &build.labels).await?,
@@ -240,9 +244,18 @@ mod tests {
             ..ImageConfig::default()
         };
         let args = |args: &[&str]| args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>();
-        assert_eq!(command("sh", args(&["-c"]), image()), Ok(args(&["sh", "-c"])));
-        assert_eq!(command("", args(&[]), image()), Ok(args(&["/entry", "-x", "cmd"])));
-        assert_eq!(command("", args(&["y"]), image()), Ok(args(&["/entry", "-x", "y"])));
+        assert_eq!(
+            command("sh", args(&["-c"]), image()),
+            Ok(args(&["sh", "-c"]))
+        );
+        assert_eq!(
+            command("", args(&[]), image()),
+            Ok(args(&["/entry", "-x", "cmd"]))
+        );
+        assert_eq!(
+            command("", args(&["y"]), image()),
+            Ok(args(&["/entry", "-x", "y"]))
+        );
         assert!(command("", Vec::new(), ImageConfig::default()).is_err());
     }
 }
