@@ -32,6 +32,10 @@ pub(super) async fn one_off(build: &Arc<Build>, state: &State, wanted: &pb::OneO
         return outcome;
     }
     for name in &wanted.outputs {
+        // A task that could not be run has none.
+        if outcome == Outcome::Errored && state.scope.artifact(name).is_none() {
+            continue;
+        }
         if let Err(ended) = send_back(build, state, name).await {
             return outcome.max(conclude(build, state, ended).await);
         }

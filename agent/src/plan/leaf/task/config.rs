@@ -152,7 +152,7 @@ mod tests {
             ..TaskStep::default()
         };
         let text = "platform: linux\nrun: {path: x}\ncontainer_limits: {cpu: 3, memory: 4}\n\
-                    params: {A: x, B: ((v)), C: ((later)), D: {a: [1]}, N: }\n";
+                    params: {A: x, B: ((v)), C: ((later)), D: {a: [1]}, NIL: }\n";
         let mut config = parse(&step, text, "file").unwrap();
         let warnings = overlay(&step, &mut config, true);
         assert_eq!(
@@ -172,8 +172,8 @@ mod tests {
                 "B=filled",
                 "C=((later))",
                 "D={\"a\":[1]}",
-                "N=",
-                "NEW=2"
+                "NEW=2",
+                "NIL="
             ]
         );
         let limits = config.container_limits.unwrap();
