@@ -6,9 +6,41 @@ use std::path::PathBuf;
 
 #[derive(ClapArgs)]
 pub struct ValidateArgs {
-    /// The pipeline's file
+    /// The pipeline's file; - reads stdin
     #[arg(long = "config", short = 'c', value_name = "FILE")]
     pub file: PathBuf,
+    #[command(flatten)]
+    pub vars: VarArgs,
+    /// Warnings and unknown keys at the top of a YAML file are errors, too
+    #[arg(long)]
+    pub strict: bool,
+    /// Print the YAML pipeline as it would be stored
+    #[arg(long, short = 'o')]
+    pub output: bool,
+}
+
+#[derive(ClapArgs)]
+pub struct FormatArgs {
+    /// The YAML pipeline's file; - reads stdin
+    #[arg(long = "config", short = 'c', value_name = "FILE")]
+    pub file: PathBuf,
+    /// Write the file instead of printing it; comments are lost
+    #[arg(long, short = 'w')]
+    pub write: bool,
+}
+
+/// Values of the ((vars)) of a YAML pipeline; vars without a value stay as they are and are looked up when a step runs.
+#[derive(ClapArgs, Default)]
+pub struct VarArgs {
+    /// A ((var)) of a YAML pipeline, as text; may be repeated, fields as NAME.FIELD
+    #[arg(long = "var", short = 'v', value_parser = key_value, value_name = "NAME=VALUE")]
+    pub vars: Vec<(String, String)>,
+    /// A ((var)) of a YAML pipeline, as YAML: numbers, lists and maps stay what they are; may be repeated
+    #[arg(long = "yaml-var", short = 'y', value_parser = key_value, value_name = "NAME=YAML")]
+    pub yaml_vars: Vec<(String, String)>,
+    /// A YAML file with ((vars)); may be repeated, later files win, --var and --yaml-var win over all files
+    #[arg(long = "load-vars-from", short = 'l', value_name = "FILE")]
+    pub var_files: Vec<PathBuf>,
 }
 
 #[derive(ClapArgs)]

@@ -10,7 +10,7 @@ pub use decide::{
     SetSecretArgs,
 };
 pub use host::{AgentArgs, DriverArg, LimitArgs, ServerArgs, SpoolArgs, WorkArgs};
-pub use local::{InitArgs, RunFileArgs, ValidateArgs};
+pub use local::{FormatArgs, InitArgs, RunFileArgs, ValidateArgs, VarArgs};
 pub use settings::SettingsArgs;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
@@ -37,8 +37,12 @@ pub enum Command {
     Init(InitArgs),
     /// Create or update a pipeline from a file
     SetPipeline(SetPipelineArgs),
+    /// Print a stored pipeline
+    GetPipeline(GetPipelineArgs),
     /// Check a pipeline file without a server
     ValidatePipeline(ValidateArgs),
+    /// Write a YAML pipeline in its canonical form
+    FormatPipeline(FormatArgs),
     /// List, show, pause, trigger and remove pipelines
     #[command(subcommand)]
     Pipeline(PipelineCommand),
@@ -98,12 +102,24 @@ pub struct Connection {
 #[derive(ClapArgs)]
 pub struct SetPipelineArgs {
     /// The pipeline's file; - reads stdin
-    pub file: PathBuf,
+    #[arg(required_unless_present = "config")]
+    pub file: Option<PathBuf>,
+    /// The pipeline's file, as fly wants it
+    #[arg(long, short = 'c', value_name = "FILE", conflicts_with = "file")]
+    pub config: Option<PathBuf>,
     #[command(flatten)]
     pub connection: Connection,
-    /// Name of the pipeline [default: the file's name without its ending]
-    #[arg(long, short = 'n')]
-    pub name: Option<String>,
+    /// Name of the pipeline [default: the file's name without its ending]; -n without a name is --non-interactive
+    #[arg(long, short = 'n', value_name = "NAME", num_args = 0..=1)]
+    pub name: Option<Option<String>>,
+    /// Name of the pipeline, as fly wants it
+    #[arg(long = "pipeline", short = 'p', value_name = "NAME")]
+    pub pipeline: Option<String>,
+    /// Apply the changes of a YAML pipeline without asking
+    #[arg(long)]
+    pub non_interactive: bool,
+    #[command(flatten)]
+    pub vars: VarArgs,
     /// Webhooks must be signed with it; "" removes the stored ones; several are all valid (rotation), newest first
     #[arg(
         long = "webhook-secret",
@@ -122,6 +138,27 @@ pub struct SetPipelineArgs {
     pub settings: SettingsArgs,
     /// Print the answer as JSON
     #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(ClapArgs)]
+pub struct GetPipelineArgs {
+    /// Name or id
+    #[arg(required_unless_present = "named")]
+    pub pipeline: Option<String>,
+    /// Name or id, as fly wants it
+    #[arg(
+        long = "pipeline",
+        short = 'p',
+        id = "named",
+        value_name = "NAME",
+        conflicts_with = "pipeline"
+    )]
+    pub named: Option<String>,
+    #[command(flatten)]
+    pub connection: Connection,
+    /// Print the configuration of a YAML pipeline as JSON
+    #[arg(long, short = 'j')]
     pub json: bool,
 }
 

@@ -2,7 +2,10 @@
 
 mod agent;
 mod agents;
+mod configuration;
+mod format_pipeline;
 mod gates;
+mod get_pipeline;
 mod init;
 mod logs;
 mod modules;
@@ -27,7 +30,9 @@ pub async fn run(command: Command) -> anyhow::Result<u8> {
         Command::Secrets(command) => secrets::run(command).await,
         Command::Gates(command) => gates::run(command).await,
         Command::SetPipeline(args) => set_pipeline::run(args).await,
+        Command::GetPipeline(args) => get_pipeline::run(args).await,
         Command::ValidatePipeline(args) => validate::run(&args),
+        Command::FormatPipeline(args) => format_pipeline::run(&args),
         Command::Pipeline(command) => pipelines::run(command).await,
         Command::Runs(command) => runs::run(command).await,
         Command::Logs(args) => logs::run(args).await,

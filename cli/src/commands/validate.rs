@@ -1,9 +1,10 @@
 //! `pocketci validate-pipeline`: every fault of a file at once, without a server.
 
-use super::modules;
+use super::{configuration, modules};
 use crate::args::ValidateArgs;
 use crate::output::exit;
 use anyhow::Context;
+use pocketci_pipeline::config::{self, Strictness};
 use pocketci_pipeline::program::{ContentType, Program, compile};
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -13,7 +14,7 @@ use std::path::Path;
 pub struct PipelineFile {
     /// For messages: the file's own name, without folders.
     pub name: String,
-    /// Its kind, by its ending; stdin is TypeScript.
+    /// Its kind, by its ending; stdin is TypeScript unless it is YAML with jobs.
     pub content_type: ContentType,
     /// Its text.
     pub content: String,
@@ -28,9 +29,14 @@ pub fn read(path: &Path) -> anyhow::Result<PipelineFile> {
         std::io::stdin()
             .read_to_string(&mut content)
             .context("cannot read the pipeline from stdin")?;
+        let is_yaml = config::looks_like_a_pipeline(&content);
         return Ok(PipelineFile {
-            name: "stdin.ts".into(),
-            content_type: ContentType::Ts,
+            name: if is_yaml { "stdin.yml" } else { "stdin.ts" }.into(),
+            content_type: if is_yaml {
+                ContentType::Yaml
+            } else {
+                ContentType::Ts
+            },
             content,
             modules: BTreeMap::new(),
         });
@@ -79,16 +85,29 @@ pub fn compiled(file: &PipelineFile) -> Option<Program> {
     }
 }
 
-/// Prints every fault to stderr; `false` if there is any.
-pub fn check(file: &PipelineFile) -> bool {
-    compiled(file).is_some()
-}
-
 pub fn run(args: &ValidateArgs) -> anyhow::Result<u8> {
     let file = read(&args.file)?;
-    if !check(&file) {
-        return Ok(exit::FAILED);
+    if file.content_type != ContentType::Yaml {
+        if compiled(&file).is_none() {
+            return Ok(exit::FAILED);
+        }
+        println!("looks good");
+        return Ok(exit::OK);
     }
-    println!("looks good");
+    let vars = configuration::vars(&args.vars)?;
+    let strictness = if args.strict {
+        Strictness::Strict
+    } else {
+        Strictness::Server
+    };
+    let Some(config) = configuration::loaded(&file, &vars, strictness) else {
+        return Ok(exit::FAILED);
+    };
+    if args.output {
+        print!("{}", config::format::format(&config));
+        eprintln!("looks good");
+    } else {
+        println!("looks good");
+    }
     Ok(exit::OK)
 }

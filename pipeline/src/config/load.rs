@@ -28,7 +28,7 @@ pub enum Strictness {
 /// Reads, interpolates, decodes and validates a pipeline. Vars that `vars` does not know stay as text.
 ///
 /// # Errors
-/// All faults that were found; at least one. `file_name` is for positions only, nothing is opened.
+/// All faults that were found; at least one.
 pub fn load(file_name: &str, text: &str, vars: &Vars) -> Result<Loaded, Vec<Fault>> {
     load_as(file_name, text, vars, Strictness::Server)
 }
@@ -38,24 +38,14 @@ pub fn load(file_name: &str, text: &str, vars: &Vars) -> Result<Loaded, Vec<Faul
 /// # Errors
 /// As [`load`].
 pub fn load_as(
-    _file_name: &str,
+    file_name: &str,
     text: &str,
     vars: &Vars,
     strictness: Strictness,
 ) -> Result<Loaded, Vec<Fault>> {
-    let document = tree::parse(text).map_err(|faults| {
-        let told = faults
-            .into_iter()
-            .map(|fault| text_fault(fault.at, fault.message));
-        told.collect::<Vec<_>>()
-    })?;
+    let document = tree_of(text)?;
     let root = interpolated(document.root, vars)?;
-    if !matches!(root.kind, Kind::Map(_) | Kind::Null) {
-        return Err(vec![text_fault(
-            root.at,
-            format!("a pipeline must be a map, not {}", root.told()),
-        )]);
-    }
+    is_a_map(&root)?;
     let decoded = decode::pipeline(&root, strictness == Strictness::Strict);
     let found = validate::validate(&decoded.config, &decoded.places);
     let mut warnings = found.warnings;
@@ -64,7 +54,7 @@ pub fn load_as(
         warnings.push(Warning {
             kind: WarningKind::Note,
             message: format!(
-                "line {}: the file has a second document, which is ignored",
+                "{file_name}:{}: the file has a second document, which is ignored",
                 at.line
             ),
         });
@@ -81,6 +71,7 @@ pub fn load_as(
             message: warning.to_string(),
         }));
     }
+    cut(&mut faults);
     if faults.is_empty() {
         Ok(Loaded {
             config: decoded.config,
@@ -91,20 +82,56 @@ pub fn load_as(
     }
 }
 
+/// Reads a pipeline without vars and without looking at whether its parts fit together.
+///
+/// # Errors
+/// All faults of text, types and keys.
+pub fn decoded(text: &str) -> Result<Config, Vec<Fault>> {
+    let root = tree_of(text)?.root;
+    is_a_map(&root)?;
+    let decoded = decode::pipeline(&root, false);
+    let mut faults = decoded.faults;
+    faults.extend(decoded.unknown);
+    if faults.is_empty() {
+        Ok(decoded.config)
+    } else {
+        Err(faults)
+    }
+}
+
+/// Whether a text without a name is a YAML pipeline: a map with jobs. No program is one.
+pub fn looks_like_a_pipeline(text: &str) -> bool {
+    tree::parse(text).is_ok_and(|document| document.root.get("jobs").is_some())
+}
+
 /// Reads a task's configuration from a file of its own. Vars that `vars` does not know stay as text; whether the result
 /// is complete is for [`task_faults`](super::task_faults) to say, since steps add to it.
 ///
 /// # Errors
 /// All faults of text, types and keys.
 pub fn load_task(text: &str, vars: &dyn Lookup) -> Result<TaskConfig, Vec<Fault>> {
-    let document = tree::parse(text).map_err(|faults| {
-        let told = faults
-            .into_iter()
-            .map(|fault| text_fault(fault.at, fault.message));
-        told.collect::<Vec<_>>()
-    })?;
+    let document = tree_of(text)?;
     let root = interpolated(document.root, vars)?;
     decode::task_config(&root)
+}
+
+fn tree_of(text: &str) -> Result<tree::Document, Vec<Fault>> {
+    tree::parse(text).map_err(|faults| {
+        faults
+            .into_iter()
+            .map(|fault| text_fault(fault.at, fault.message))
+            .collect()
+    })
+}
+
+fn is_a_map(root: &Node) -> Result<(), Vec<Fault>> {
+    match root.kind {
+        Kind::Map(_) | Kind::Null => Ok(()),
+        _ => Err(vec![text_fault(
+            root.at,
+            format!("a pipeline must be a map, not {}", root.told()),
+        )]),
+    }
 }
 
 fn interpolated(root: Node, vars: &dyn Lookup) -> Result<Node, Vec<Fault>> {
@@ -151,6 +178,20 @@ fn honest(found: Vec<Fault>, unread: &[Fault]) -> Vec<Fault> {
             !follows
         })
         .collect()
+}
+
+/// Most faults in one answer.
+const MAX_FAULTS: usize = 500;
+
+fn cut(faults: &mut Vec<Fault>) {
+    if faults.len() > MAX_FAULTS {
+        let more = faults.len() - MAX_FAULTS;
+        faults.truncate(MAX_FAULTS);
+        faults.push(text_fault(
+            Position { line: 1, column: 1 },
+            format!("{more} more faults are not shown"),
+        ));
+    }
 }
 
 /// The unknown keys of steps stand with the other faults of jobs.

@@ -4,7 +4,9 @@
 //! validation. [`crate::plan`] makes a job's plan of it.
 
 mod decode;
+pub mod diff;
 mod fault;
+pub mod format;
 pub mod glob;
 mod load;
 pub mod model;
@@ -17,9 +19,11 @@ pub mod vars;
 mod conformance;
 #[cfg(test)]
 mod corpus;
+#[cfg(test)]
+mod hostile;
 
 pub use decode::env_text_of;
 pub use fault::{Fault, Warning, WarningKind, report};
-pub use load::{Loaded, Strictness, load, load_as, load_task};
+pub use load::{Loaded, Strictness, decoded, load, load_as, load_task, looks_like_a_pipeline};
 pub use model::{Config, Job, Resource, ResourceType, Step};
 pub use validate::task_faults;

@@ -3,7 +3,7 @@
 mod parse;
 mod scalar;
 
-pub use parse::{MAX_BYTES, MAX_DEPTH, MAX_NODES, parse};
+pub use parse::{Document, MAX_BYTES, MAX_DEPTH, MAX_NODES, TextFault, parse};
 pub use scalar::{go_float, json_float};
 
 use serde_json::{Map, Number, Value};
@@ -138,4 +138,9 @@ fn float_value(value: f64) -> Value {
         return Value::from(value as i64);
     }
     Number::from_f64(value).map_or(Value::Null, Value::Number)
+}
+
+/// What an unquoted text is read as; `None` for a number JSON has not.
+pub(crate) fn resolves_to(text: &str) -> Option<Kind> {
+    scalar::resolve(text).ok()
 }
