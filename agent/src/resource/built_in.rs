@@ -23,6 +23,8 @@ pub(super) struct Call<'a> {
     pub(super) io: &'a StepIo,
     /// Whether its resource runs privileged, for what shows it.
     pub(super) privileged: bool,
+    /// Whether the operator trusts pipelines with the machine.
+    pub(super) allow_privileged: bool,
 }
 
 impl BuiltIn {

@@ -220,7 +220,11 @@ impl GetCache {
     /// Nobody waits for it any more.
     fn forget_slot(&self, key: &Key) {
         let mut state = self.state();
-        if state.slots.get(key).is_some_and(|slot| Arc::strong_count(slot) == 1) {
+        if state
+            .slots
+            .get(key)
+            .is_some_and(|slot| Arc::strong_count(slot) == 1)
+        {
             state.slots.remove(key);
         }
     }
@@ -299,7 +303,10 @@ impl GetCache {
             let mut own = self.labels.iter();
             own.all(|(name, value)| labels.get(name) == Some(value))
         };
-        let found: Vec<_> = found.into_iter().filter(|(_, labels)| ours(labels)).collect();
+        let found: Vec<_> = found
+            .into_iter()
+            .filter(|(_, labels)| ours(labels))
+            .collect();
         let mut files: HashMap<&str, &Volume> = found
             .iter()
             .filter(|(_, labels)| !labels.contains_key(FILES_LABEL))

@@ -111,6 +111,7 @@ impl Resources {
             source: &known.source,
             io,
             privileged: known.privileged,
+            allow_privileged: self.setup.allow_privileged,
         }
     }
 
@@ -176,9 +177,7 @@ impl Resources {
             }
         };
         let cache = &self.setup.cache;
-        let (fetched, volume) = cache
-            .get(&key, self.new_volume("get"), io, fetch)
-            .await?;
+        let (fetched, volume) = cache.get(&key, self.new_volume("get"), io, fetch).await?;
         self.held().volumes.push(volume.clone());
         let image = match known.kind {
             Kind::BuiltIn(BuiltIn::RegistryImage) => {
@@ -414,8 +413,10 @@ fn mount(path: &str, volume: &Volume) -> Mount {
 pub(super) fn sorted(value: &Value) -> Value {
     match value {
         Value::Object(map) => {
-            let sorted: BTreeMap<&String, Value> =
-                map.iter().map(|(name, value)| (name, sorted(value))).collect();
+            let sorted: BTreeMap<&String, Value> = map
+                .iter()
+                .map(|(name, value)| (name, sorted(value)))
+                .collect();
             Value::Object(
                 sorted
                     .into_iter()

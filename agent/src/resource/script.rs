@@ -118,7 +118,9 @@ pub(super) async fn run(
     let (exit, answer) = tokio::join!(running, reading);
     let too_long = || {
         let limit = MAX_ANSWER_BYTES >> 20;
-        Stop::Errored(format!("{path} wrote more than {limit} MiB to stdout, which is for its answer alone; logs belong on stderr"))
+        Stop::Errored(format!(
+            "{path} wrote more than {limit} MiB to stdout, which is for its answer alone; logs belong on stderr"
+        ))
     };
     match exit {
         Err(error) => Err(Stop::errored(&error)),
@@ -128,8 +130,10 @@ pub(super) async fn run(
         Ok(StepExit::Exited { code: 0, .. }) => answer.ok_or_else(too_long),
         Ok(StepExit::Exited { code, oom }) => {
             if oom {
-                io.say(&format!("{path} was killed because it used more memory than there is\n"))
-                    .await;
+                io.say(&format!(
+                    "{path} was killed because it used more memory than there is\n"
+                ))
+                .await;
             }
             Err(Stop::Failed { exit_code: code })
         }
@@ -197,7 +201,9 @@ fn version(action: Action, found: &Value) -> Result<Version, Stop> {
         .iter()
         .map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
         .collect();
-    version.filter(|version| !version.is_empty()).ok_or_else(wrong)
+    version
+        .filter(|version| !version.is_empty())
+        .ok_or_else(wrong)
 }
 
 /// What `in` or `out` answered.
@@ -255,7 +261,10 @@ mod tests {
     fn a_request_has_no_key_with_nothing_to_say() {
         let source = Map::from_iter([("a".to_owned(), json!(1))]);
         let version = Version::from([("ref".to_owned(), "1".to_owned())]);
-        assert_eq!(request(&source, None, None).to_string(), r#"{"source":{"a":1}}"#);
+        assert_eq!(
+            request(&source, None, None).to_string(),
+            r#"{"source":{"a":1}}"#
+        );
         assert_eq!(
             request(&source, Some(&version), Some(&json!({}))),
             json!({"source": {"a": 1}, "version": {"ref": "1"}})
@@ -273,7 +282,14 @@ mod tests {
         for none in ["", " \n", "[]", "null"] {
             assert_eq!(versions(none.as_bytes()).unwrap(), []);
         }
-        for wrong in [r#"[{"ref":1}]"#, "[{}]", "[1]", "{}", "7", r#"[{"ref":null}]"#] {
+        for wrong in [
+            r#"[{"ref":1}]"#,
+            "[{}]",
+            "[1]",
+            "{}",
+            "7",
+            r#"[{"ref":null}]"#,
+        ] {
             errored(versions(wrong.as_bytes()));
         }
     }
@@ -281,14 +297,23 @@ mod tests {
     #[test]
     fn what_a_script_wrote_is_not_repeated() {
         let said = errored(versions(b"hunter2 is no JSON"));
-        assert!(!said.contains("hunter2") && said.contains("line 1"), "{said}");
+        assert!(
+            !said.contains("hunter2") && said.contains("line 1"),
+            "{said}"
+        );
         let said = errored(versions(br#"[{"password":["hunter2"]}]"#));
         assert!(!said.contains("hunter2"), "{said}");
     }
 
     #[test]
     fn a_missing_version_is_an_error_and_missing_metadata_is_none() {
-        for wrong in ["{}", r#"{"version":null}"#, r#"{"version":{}}"#, "", r#"{"version":{"a":"b"},"metadata":{}}"#] {
+        for wrong in [
+            "{}",
+            r#"{"version":null}"#,
+            r#"{"version":{}}"#,
+            "",
+            r#"{"version":{"a":"b"},"metadata":{}}"#,
+        ] {
             errored(fetched(Action::In, wrong.as_bytes()));
         }
         let found = fetched(
@@ -297,6 +322,11 @@ mod tests {
         );
         let pairs = [("n", "v"), ("n", "7")].map(|(n, v)| (n.to_owned(), v.to_owned()));
         assert_eq!(found.unwrap().metadata, pairs);
-        assert_eq!(fetched(Action::In, br#"{"version":{"a":"b"}}"#).unwrap().metadata, []);
+        assert_eq!(
+            fetched(Action::In, br#"{"version":{"a":"b"}}"#)
+                .unwrap()
+                .metadata,
+            []
+        );
     }
 }

@@ -1,8 +1,8 @@
 //! A resource's `source` and `params` as a struct: unknown keys are refused by name, values are never repeated.
 
 use super::Stop;
-use serde::de::{DeserializeOwned, Deserializer};
 use serde::Deserialize;
+use serde::de::{DeserializeOwned, Deserializer};
 use serde_json::{Map, Value};
 
 /// What the built-in type `type_name` makes of its `source` or `params`.
@@ -32,9 +32,7 @@ pub(super) fn decode_params<T: DeserializeOwned>(
     match params {
         Value::Null => decode(type_name, "params", &Map::new()),
         Value::Object(params) => decode(type_name, "params", params),
-        _ => Err(Stop::Errored(format!(
-            "{type_name}: params must be a map"
-        ))),
+        _ => Err(Stop::Errored(format!("{type_name}: params must be a map"))),
     }
 }
 
@@ -83,11 +81,17 @@ mod tests {
         let Err(Stop::Errored(said)) = of(json!({"dept": 1})) else {
             panic!()
         };
-        assert!(said.starts_with("git: source: unknown field `dept`") || said.contains("`dept`"), "{said}");
+        assert!(
+            said.starts_with("git: source: unknown field `dept`") || said.contains("`dept`"),
+            "{said}"
+        );
         let Err(Stop::Errored(said)) = of(json!({"depth": "hunter2"})) else {
             panic!()
         };
-        assert!(said.contains("source.depth: expected") && !said.contains("hunter2"), "{said}");
+        assert!(
+            said.contains("source.depth: expected") && !said.contains("hunter2"),
+            "{said}"
+        );
         assert_eq!(of(json!({"tag": 1.5})).unwrap().tag.as_deref(), Some("1.5"));
         assert!(of(json!({"tag": ["hunter2"]})).is_err());
     }

@@ -10,6 +10,7 @@ mod image;
 mod images;
 mod overlay;
 mod reattach;
+mod registry;
 mod sandbox;
 mod spec;
 mod volume;
