@@ -12,6 +12,7 @@ pub mod link;
 pub mod local;
 pub mod log;
 pub mod outside;
+pub mod plan;
 pub mod resource;
 mod state;
 

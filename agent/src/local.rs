@@ -269,6 +269,22 @@ impl Backend for LocalBackend {
         Ok(decided)
     }
 
+    fn keeps_versions(&self) -> bool {
+        false
+    }
+
+    async fn save_output(&self, _: u32, _: &str, _: String, _: String) -> Result<(), String> {
+        Ok(())
+    }
+
+    async fn save_input_metadata(&self, _: &str, _: String) -> Result<(), String> {
+        Ok(())
+    }
+
+    async fn save_versions(&self, _: &str, _: bool, _: String) -> Result<(), String> {
+        Ok(())
+    }
+
     async fn trigger(
         &self,
         _call: u32,

@@ -20,7 +20,7 @@ const STACK_BYTES_PER_LEVEL: usize = if cfg!(debug_assertions) {
 
 /// Why the work gave no result.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum DeepStackError {
+pub enum DeepStackError {
     /// The thread could not be started.
     #[error("cannot start a thread to parse on; try again")]
     Spawn(#[source] std::io::Error),
@@ -34,10 +34,7 @@ pub(crate) enum DeepStackError {
 /// # Errors
 ///
 /// When the thread cannot be started, or when `work` panics.
-pub(crate) fn run<T: Send>(
-    levels: usize,
-    work: impl FnOnce() -> T + Send,
-) -> Result<T, DeepStackError> {
+pub fn run<T: Send>(levels: usize, work: impl FnOnce() -> T + Send) -> Result<T, DeepStackError> {
     let stack = BASE_STACK_BYTES + levels * STACK_BYTES_PER_LEVEL;
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new()

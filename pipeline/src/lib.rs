@@ -1,7 +1,7 @@
 //! What a pipeline's file means: TypeScript to JavaScript, positions, expressions. Pure; there is no I/O here.
 
 pub mod config;
-mod deep_stack;
+pub mod deep_stack;
 pub mod diagnostic;
 pub mod duration;
 pub mod expression;

@@ -92,6 +92,10 @@ pub trait Backend: Send + Sync {
     async fn clear_journal(&self) -> Result<(), String> {
         Ok(())
     }
+    /// Whether versions are chosen before a job begins; where nobody does, a get takes the newest.
+    fn keeps_versions(&self) -> bool {
+        true
+    }
     /// A put step made this version; it counts though the job fails later. Both are JSON.
     async fn save_output(
         &self,

@@ -4,7 +4,8 @@ use super::host::{self, JobHost};
 use super::{Attempt, Backend, SYSTEM, StopReason, Work, Workshop, finished, journal};
 use crate::js::host::{JobContext, WebhookRequest};
 use crate::js::journal::Tape;
-use crate::js::{self, JobEnd};
+use crate::js::{self, JobEnd, Limits};
+use crate::plan;
 use bytes::Bytes;
 use pocketci_proto::agent as pb;
 use pocketci_proto::api::Driver as DriverName;
@@ -32,6 +33,9 @@ pub(super) async fn execute(
             attempt.stop(StopReason::Interrupted);
             return attempt.end_of_abort();
         }
+    }
+    if work.assign.yaml.is_some() {
+        return execute_plan(workshop, attempt, backend, &work, driver_name).await;
     }
     let mut journal = match load_journal(attempt, &*backend, &work).await {
         Ok(journal) => journal,
@@ -62,6 +66,29 @@ pub(super) async fn execute(
             JobEnd::Aborted => attempt.end_of_abort(),
         };
     }
+}
+
+/// Carries out a job of a YAML pipeline, which keeps no journal: what an earlier process began is done by another attempt.
+async fn execute_plan(
+    workshop: &Arc<Workshop>,
+    attempt: &Arc<Attempt>,
+    backend: Arc<dyn Backend>,
+    work: &Work,
+    driver_name: DriverName,
+) -> pb::Finished {
+    if attempt.resumed {
+        attempt.stop(StopReason::Interrupted);
+        return attempt.end_of_abort();
+    }
+    let Some(driver) = workshop.driver(driver_name) else {
+        return finished("errored", "driver", host::lacks(driver_name));
+    };
+    let end = plan::execute(workshop, attempt, backend, work, driver).await;
+    if attempt.is_stopping() {
+        // Whatever was being made when it was broken off.
+        remove_of(workshop, attempt, None).await;
+    }
+    end
 }
 
 /// Removes containers of the attempt (of one step), and volumes with all of them.
@@ -162,13 +189,7 @@ async fn run_program(
         attempt.stop.clone(),
     );
     tokio::pin!(running);
-    let (within, too_long) = match work.assign.timeout_ms {
-        1.. if Duration::from_millis(work.assign.timeout_ms) < limits.wall_time => (
-            Duration::from_millis(work.assign.timeout_ms),
-            StopReason::PipelineTimedOut,
-        ),
-        _ => (limits.wall_time, StopReason::TimedOut),
-    };
+    let (within, too_long) = time_limit(work, limits);
     let ended = tokio::select! {
         ended = &mut running => ended,
         () = tokio::time::sleep(within) => {
@@ -178,6 +199,17 @@ async fn run_program(
     };
     host.release().await;
     ended
+}
+
+/// How long the job may take, and what it is if it takes longer.
+pub(crate) fn time_limit(work: &Work, limits: &Limits) -> (Duration, StopReason) {
+    match work.assign.timeout_ms {
+        1.. if Duration::from_millis(work.assign.timeout_ms) < limits.wall_time => (
+            Duration::from_millis(work.assign.timeout_ms),
+            StopReason::PipelineTimedOut,
+        ),
+        _ => (limits.wall_time, StopReason::TimedOut),
+    }
 }
 
 fn context(work: &Work, driver: DriverName) -> JobContext {

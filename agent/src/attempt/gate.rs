@@ -1,25 +1,37 @@
 //! `pipeline.gate`: waits for somebody's decision, which lives on the server and survives this agent.
 
-use super::SYSTEM;
-use super::backend::GateState;
-use super::host::Parts;
+use super::backend::{Backend, GateState};
+use super::{Attempt, SYSTEM};
 use crate::js::host::{Answer, Failure};
 use bytes::Bytes;
 use pocketci_proto::agent as pb;
 use serde_json::json;
 use std::time::Duration;
 
+/// What is asked for.
+pub(crate) struct Gate<'a> {
+    /// See [`Backend`].
+    pub(crate) call: u32,
+    pub(crate) name: &'a str,
+    pub(crate) message: &'a str,
+    pub(crate) timeout: Duration,
+}
+
 /// Opens the gate and resolves when it is approved.
-pub(super) async fn pass(
-    parts: &Parts,
-    call: u32,
-    name: &str,
-    message: &str,
-    timeout: Duration,
+pub(crate) async fn pass(
+    attempt: &Attempt,
+    backend: &dyn Backend,
+    gate: Gate<'_>,
 ) -> Result<Answer, Failure> {
+    let Gate {
+        call,
+        name,
+        timeout,
+        ..
+    } = gate;
     let failed = |error: String| Failure::from(format!("pipeline.gate {name:?}: {error}"));
-    let message = parts.attempt.redactor.text(message);
-    let opened = parts.backend.open_gate(call, name, &message, timeout).await;
+    let message = attempt.redactor.text(gate.message);
+    let opened = backend.open_gate(call, name, &message, timeout).await;
     let mut gate = opened.map_err(failed)?;
     let id = uuid::Uuid::from_slice(&gate.id).unwrap_or_default();
     if gate.status == "pending" {
@@ -28,16 +40,16 @@ pub(super) async fn pass(
             name: name.to_owned(),
             message: message.clone(),
         };
-        parts.attempt.note(pb::noted::Kind::GateOpened(opened));
+        attempt.note(pb::noted::Kind::GateOpened(opened));
         let colon = if message.is_empty() { "" } else { ": " };
         say(
-            parts,
+            attempt,
             format!("waiting at gate {name:?}{colon}{message}\napprove it with: pocketci gates approve {id}\n"),
         )
         .await;
     }
     while gate.status == "pending" {
-        gate = parts.backend.await_gate(&gate.id).await.map_err(failed)?;
+        gate = backend.await_gate(&gate.id).await.map_err(failed)?;
     }
     let decided = pb::GateDecided {
         gate_id: gate.id.clone(),
@@ -45,11 +57,11 @@ pub(super) async fn pass(
         status: gate.status.clone(),
         by: gate.by.clone(),
     };
-    parts.attempt.note(pb::noted::Kind::GateDecided(decided));
-    conclude(parts, name, gate).await
+    attempt.note(pb::noted::Kind::GateDecided(decided));
+    conclude(attempt, name, gate).await
 }
 
-async fn conclude(parts: &Parts, name: &str, gate: GateState) -> Result<Answer, Failure> {
+async fn conclude(attempt: &Attempt, name: &str, gate: GateState) -> Result<Answer, Failure> {
     let said = if gate.comment.is_empty() {
         String::new()
     } else {
@@ -57,7 +69,7 @@ async fn conclude(parts: &Parts, name: &str, gate: GateState) -> Result<Answer, 
     };
     if gate.status == "approved" {
         say(
-            parts,
+            attempt,
             format!("gate {name:?} approved by {}{said}\n", gate.by),
         )
         .await;
@@ -72,7 +84,7 @@ async fn conclude(parts: &Parts, name: &str, gate: GateState) -> Result<Answer, 
             "timeout",
         ),
     };
-    say(parts, format!("gate {name:?} {told}\n")).await;
+    say(attempt, format!("gate {name:?} {told}\n")).await;
     Err(Failure {
         name: "GateError",
         message: format!("pipeline.gate {name:?}: {told}"),
@@ -80,6 +92,6 @@ async fn conclude(parts: &Parts, name: &str, gate: GateState) -> Result<Answer, 
     })
 }
 
-async fn say(parts: &Parts, text: String) {
-    parts.attempt.log.append(SYSTEM, Bytes::from(text)).await;
+async fn say(attempt: &Attempt, text: String) {
+    attempt.log.append(SYSTEM, Bytes::from(text)).await;
 }

@@ -7,6 +7,7 @@ use super::journal::JobJournal;
 use super::secrets::Secrets;
 use super::steps::{self, InDriver, InSandbox, Wanted};
 use super::{Attempt, StopReason, Workshop};
+use crate::config::AgentConfig;
 use crate::container::{Driver, StepSpec, Volume};
 use crate::js::host::{
     Answer, Answered, ConsoleStream, Failure, Host, Reply, Request, RunRequest, RunResult,
@@ -47,11 +48,11 @@ pub(super) struct JobHost {
 /// Calls so far, by kind and content: see [`Backend`]. Side by side, the same calls may come in another order when the job
 /// is attempted again; so what is numbered is the how-manieth call with the same content.
 #[derive(Default)]
-struct Numbers(Mutex<HashMap<String, u32>>);
+pub(crate) struct Numbers(Mutex<HashMap<String, u32>>);
 
 impl Numbers {
     /// A number for the next call of this kind with this content.
-    fn next(&self, kind: &str, content: &str) -> u32 {
+    pub(crate) fn next(&self, kind: &str, content: &str) -> u32 {
         let key = format!("{kind}\n{content}");
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(key.clone()).or_default();
@@ -143,8 +144,20 @@ impl JobHost {
     }
 }
 
+/// What tells the agent in what it creates.
+pub(crate) fn agent_labels(config: &AgentConfig) -> BTreeMap<String, String> {
+    let labels = [
+        ("pocketci.agent", config.name.clone()),
+        (SERVER_LABEL, config.identity()),
+    ];
+    labels
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
+}
+
 /// What everything that a job creates is marked with.
-pub(super) fn labels(workshop: &Workshop, attempt: &Attempt) -> BTreeMap<String, String> {
+pub(crate) fn labels(workshop: &Workshop, attempt: &Attempt) -> BTreeMap<String, String> {
     let id = |bytes: &[u8]| {
         uuid::Uuid::from_slice(bytes)
             .map(|id| id.to_string())
@@ -155,12 +168,11 @@ pub(super) fn labels(workshop: &Workshop, attempt: &Attempt) -> BTreeMap<String,
         ("pocketci.run", id(&reference.run_id)),
         ("pocketci.job", id(&reference.job_id)),
         ("pocketci.attempt", reference.attempt.to_string()),
-        ("pocketci.agent", workshop.config.name.clone()),
-        (SERVER_LABEL, workshop.config.identity()),
     ];
     labels
         .into_iter()
         .map(|(name, value)| (name.to_owned(), value))
+        .chain(agent_labels(&workshop.config))
         .collect()
 }
 
@@ -312,7 +324,13 @@ impl Host for JobHost {
             } => {
                 let call = self.numbers.next("gate", &name);
                 unless_stopped(parts.clone(), async move {
-                    gate::pass(&parts, call, &name, &message, timeout).await
+                    let gate = gate::Gate {
+                        call,
+                        name: &name,
+                        message: &message,
+                        timeout,
+                    };
+                    gate::pass(&parts.attempt, &*parts.backend, gate).await
                 })
             }
             Request::Trigger {
@@ -351,14 +369,19 @@ fn unless_stopped(
     .boxed()
 }
 
+/// That the agent has no such driver, and the ways out.
+pub(super) fn lacks(driver: DriverName) -> String {
+    format!(
+        "this agent does not offer the {0} driver; start it with --driver {0}, or set the pipeline with another --driver",
+        driver.as_str()
+    )
+}
+
 impl Parts {
     fn driver(&self) -> Result<Arc<dyn Driver>, String> {
-        self.workshop.driver(self.driver).ok_or_else(|| {
-            format!(
-                "this agent does not offer the {0} driver; start it with --driver {0}, or set the pipeline with another --driver",
-                self.driver.as_str()
-            )
-        })
+        self.workshop
+            .driver(self.driver)
+            .ok_or_else(|| lacks(self.driver))
     }
 
     /// The request with its secrets and volumes, if it is allowed.

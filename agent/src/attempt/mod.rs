@@ -6,18 +6,22 @@
 mod backend;
 mod capture;
 mod execute;
-mod gate;
+pub(crate) mod gate;
 mod holdings;
 mod host;
 mod journal;
+mod logged;
 mod output;
 mod reports;
 pub(crate) mod secrets;
 mod steps;
 
 pub use backend::{Backend, GateState, NewPipeline, PipelineSet};
-pub(crate) use host::SERVER_LABEL;
+pub(crate) use execute::time_limit;
+pub(crate) use host::{Numbers, SERVER_LABEL, labels};
+pub(crate) use logged::{Began, Logged};
 pub use reports::{Outlet, ReplyUpload, Reports};
+pub(crate) use steps::told;
 
 use crate::config::AgentConfig;
 use crate::container::{Driver, Groups};
@@ -25,6 +29,8 @@ use crate::js::Program;
 use crate::log::redact::Redactor;
 use crate::log::{AttemptLog, Source};
 use crate::outside::Outside;
+use crate::plan::TaskCaches;
+use crate::resource::{CacheLimits, GetCache};
 use crate::state::{AttemptFile, BegunStep, Saved};
 use bytes::Bytes;
 use pb::report::Kind;
@@ -63,20 +69,48 @@ pub struct Workshop {
     pub expressions: ExpressionCache,
     /// HTTP and mail, within what the operator allows.
     pub outside: Outside,
+    /// What tasks of YAML pipelines keep between jobs.
+    pub caches: TaskCaches,
+    /// What gets of YAML pipelines fetched, for each driver.
+    get_caches: Vec<Arc<GetCache>>,
 }
 
 impl Workshop {
     /// A workshop with these settings.
     pub fn new(config: AgentConfig, drivers: Vec<Arc<dyn Driver>>) -> Self {
+        let labels = host::agent_labels(&config);
+        let get_caches = drivers.iter().map(|driver| {
+            let cache = GetCache::new(driver.clone(), labels.clone(), CacheLimits::default());
+            Arc::new(cache)
+        });
         Self {
             outside: Outside::new(config.outside.clone()),
+            get_caches: get_caches.collect(),
+            caches: TaskCaches::default(),
             config,
             drivers,
             expressions: ExpressionCache::default(),
         }
     }
 
-    fn driver(&self, name: DriverName) -> Option<Arc<dyn Driver>> {
+    /// What gets keep on this driver, one of the workshop's.
+    pub(crate) fn get_cache(&self, driver: &Arc<dyn Driver>) -> Arc<GetCache> {
+        let known = self.drivers.iter().zip(&self.get_caches);
+        let mut of_driver = known.filter(|(known, _)| known.name() == driver.name());
+        match of_driver.next() {
+            Some((_, cache)) => cache.clone(),
+            None => {
+                let labels = host::agent_labels(&self.config);
+                Arc::new(GetCache::new(
+                    driver.clone(),
+                    labels,
+                    CacheLimits::default(),
+                ))
+            }
+        }
+    }
+
+    pub(crate) fn driver(&self, name: DriverName) -> Option<Arc<dyn Driver>> {
         self.drivers
             .iter()
             .find(|driver| driver.name() == name)
@@ -172,7 +206,7 @@ impl Attempt {
     }
 
     /// Remembers process groups, if anything does.
-    fn groups(&self) -> Option<Arc<dyn Groups>> {
+    pub(crate) fn groups(&self) -> Option<Arc<dyn Groups>> {
         let file = self.file.clone()?;
         Some(file)
     }
@@ -199,11 +233,11 @@ impl Attempt {
         self.stop.cancelled().await;
     }
 
-    async fn lost(&self) {
+    pub(crate) async fn lost(&self) {
         self.lost.cancelled().await;
     }
 
-    fn stop_token(&self) -> &CancellationToken {
+    pub(crate) fn stop_token(&self) -> &CancellationToken {
         &self.stop
     }
 
@@ -218,7 +252,7 @@ impl Attempt {
     }
 
     /// Tells a fact about the run.
-    fn note(&self, kind: pb::noted::Kind) {
+    pub(crate) fn note(&self, kind: pb::noted::Kind) {
         self.reports
             .add(Kind::Noted(pb::Noted { kind: Some(kind) }));
     }
@@ -286,7 +320,7 @@ impl Attempt {
         *lock(&self.lease)
     }
 
-    fn end_of_abort(&self) -> pb::Finished {
+    pub(crate) fn end_of_abort(&self) -> pb::Finished {
         match *lock(&self.stop_reason) {
             Some(StopReason::AgentStopped) => {
                 finished("errored", "agent_stopped", "the agent was stopped")
@@ -311,7 +345,7 @@ impl Attempt {
     }
 }
 
-fn finished(outcome: &str, reason: &str, message: impl Into<String>) -> pb::Finished {
+pub(crate) fn finished(outcome: &str, reason: &str, message: impl Into<String>) -> pb::Finished {
     pb::Finished {
         outcome: outcome.to_owned(),
         reason: reason.to_owned(),
@@ -359,7 +393,7 @@ pub async fn carry_out(
 }
 
 /// PocketCI's own words about the job.
-const SYSTEM: Source = Source {
+pub(crate) const SYSTEM: Source = Source {
     step: 0,
     stream: pb::log_chunk::Stream::System,
 };

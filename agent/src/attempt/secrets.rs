@@ -20,7 +20,7 @@ pub(crate) struct Secrets {
 }
 
 impl Secrets {
-    pub(super) fn new(backend: Arc<dyn Backend>, redactor: Arc<Redactor>) -> Self {
+    pub(crate) fn new(backend: Arc<dyn Backend>, redactor: Arc<Redactor>) -> Self {
         Self {
             backend,
             redactor,
@@ -64,6 +64,17 @@ impl Secrets {
         Ok(())
     }
 
+    /// The secret's value, if it exists.
+    pub(crate) async fn find(&self, name: &str) -> Result<Option<String>, String> {
+        if let Some(known) = self.lock().get(name) {
+            return Ok(Some(known.clone()));
+        }
+        let found = self.backend.secrets(vec![name.to_owned()]).await?;
+        found.values().for_each(|value| self.redactor.add(value));
+        self.lock().extend(found.clone());
+        Ok(found.get(name).cloned())
+    }
+
     async fn values(&self, names: BTreeSet<String>) -> Result<BTreeMap<String, String>, String> {
         let mut values = self.lock().clone();
         let missing: Vec<String> = names
@@ -103,7 +114,7 @@ impl Secrets {
 }
 
 /// The secret's name, if the text refers to one.
-fn reference(text: &str) -> Option<&str> {
+pub(crate) fn reference(text: &str) -> Option<&str> {
     let text = SCHEMES
         .iter()
         .find_map(|scheme| text.strip_prefix(scheme))

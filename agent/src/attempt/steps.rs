@@ -377,7 +377,7 @@ fn rfc3339(at: OffsetDateTime) -> String {
 }
 
 /// The error with what lies beneath it.
-pub(super) fn told(error: &DriverError) -> String {
+pub(crate) fn told(error: &DriverError) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(source) = cause {

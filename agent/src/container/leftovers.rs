@@ -4,9 +4,10 @@
 //! that ends in a process id ([`process_name`]) belongs to nobody once that process is gone.
 
 use super::IsLeft;
-use super::docker::{DockerDriver, remove, remove_volume};
-use bollard::query_parameters::{ListContainersOptions, ListVolumesOptions};
-use std::collections::{BTreeMap, HashMap};
+use super::docker::{DockerDriver, PART_OF, remove, remove_image, remove_volume};
+use bollard::Docker;
+use bollard::query_parameters::{ListContainersOptions, ListImagesOptions, ListVolumesOptions};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 /// The label that names the agent.
@@ -45,7 +46,7 @@ pub async fn remove_of_dead_processes(driver: &DockerDriver, kind: &str) -> Opti
     remove_left(driver, &is_left).await
 }
 
-/// Removes labelled containers and volumes that `is_left` says are left behind; returns how many, `None` if the engine
+/// Removes labelled containers, volumes and images that `is_left` says are left behind; returns how many, `None` if the engine
 /// cannot be asked.
 pub(super) async fn remove_left(driver: &DockerDriver, is_left: &IsLeft<'_>) -> Option<usize> {
     let docker = driver.client().ok()?;
@@ -69,20 +70,43 @@ pub(super) async fn remove_left(driver: &DockerDriver, is_left: &IsLeft<'_>) -> 
         remove(&docker, id).await;
     }
     let options = ListVolumesOptions {
-        filters: Some(labelled),
+        filters: Some(labelled.clone()),
     };
     let found = docker.list_volumes(Some(options)).await.ok()?;
-    let volumes: Vec<String> = found
-        .volumes
-        .unwrap_or_default()
-        .into_iter()
-        .filter(|volume| ours(&volume.labels))
-        .map(|volume| volume.name)
-        .collect();
+    let found = found.volumes.unwrap_or_default();
+    let all: HashSet<&String> = found.iter().map(|volume| &volume.name).collect();
+    // A part goes with its whole, unless that was never made.
+    let whole = |labels: &HashMap<String, String>| {
+        let whole = labels.get(PART_OF);
+        whole.is_none_or(|whole| !all.contains(whole))
+    };
+    let left = found.iter();
+    let left = left.filter(|volume| whole(&volume.labels) && ours(&volume.labels));
+    let volumes: Vec<&String> = left.map(|volume| &volume.name).collect();
     for volume in &volumes {
-        remove_volume(&docker, volume).await;
+        remove_volume(driver, volume).await;
     }
-    Some(ids.len() + volumes.len())
+    let images = images_left(&docker, &labelled, &ours).await?;
+    Some(ids.len() + volumes.len() + images)
+}
+
+/// Removes images that were made for a job.
+async fn images_left(
+    docker: &Docker,
+    labelled: &HashMap<String, Vec<String>>,
+    ours: &(dyn Fn(&HashMap<String, String>) -> bool + Sync),
+) -> Option<usize> {
+    let options = ListImagesOptions {
+        filters: Some(labelled.clone()),
+        ..ListImagesOptions::default()
+    };
+    let found = docker.list_images(Some(options)).await.ok()?;
+    let left = found.into_iter().filter(|image| ours(&image.labels));
+    let ids: Vec<String> = left.map(|image| image.id).collect();
+    for id in &ids {
+        remove_image(docker, id).await;
+    }
+    Some(ids.len())
 }
 
 /// Removes directories of native steps and volumes whose process is gone; returns how many there were.

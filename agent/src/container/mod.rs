@@ -8,6 +8,7 @@ pub mod docker;
 pub mod leftovers;
 pub mod native;
 mod native_files;
+mod native_tree;
 pub mod tar_stream;
 
 use async_trait::async_trait;
@@ -18,6 +19,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
+
+pub use tar_stream::Rewrite;
 
 /// Which of a process's two outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -227,6 +230,19 @@ pub enum DriverError {
         /// The engine's own words.
         detail: String,
     },
+}
+
+impl DriverError {
+    /// The error with what lies beneath it.
+    pub fn with_causes(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(source) = cause {
+            text.push_str(&format!(": {source}"));
+            cause = source.source();
+        }
+        text
+    }
 }
 
 /// How long a process has between the polite signal and the kill, unless the operator says otherwise: whoever cancels a

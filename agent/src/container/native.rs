@@ -4,11 +4,11 @@
 //! step's own: nothing of the agent's is inherited but PATH.
 
 use super::leftovers::directory_prefix;
-use super::native_files;
 use super::{
-    Driver, DriverError, Groups, Mount, Output, OutputStream, STOP_GRACE, Sandbox, StepExit,
-    StepSpec, Volume,
+    Driver, DriverError, Groups, Mount, NewVolume, Output, OutputStream, Owner, STOP_GRACE,
+    Sandbox, StepExit, StepSpec, TarStream, Volume,
 };
+use super::{native_files, native_tree};
 use async_trait::async_trait;
 use bytes::Bytes;
 use nix::sys::signal::{Signal, killpg};
@@ -82,6 +82,36 @@ impl Driver for NativeDriver {
 
     async fn remove_volume(&self, volume: &Volume) {
         native_files::remove_volume(volume).await;
+    }
+
+    async fn derive_volume(
+        &self,
+        from: &Volume,
+        new: NewVolume<'_>,
+    ) -> Result<Volume, DriverError> {
+        let made = native_files::create_volume()?;
+        let copied = native_tree::copy(from, &made, new.owner).await;
+        if copied.is_err() {
+            native_files::remove_volume(&made).await;
+        }
+        copied.map(|()| made)
+    }
+
+    async fn own_volume(&self, volume: &Volume, owner: Owner) -> Result<(), DriverError> {
+        native_tree::own(volume, owner)
+    }
+
+    async fn write_tar(
+        &self,
+        volume: &Volume,
+        path: &str,
+        archive: TarStream,
+    ) -> Result<(), DriverError> {
+        native_tree::write(volume, path, archive).await
+    }
+
+    async fn read_tar(&self, volume: &Volume, path: &str) -> Result<TarStream, DriverError> {
+        native_tree::read(volume, path).await
     }
 
     async fn read_files(

@@ -3,6 +3,7 @@
 use super::session::Session;
 use super::{Agent, lock};
 use crate::attempt::{Attempt, Reports, SERVER_LABEL, StopReason};
+use crate::plan::cache::CACHE_LABEL;
 use crate::state::Saved;
 use pb::held_verdict::Action;
 use pb::report::Kind;
@@ -84,6 +85,8 @@ fn is_left(agent: &Agent, labels: &BTreeMap<String, String>) -> bool {
     let config = agent.config();
     label("pocketci.agent") == config.name
         && label(SERVER_LABEL) == config.identity()
+        // A cache belongs to no job.
+        && !labels.contains_key(CACHE_LABEL)
         && !held.contains(&job)
 }
 

@@ -1,10 +1,16 @@
 //! The resources of one job.
 
-use super::{Artifact, Fetched, GetCache, ResourceSpec, StepIo, Stop, TypeSpec, Version};
-use crate::container::Driver;
-use serde_json::Value;
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use super::built_in::{BuiltIn, Call};
+use super::cache::Key;
+use super::kind::{Kind, Known, TypeImage};
+use super::script::{self, Action, Script};
+use super::{Artifact, Fetched, GetCache, ResourceSpec, StepIo, Stop, TypeSpec, Version, registry};
+use crate::container::docker::DockerDriver;
+use crate::container::{Driver, Mount, NewVolume, Owner, Volume};
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::OnceCell;
 
 /// What the resources of a job need.
 #[derive(Clone)]
@@ -24,71 +30,401 @@ pub struct Setup {
 /// See the module. What it creates carries the job's labels; [`Resources::release`] removes it.
 pub struct Resources {
     setup: Setup,
+    held: Mutex<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    volumes: Vec<Volume>,
+    /// Made of the artifacts in these volumes.
+    images: HashMap<String, Arc<OnceCell<String>>>,
+    /// See [`super::kind`].
+    types: HashMap<String, Arc<OnceCell<TypeImage>>>,
 }
 
 impl Resources {
     /// Nothing is done before the first call.
     pub fn new(setup: Setup) -> Self {
-        Self { setup }
+        Self {
+            setup,
+            held: Mutex::default(),
+        }
+    }
+
+    pub(super) fn setup(&self) -> &Setup {
+        &self.setup
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn type_cell(&self, place: &str) -> Arc<OnceCell<TypeImage>> {
+        let mut held = self.held();
+        held.types.entry(place.to_owned()).or_default().clone()
     }
 
     /// Versions from `from` on, oldest first; the current one only if `from` is none. May be empty.
     pub async fn check(
         &self,
-        _resource: &ResourceSpec,
-        _from: Option<&Version>,
-        _io: &StepIo,
+        resource: &ResourceSpec,
+        from: Option<&Version>,
+        io: &StepIo,
     ) -> Result<Vec<Version>, Stop> {
-        Err(Stop::Errored(self.unfinished()))
+        let known = self.known(resource, &[], io).await?;
+        self.check_known(&known, &resource.name, from, io).await
+    }
+
+    async fn check_known(
+        &self,
+        known: &Known,
+        name: &str,
+        from: Option<&Version>,
+        io: &StepIo,
+    ) -> Result<Vec<Version>, Stop> {
+        match &known.kind {
+            Kind::BuiltIn(built_in) => {
+                let call = self.call(known, io);
+                io.unless_stopped(built_in.check(&call, from)).await
+            }
+            Kind::Image { image } => {
+                let script = self.script(Action::Check, image, known, name);
+                let request = script::request(&known.source, from, None);
+                let answer = script::run(&*self.setup.driver, script, &request, io).await?;
+                script::versions(&answer)
+            }
+        }
+    }
+
+    /// The version that a check without a version ends with.
+    pub(super) async fn newest(&self, known: &Known, io: &StepIo) -> Result<Version, Stop> {
+        let mut found = self.check_known(known, "check", None, io).await?;
+        found.pop().ok_or_else(|| {
+            Stop::Errored("there is no version of the image to be found by check".to_owned())
+        })
+    }
+
+    fn call<'a>(&'a self, known: &'a Known, io: &'a StepIo) -> Call<'a> {
+        Call {
+            driver: &self.setup.driver,
+            labels: &self.setup.labels,
+            source: &known.source,
+            io,
+            privileged: known.privileged,
+            allow_privileged: self.setup.allow_privileged,
+        }
+    }
+
+    fn script<'a>(
+        &self,
+        action: Action,
+        image: &'a str,
+        known: &Known,
+        name: &'a str,
+    ) -> Script<'a> {
+        Script {
+            action,
+            image,
+            privileged: known.privileged,
+            name,
+            env: BTreeMap::new(),
+            mounts: Vec::new(),
+            labels: self.setup.labels.clone(),
+        }
     }
 
     /// Fetches a version. The artifact is the job's own, a copy-on-write one of what the cache keeps.
     pub async fn get(
         &self,
-        _resource: &ResourceSpec,
-        _version: &Version,
-        _params: &Value,
-        _env: &BTreeMap<String, String>,
-        _io: &StepIo,
+        resource: &ResourceSpec,
+        version: &Version,
+        params: &Value,
+        env: &BTreeMap<String, String>,
+        io: &StepIo,
     ) -> Result<(Fetched, Artifact), Stop> {
-        Err(Stop::Errored(self.unfinished()))
+        let known = self.known(resource, &[], io).await?;
+        self.get_known(&known, &resource.name, version, params, env, io)
+            .await
+    }
+
+    async fn get_known(
+        &self,
+        known: &Known,
+        name: &str,
+        version: &Version,
+        params: &Value,
+        env: &BTreeMap<String, String>,
+        io: &StepIo,
+    ) -> Result<(Fetched, Artifact), Stop> {
+        let key = Key::of(known, version, params);
+        let fetch = async |into: &Volume| match &known.kind {
+            Kind::BuiltIn(built_in) => {
+                let call = self.call(known, io);
+                io.unless_stopped(built_in.get(&call, version, params, into))
+                    .await
+            }
+            Kind::Image { image } => {
+                let mut script = self.script(Action::In, image, known, name);
+                script.env = env.clone();
+                script.mounts = vec![mount(script::GET_DIR, into)];
+                if let Some(owner) = self.owner(image).await? {
+                    let owned = self.setup.driver.own_volume(into, owner).await;
+                    owned.map_err(|error| Stop::errored(&error))?;
+                }
+                let request = script::request(&known.source, Some(version), Some(params));
+                let answer = script::run(&*self.setup.driver, script, &request, io).await?;
+                script::fetched(Action::In, &answer)
+            }
+        };
+        let cache = &self.setup.cache;
+        let (fetched, volume) = cache.get(&key, self.new_volume("get"), io, fetch).await?;
+        self.held().volumes.push(volume.clone());
+        let image = match known.kind {
+            Kind::BuiltIn(BuiltIn::RegistryImage) => {
+                let call = self.call(known, io);
+                Some(
+                    io.unless_stopped(registry::image(&call, version, params))
+                        .await?,
+                )
+            }
+            _ => None,
+        };
+        Ok((fetched, Artifact { volume, image }))
+    }
+
+    /// The user that scripts of this image run as; `None` is root.
+    async fn owner(&self, image: &str) -> Result<Option<Owner>, Stop> {
+        let Some(engine) = self.setup.driver.engine() else {
+            return Ok(None);
+        };
+        let found = async {
+            let config = engine.image_config(image, None).await?;
+            engine
+                .image_owner(image, &config.user, &self.setup.labels)
+                .await
+        };
+        found.await.map_err(|error| Stop::errored(&error))
+    }
+
+    pub(super) fn new_volume<'a>(&self, name: &'a str) -> NewVolume<'a> {
+        NewVolume {
+            name,
+            labels: self.setup.labels.clone(),
+            owner: None,
+        }
     }
 
     /// Publishes; each artifact is a directory of its name, written by the script without others seeing it.
     pub async fn put(
         &self,
-        _resource: &ResourceSpec,
-        _params: &Value,
-        _artifacts: &[(String, Artifact)],
-        _env: &BTreeMap<String, String>,
-        _io: &StepIo,
+        resource: &ResourceSpec,
+        params: &Value,
+        artifacts: &[(String, Artifact)],
+        env: &BTreeMap<String, String>,
+        io: &StepIo,
     ) -> Result<Fetched, Stop> {
-        Err(Stop::Errored(self.unfinished()))
+        let known = self.known(resource, &[], io).await?;
+        match &known.kind {
+            Kind::BuiltIn(built_in) => {
+                let call = self.call(&known, io);
+                io.unless_stopped(built_in.put(&call, params, artifacts, env))
+                    .await
+            }
+            Kind::Image { image } => {
+                let mut made = Vec::new();
+                let put = self
+                    .put_by_script(
+                        &known,
+                        (&resource.name, image),
+                        params,
+                        artifacts,
+                        env,
+                        io,
+                        &mut made,
+                    )
+                    .await;
+                for volume in &made {
+                    self.setup.driver.remove_volume(volume).await;
+                }
+                put
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    async fn put_by_script(
+        &self,
+        known: &Known,
+        (name, image): (&str, &str),
+        params: &Value,
+        artifacts: &[(String, Artifact)],
+        env: &BTreeMap<String, String>,
+        io: &StepIo,
+        made: &mut Vec<Volume>,
+    ) -> Result<Fetched, Stop> {
+        let owner = self.owner(image).await?;
+        let mut script = self.script(Action::Out, image, known, name);
+        script.env = env.clone();
+        script.mounts = self.put_mounts(artifacts, owner, made).await?;
+        let request = script::request(&known.source, None, Some(params));
+        let answer = script::run(&*self.setup.driver, script, &request, io).await?;
+        script::fetched(Action::Out, &answer)
+    }
+
+    /// The directory itself, which is empty, and below it a volume for each artifact; all of them are added to `made`.
+    async fn put_mounts(
+        &self,
+        artifacts: &[(String, Artifact)],
+        owner: Option<Owner>,
+        made: &mut Vec<Volume>,
+    ) -> Result<Vec<Mount>, Stop> {
+        let driver = &self.setup.driver;
+        let engine = |error| Stop::errored(&error);
+        let root = driver
+            .create_volume("put", self.setup.labels.clone())
+            .await
+            .map_err(engine)?;
+        made.push(root.clone());
+        if let Some(owner) = owner {
+            driver.own_volume(&root, owner).await.map_err(engine)?;
+        }
+        let mut mounts = vec![mount(script::PUT_DIR, &root)];
+        for (name, artifact) in artifacts {
+            if name.split('/').any(|part| matches!(part, "" | "." | "..")) {
+                return Err(Stop::Errored(format!(
+                    "artifact {name:?} cannot be a directory of that name"
+                )));
+            }
+            let new = NewVolume {
+                owner,
+                ..self.new_volume("put")
+            };
+            let derived = driver.derive_volume(&artifact.volume, new).await;
+            let derived = derived.map_err(engine)?;
+            mounts.push(mount(&format!("{}/{name}", script::PUT_DIR), &derived));
+            made.push(derived);
+        }
+        Ok(mounts)
     }
 
     /// The engine's name for the image that a resource is (a task's `image_resource`); without a version the newest.
     pub async fn image(
         &self,
-        _resource: &ResourceSpec,
-        _version: Option<&Version>,
-        _params: &Value,
-        _io: &StepIo,
+        resource: &ResourceSpec,
+        version: Option<&Version>,
+        params: &Value,
+        io: &StepIo,
     ) -> Result<String, Stop> {
-        Err(Stop::Errored(self.unfinished()))
+        self.engine()?;
+        let known = self.known(resource, &[], io).await?;
+        let newest;
+        let version = match version {
+            Some(version) => version,
+            None => {
+                newest = self.newest(&known, io).await?;
+                &newest
+            }
+        };
+        let (image, _) = self
+            .image_of_known(&known, &resource.name, version, params, io)
+            .await?;
+        Ok(image)
+    }
+
+    /// The image, and the artifact that it was made of if it needed one.
+    pub(super) async fn image_of_known(
+        &self,
+        known: &Known,
+        name: &str,
+        version: &Version,
+        params: &Value,
+        io: &StepIo,
+    ) -> Result<(String, Option<Artifact>), Stop> {
+        if let Kind::BuiltIn(BuiltIn::RegistryImage) = known.kind {
+            let call = self.call(known, io);
+            let image = registry::image(&call, version, params);
+            return Ok((io.unless_stopped(image).await?, None));
+        }
+        let none = BTreeMap::new();
+        let (_, artifact) = self
+            .get_known(known, name, version, params, &none, io)
+            .await?;
+        Ok((self.image_of(&artifact, io).await?, Some(artifact)))
     }
 
     /// The engine's name for the image that an artifact is (a task's `image`).
-    pub async fn image_of(&self, _artifact: &Artifact, _io: &StepIo) -> Result<String, Stop> {
-        Err(Stop::Errored(self.unfinished()))
+    pub async fn image_of(&self, artifact: &Artifact, io: &StepIo) -> Result<String, Stop> {
+        if let Some(image) = &artifact.image {
+            return Ok(image.clone());
+        }
+        let engine = self.engine()?;
+        let cell = {
+            let mut held = self.held();
+            let cell = held.images.entry(artifact.volume.id.clone());
+            cell.or_default().clone()
+        };
+        let importing = cell.get_or_try_init(|| async {
+            let made = engine.import_image(&artifact.volume, &self.setup.labels);
+            made.await.map_err(|error| {
+                Stop::Errored(format!(
+                    "the artifact is no image (rootfs/ and metadata.json): {}",
+                    error.with_causes()
+                ))
+            })
+        });
+        let importing = async { importing.await.cloned() };
+        io.unless_stopped(importing).await
+    }
+
+    fn engine(&self) -> Result<&DockerDriver, Stop> {
+        self.setup.driver.engine().ok_or_else(|| {
+            Stop::Errored(
+                "images need a container engine, which the native driver is not; set the pipeline with --driver docker"
+                    .to_owned(),
+            )
+        })
     }
 
     /// Removes the volumes and images that were made for the job.
-    pub async fn release(&self) {}
+    pub async fn release(&self) {
+        let held = std::mem::take(&mut *self.held());
+        for volume in &held.volumes {
+            self.setup.driver.remove_volume(volume).await;
+        }
+        let Some(engine) = self.setup.driver.engine() else {
+            return;
+        };
+        for image in held.images.values() {
+            if let Some(image) = image.get() {
+                engine.remove_image(image).await;
+            }
+        }
+    }
+}
 
-    fn unfinished(&self) -> String {
-        format!(
-            "not on the {} driver yet",
-            self.setup.driver.name().as_str()
-        )
+fn mount(path: &str, volume: &Volume) -> Mount {
+    Mount {
+        path: path.to_owned(),
+        volume: volume.id.clone(),
+    }
+}
+
+/// What the cache key is made of must not depend on the order of keys.
+pub(super) fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let sorted: BTreeMap<&String, Value> = map
+                .iter()
+                .map(|(name, value)| (name, sorted(value)))
+                .collect();
+            Value::Object(
+                sorted
+                    .into_iter()
+                    .map(|(name, value)| (name.clone(), value))
+                    .collect::<Map<String, Value>>(),
+            )
+        }
+        Value::Array(values) => values.iter().map(sorted).collect(),
+        other => other.clone(),
     }
 }

@@ -4,13 +4,22 @@
 //! whose scripts are run by the protocol of Concourse's resources. A type that a pipeline declares comes before one of
 //! ours with the same name, except for itself: it may be built from it. What was fetched is kept between jobs (`cache`).
 
+mod built_in;
 pub mod cache;
+mod git;
 mod job;
+mod kind;
+mod mock;
+mod registry;
+pub mod script;
+mod settings;
+mod time;
 
 pub use cache::{CacheLimits, GetCache};
 pub use job::{Resources, Setup};
 
-use crate::container::{Output, Volume};
+use crate::container::{DriverError, Output, OutputStream, Volume};
+use bytes::Bytes;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -87,6 +96,36 @@ pub struct Fetched {
     pub version: Version,
     /// To be shown; names may repeat.
     pub metadata: Vec<(String, String)>,
+}
+
+impl StepIo {
+    /// Adds to the step's log.
+    pub(crate) async fn say(&self, text: &str) {
+        let bytes = Bytes::copy_from_slice(text.as_bytes());
+        if !bytes.is_empty() {
+            // Nobody listens: the step goes on.
+            let _ = self.output.send((OutputStream::Stderr, bytes)).await;
+        }
+    }
+
+    /// The work, unless the step is stopped first.
+    pub(crate) async fn unless_stopped<T>(
+        &self,
+        work: impl Future<Output = Result<T, Stop>>,
+    ) -> Result<T, Stop> {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(Stop::Stopped),
+            done = work => done,
+        }
+    }
+}
+
+impl Stop {
+    /// The error with what lies beneath it.
+    pub(crate) fn errored(error: &DriverError) -> Self {
+        Self::Errored(error.with_causes())
+    }
 }
 
 impl fmt::Debug for ResourceSpec {

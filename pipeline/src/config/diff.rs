@@ -4,6 +4,7 @@ use super::format::yaml;
 use super::model::Config;
 use serde::Serialize;
 use serde_json::Value;
+use std::collections::HashMap;
 use std::fmt::Write as _;
 
 /// Lines shown around a change.
@@ -137,18 +138,21 @@ fn named<T: Serialize + PartialEq>(
     new: &[T],
     name: fn(&T) -> &String,
 ) {
-    let find =
-        |things: &'_ [T], wanted: &T| things.iter().position(|thing| name(thing) == name(wanted));
+    let index = |things: &[T]| -> HashMap<String, usize> {
+        let names = things.iter().map(|thing| name(thing).clone());
+        names.zip(0..).collect()
+    };
+    let (in_old, in_new) = (index(old), index(new));
     for was in old {
         let what = format!("{kind} {}", name(was));
-        match find(new, was) {
+        match in_new.get(name(was)).copied() {
             None => push(changes, what, Some(was), None),
             Some(at) if new[at] != *was => push(changes, what, Some(was), Some(&new[at])),
             Some(_) => {}
         }
     }
     for is in new {
-        if find(old, is).is_none() {
+        if !in_old.contains_key(name(is)) {
             push(changes, format!("{kind} {}", name(is)), None, Some(is));
         }
     }

@@ -51,6 +51,17 @@ impl Glob {
         reader.glob(0)
     }
 
+    /// The one text it matches, if it has no wildcards.
+    pub fn literal(&self) -> Option<String> {
+        self.parts
+            .iter()
+            .map(|part| match part {
+                Part::Char(c) => Some(*c),
+                Part::One | Part::Many | Part::Set { .. } | Part::Any(_) => None,
+            })
+            .collect()
+    }
+
     /// Whether a whole text matches.
     pub fn matches(&self, text: &str) -> bool {
         let chars: Vec<char> = text.chars().collect();

@@ -38,7 +38,7 @@ pub fn load(file_name: &str, text: &str, vars: &Vars) -> Result<Loaded, Vec<Faul
 /// # Errors
 /// As [`load`].
 pub fn load_as(
-    _file_name: &str,
+    file_name: &str,
     text: &str,
     vars: &Vars,
     strictness: Strictness,
@@ -54,7 +54,7 @@ pub fn load_as(
         warnings.push(Warning {
             kind: WarningKind::Note,
             message: format!(
-                "line {}: the file has a second document, which is ignored",
+                "{file_name}:{}: the file has a second document, which is ignored",
                 at.line
             ),
         });
@@ -71,6 +71,7 @@ pub fn load_as(
             message: warning.to_string(),
         }));
     }
+    cut(&mut faults);
     if faults.is_empty() {
         Ok(Loaded {
             config: decoded.config,
@@ -177,6 +178,20 @@ fn honest(found: Vec<Fault>, unread: &[Fault]) -> Vec<Fault> {
             !follows
         })
         .collect()
+}
+
+/// Most faults in one answer.
+const MAX_FAULTS: usize = 500;
+
+fn cut(faults: &mut Vec<Fault>) {
+    if faults.len() > MAX_FAULTS {
+        let more = faults.len() - MAX_FAULTS;
+        faults.truncate(MAX_FAULTS);
+        faults.push(text_fault(
+            Position { line: 1, column: 1 },
+            format!("{more} more faults are not shown"),
+        ));
+    }
 }
 
 /// The unknown keys of steps stand with the other faults of jobs.

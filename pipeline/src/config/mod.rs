@@ -19,6 +19,8 @@ pub mod vars;
 mod conformance;
 #[cfg(test)]
 mod corpus;
+#[cfg(test)]
+mod hostile;
 
 pub use decode::env_text_of;
 pub use fault::{Fault, Warning, WarningKind, report};

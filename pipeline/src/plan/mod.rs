@@ -175,7 +175,7 @@ fn core(core: &Core, around: &[String]) -> Plan {
         }),
         Core::Task(step) => Plan::Task(Box::new(TaskStep {
             tags: or(&step.tags, around).to_vec(),
-            ..step.clone()
+            ..TaskStep::clone(step)
         })),
         Core::Run(step) => Plan::Run(RunStep {
             tags: or(&step.tags, around).to_vec(),
@@ -186,7 +186,7 @@ fn core(core: &Core, around: &[String]) -> Plan {
         Core::Notify(step) => Plan::Notify(step.clone()),
         Core::Gate(step) => Plan::Gate(step.clone()),
         Core::BuildImage(step) => Plan::BuildImage(Box::new(step.build_image.clone())),
-        Core::Agent(step) => Plan::Agent(Box::new(step.clone())),
+        Core::Agent(step) => Plan::Agent(step.clone()),
         Core::Do(step) => Plan::Do(plans(&step.steps, or(&step.tags, around))),
         Core::InParallel(step) => Plan::InParallel {
             steps: plans(&step.in_parallel.steps, or(&step.tags, around)),

@@ -9,6 +9,7 @@
 mod admission;
 mod agents;
 mod attempts;
+mod builds;
 mod cancels;
 mod claims;
 mod durability;
@@ -22,12 +23,15 @@ mod logs;
 mod pipelines;
 mod queue;
 mod receipts;
+mod resources;
 mod runs;
 mod secrets;
+mod selection;
 mod selection_cases;
 mod story;
 mod upgrade;
 mod values;
+mod version_lists;
 mod version_story;
 mod wakes;
 
@@ -232,6 +236,50 @@ contract! {
         a_reply_is_hinted_after_its_commit,
         the_end_of_a_run_is_hinted_after_its_commit,
     }
+    resources {
+        what_is_no_longer_declared_is_gone,
+        an_old_revision_declares_nothing,
+        another_scope_is_another_list_and_the_old_one_comes_back,
+        one_check_begins_of_many_at_once,
+        an_overtaken_check_ends_nothing,
+        a_check_begins_again_after_the_pause,
+        a_pin_stands_for_the_newest_version_that_contains_it,
+        a_pin_is_found_among_many_that_only_look_like_it,
+    }
+    version_lists {
+        a_check_that_finds_nothing_new_moves_nothing,
+        one_new_version_moves_all_that_were_found_to_the_end,
+        a_version_that_moves_keeps_what_is_known_of_it,
+        a_list_is_read_in_pages,
+        any_text_is_kept_in_a_version,
+        a_put_is_an_output_at_once_and_once,
+        a_put_of_an_older_scope_is_an_output_but_in_no_list,
+        checks_and_puts_at_once_lose_nothing,
+        cleared_versions_are_gone_and_what_builds_used_is_not,
+        whoever_schedules_hears_of_changes,
+    }
+    builds {
+        builds_count_from_one_for_each_job,
+        reruns_count_within_the_build_that_they_repeat,
+        a_rerun_of_what_is_no_build_of_the_job_is_a_build,
+        a_repeated_or_refused_run_takes_no_number,
+        a_run_has_builds_of_several_jobs,
+        of_many_at_once_no_number_is_given_twice,
+        inputs_are_taken_once_while_the_build_is_not_over,
+        a_rerun_adopts_inputs_and_where_they_came_from,
+        nothing_is_left_of_a_deleted_pipeline,
+        a_pipeline_deleted_amid_writes_leaves_nothing,
+    }
+    selection {
+        a_version_is_used_for_the_first_time_under_each_name,
+        a_pin_by_command_goes_before_every_wish_but_a_pin,
+        every_version_is_chosen_in_turn_and_it_is_known_whether_more_follow,
+        each_version_of_a_passed_job_is_chosen_in_turn,
+        what_a_failed_build_made_has_not_passed,
+        the_reason_names_input_job_and_version,
+        what_is_not_declared_has_no_versions,
+        a_long_way_back_is_found_through_all_pages,
+    }
     selection_cases {
         concourses_own_cases_are_answered_alike,
     }
@@ -267,6 +315,9 @@ macro_rules! contract_of_homes {
 }
 
 contract_of_homes! {
+    builds {
+        two_servers_never_give_a_number_twice,
+    }
     upgrade {
         what_version_two_stored_goes_on,
     }

@@ -32,13 +32,9 @@ pub(super) fn with_tag(image: &str) -> String {
     }
 }
 
-/// Pulls, anonymously without a login; dropping the future ends the pull.
-pub(super) async fn pull(
-    docker: &Docker,
-    image: &str,
-    login: Option<&RegistryLogin>,
-) -> Result<(), PullError> {
-    let credentials = login.map(|login| DockerCredentials {
+/// A login as the engine takes it.
+pub(super) fn credentials(image: &str, login: Option<&RegistryLogin>) -> Option<DockerCredentials> {
+    login.map(|login| DockerCredentials {
         username: Some(login.username.clone()),
         password: Some(login.password.clone()),
         serveraddress: Some(match login.registry.as_str() {
@@ -46,7 +42,16 @@ pub(super) async fn pull(
             registry => registry.to_owned(),
         }),
         ..DockerCredentials::default()
-    });
+    })
+}
+
+/// Pulls, anonymously without a login; dropping the future ends the pull.
+pub(super) async fn pull(
+    docker: &Docker,
+    image: &str,
+    login: Option<&RegistryLogin>,
+) -> Result<(), PullError> {
+    let credentials = credentials(image, login);
     let options = CreateImageOptions {
         from_image: Some(with_tag(image)),
         ..CreateImageOptions::default()

@@ -4,36 +4,37 @@
 //! agent leaves one behind, which its next start removes (`leftovers`). The engine's own log driver stays on, as a
 //! later re-attach reads from it.
 
+pub mod build;
+mod container;
 mod image;
 mod images;
+mod overlay;
 mod reattach;
+mod registry;
 mod sandbox;
 mod spec;
 mod volume;
+mod volume_archive;
 
 use super::{
-    Driver, DriverError, IsLeft, Output, OutputStream, PullPolicy, STOP_GRACE, Sandbox, StepExit,
-    StepSpec, Volume,
+    Driver, DriverError, IsLeft, NewVolume, Output, Owner, PullPolicy, STOP_GRACE, Sandbox,
+    StepExit, StepSpec, TarStream, Volume,
 };
 use async_trait::async_trait;
 use bollard::Docker;
-use bollard::container::{AttachContainerResults, LogOutput};
+use bollard::container::AttachContainerResults;
 use bollard::errors::Error;
 use bollard::models::ContainerCreateBody;
 use bollard::query_parameters::{
-    AttachContainerOptions, CreateContainerOptions, InspectContainerOptions, KillContainerOptions,
-    RemoveContainerOptions, StartContainerOptions, WaitContainerOptions,
+    AttachContainerOptions, InspectContainerOptions, StartContainerOptions, WaitContainerOptions,
 };
 use bytes::Bytes;
 use futures_util::StreamExt;
 use pocketci_proto::api::Driver as DriverName;
-use std::collections::BTreeMap;
-use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
-use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{OnceCell, RwLock, mpsc};
 use tokio_util::sync::CancellationToken;
 
 /// How long the engine may take for one answer; removing a container with many files is the slowest.
@@ -43,13 +44,22 @@ const PING_WITHIN: Duration = Duration::from_secs(3);
 /// How long output may still come once the container has ended.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
 
-pub(super) use volume::remove as remove_volume;
+pub(super) use container::remove;
+use container::{Container, LogStream, copy, create_container, feed};
+pub(super) use images::remove as remove_image;
+pub(super) use overlay::{PART_OF, remove as remove_volume};
 
 /// See the module.
 pub struct DockerDriver {
     address: Option<String>,
     grace: Duration,
     client: OnceLock<Docker>,
+    /// Whether its machine mounts overlays.
+    overlays: OnceCell<bool>,
+    /// Read while a volume is put over others, written while one is removed.
+    layers: RwLock<()>,
+    /// Volumes to be removed once nothing lies above them.
+    doomed: Mutex<BTreeSet<String>>,
 }
 
 impl DockerDriver {
@@ -69,6 +79,9 @@ impl DockerDriver {
             }),
             grace,
             client: OnceLock::new(),
+            overlays: OnceCell::new(),
+            layers: RwLock::default(),
+            doomed: Mutex::default(),
         }
     }
 
@@ -79,6 +92,10 @@ impl DockerDriver {
         };
         let asked = tokio::time::timeout(PING_WITHIN, docker.ping()).await;
         matches!(asked, Ok(Ok(_)))
+    }
+
+    fn doomed(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.doomed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn shown_address(&self) -> String {
@@ -104,6 +121,11 @@ impl DockerDriver {
         };
         let client = connected.map_err(|error| self.unreachable(error))?;
         Ok(self.client.get_or_init(|| client).clone())
+    }
+
+    /// Whether the engine is on this machine, as far as its address tells.
+    fn is_local(&self) -> bool {
+        self.shown_address().starts_with("unix://")
     }
 
     fn unreachable(&self, error: Error) -> DriverError {
@@ -193,9 +215,43 @@ impl Driver for DockerDriver {
     }
 
     async fn remove_volume(&self, volume: &Volume) {
-        if let Ok(docker) = self.client() {
-            volume::remove(&docker, &volume.id).await;
-        }
+        overlay::remove(self, &volume.id).await;
+    }
+
+    async fn derive_volume(
+        &self,
+        from: &Volume,
+        new: NewVolume<'_>,
+    ) -> Result<Volume, DriverError> {
+        overlay::derive(self, from, new).await
+    }
+
+    async fn own_volume(&self, volume: &Volume, owner: Owner) -> Result<(), DriverError> {
+        volume_archive::own(self, volume, owner).await
+    }
+
+    async fn write_tar(
+        &self,
+        volume: &Volume,
+        path: &str,
+        archive: TarStream,
+    ) -> Result<(), DriverError> {
+        volume_archive::write(self, volume, path, archive).await
+    }
+
+    async fn read_tar(&self, volume: &Volume, path: &str) -> Result<TarStream, DriverError> {
+        volume_archive::read(self, volume, path).await
+    }
+
+    async fn labelled_volumes(
+        &self,
+        label: &str,
+    ) -> Result<Vec<(Volume, BTreeMap<String, String>)>, DriverError> {
+        volume::labelled(self, label).await
+    }
+
+    fn engine(&self) -> Option<&DockerDriver> {
+        Some(self)
     }
 
     async fn read_files(
@@ -213,7 +269,22 @@ impl Driver for DockerDriver {
 
 impl DockerDriver {
     async fn create(&self, docker: &Docker, spec: &StepSpec) -> Result<Container, DriverError> {
-        self.create_from(docker, spec, spec::body(spec)).await
+        if !spec.host_certificates {
+            return self.create_from(docker, spec, spec::body(spec)).await;
+        }
+        let without = StepSpec {
+            host_certificates: false,
+            ..spec.clone()
+        };
+        if self.is_local() {
+            match self.create_from(docker, spec, spec::body(spec)).await {
+                // The engine's machine keeps none there, or is another than ours after all.
+                Err(DriverError::Engine { detail, .. }) if detail.contains("bind source path") => {}
+                other => return other,
+            }
+        }
+        self.create_from(docker, &without, spec::body(&without))
+            .await
     }
 
     /// Creates what `body` says, pulling the image as `spec` says.
@@ -376,110 +447,5 @@ fn start_error(driver: &DockerDriver, spec: &StepSpec, error: Error) -> DriverEr
             }
         }
         other => driver.error("start the container", other),
-    }
-}
-
-/// Asks the engine for a container. An engine goes on creating though its client has gone, so its answer is waited for
-/// in any case: the guard of a container that nobody wants any more removes it.
-async fn create_container(
-    docker: &Docker,
-    options: CreateContainerOptions,
-    body: ContainerCreateBody,
-) -> Result<Container, Error> {
-    let docker = docker.clone();
-    let creating = tokio::spawn(async move {
-        let created = docker.create_container(Some(options), body).await?;
-        Ok(Container {
-            docker,
-            id: created.id,
-            runtime: Handle::current(),
-            removed: false,
-        })
-    });
-    let panicked = |error| Error::IOError {
-        err: std::io::Error::other(error),
-    };
-    creating.await.map_err(panicked)?
-}
-
-/// A container that does not outlive this.
-struct Container {
-    docker: Docker,
-    id: String,
-    runtime: Handle,
-    removed: bool,
-}
-
-impl Container {
-    async fn kill(&self, signal: &str) {
-        let options = KillContainerOptions {
-            signal: signal.to_owned(),
-        };
-        // It may have ended by itself; the wait tells.
-        let _ = self.docker.kill_container(&self.id, Some(options)).await;
-    }
-
-    async fn remove(mut self) {
-        remove(&self.docker, &self.id).await;
-        self.removed = true;
-    }
-}
-
-impl Drop for Container {
-    fn drop(&mut self) {
-        if !self.removed {
-            let (docker, id) = (self.docker.clone(), std::mem::take(&mut self.id));
-            // Owned by the runtime: it ends with the engine's answer.
-            self.runtime
-                .spawn(async move { remove(&docker, &id).await });
-        }
-    }
-}
-
-/// Removes a container, running or not, with its anonymous volumes.
-pub(super) async fn remove(docker: &Docker, id: &str) {
-    let options = RemoveContainerOptions {
-        force: true,
-        v: true,
-        ..RemoveContainerOptions::default()
-    };
-    match docker.remove_container(id, Some(options)).await {
-        Ok(())
-        | Err(Error::DockerResponseServerError {
-            status_code: 404 | 409,
-            ..
-        }) => {}
-        Err(error) => {
-            tracing::warn!(%error, container = id, "cannot remove a container; the next start will")
-        }
-    }
-}
-
-type LogStream = Pin<Box<dyn futures_util::Stream<Item = Result<LogOutput, Error>> + Send>>;
-
-async fn copy(mut from: LogStream, to: mpsc::Sender<Output>) {
-    while let Some(Ok(piece)) = from.next().await {
-        let (stream, bytes) = match piece {
-            LogOutput::StdErr { message } => (OutputStream::Stderr, message),
-            LogOutput::StdOut { message } | LogOutput::Console { message } => {
-                (OutputStream::Stdout, message)
-            }
-            LogOutput::StdIn { .. } => continue,
-        };
-        if !bytes.is_empty() {
-            // Nobody wants it: read on, so that the process is not held up.
-            let _ = to.send((stream, bytes)).await;
-        }
-    }
-}
-
-async fn feed(mut input: Pin<Box<dyn AsyncWrite + Send>>, data: Option<Bytes>) {
-    if let Some(data) = data {
-        // A process that does not read its input is no error.
-        let _ = input.write_all(&data).await;
-        let _ = input.shutdown().await;
-    } else {
-        // Kept open: closing the attachment would end the output on some engines.
-        std::future::pending::<()>().await;
     }
 }

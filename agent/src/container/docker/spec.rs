@@ -68,7 +68,22 @@ fn mounts(spec: &StepSpec) -> Vec<Mount> {
         }),
         ..Mount::default()
     });
-    mounts.collect()
+    mounts
+        .chain(spec.host_certificates.then(certificates))
+        .collect()
+}
+
+/// Where a machine keeps the certificates that it trusts.
+pub(super) const CERTIFICATES: &str = "/etc/ssl/certs";
+
+fn certificates() -> Mount {
+    Mount {
+        typ: Some(MountType::BIND),
+        source: Some(CERTIFICATES.to_owned()),
+        target: Some(CERTIFICATES.to_owned()),
+        read_only: Some(true),
+        ..Mount::default()
+    }
 }
 
 /// Exactly the program and arguments given, whatever the image's own entry point.

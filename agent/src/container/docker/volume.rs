@@ -11,11 +11,11 @@ use bollard::Docker;
 use bollard::errors::Error;
 use bollard::models::VolumeCreateRequest;
 use bollard::query_parameters::{
-    CreateImageOptions, DownloadFromContainerOptions, RemoveVolumeOptions,
+    CreateImageOptions, DownloadFromContainerOptions, ListVolumesOptions, RemoveVolumeOptions,
 };
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 
 /// An image without any file.
@@ -24,7 +24,7 @@ const EMPTY_TAG: &str = "1";
 /// A tar archive without entries.
 const EMPTY_TAR: [u8; 1024] = [0; 1024];
 /// Where the volume is while its files are read.
-const PLACE: &str = "/volume";
+pub(super) const PLACE: &str = "/volume";
 /// Room for the archive's own blocks and padding.
 const TAR_OVERHEAD_BYTES: u64 = 1 << 20;
 
@@ -33,12 +33,7 @@ pub(super) async fn create(
     name: &str,
     labels: BTreeMap<String, String>,
 ) -> Result<Volume, DriverError> {
-    let run = labels
-        .get("pocketci.run")
-        .map(String::as_str)
-        .unwrap_or_default();
-    let run = &run[run.len().saturating_sub(12)..];
-    let id = format!("pocketci-{run}-{name}-{:08x}", rand::random::<u32>());
+    let id = volume_id(name, &labels);
     let request = VolumeCreateRequest {
         name: Some(id.clone()),
         labels: Some(labels.into_iter().collect()),
@@ -52,8 +47,18 @@ pub(super) async fn create(
     })
 }
 
-/// Removes a volume of the engine.
-pub(in crate::container) async fn remove(docker: &Docker, id: &str) {
+/// A name of its own.
+pub(super) fn volume_id(name: &str, labels: &BTreeMap<String, String>) -> String {
+    let run = labels
+        .get("pocketci.run")
+        .map(String::as_str)
+        .unwrap_or_default();
+    let run = &run[run.len().saturating_sub(12)..];
+    format!("pocketci-{run}-{name}-{:08x}", rand::random::<u32>())
+}
+
+/// Removes a volume of the engine, whatever lies above it.
+pub(super) async fn remove(docker: &Docker, id: &str) {
     let options = RemoveVolumeOptions { force: true };
     match docker.remove_volume(id, Some(options)).await {
         Ok(())
@@ -64,6 +69,29 @@ pub(in crate::container) async fn remove(docker: &Docker, id: &str) {
             tracing::warn!(%error, volume = id, "cannot remove a volume; the next start will");
         }
     }
+}
+
+pub(super) async fn labelled(
+    driver: &DockerDriver,
+    label: &str,
+) -> Result<Vec<(Volume, BTreeMap<String, String>)>, DriverError> {
+    let options = ListVolumesOptions {
+        filters: Some(HashMap::from([(
+            "label".to_owned(),
+            vec![label.to_owned()],
+        )])),
+    };
+    let found = driver.client()?.list_volumes(Some(options)).await;
+    let found = found.map_err(|error| driver.error("list volumes", error))?;
+    let volumes = found.volumes.unwrap_or_default().into_iter();
+    let volumes = volumes.map(|found| {
+        let volume = Volume {
+            path: found.name.clone(),
+            id: found.name,
+        };
+        (volume, found.labels.into_iter().collect())
+    });
+    Ok(volumes.collect())
 }
 
 pub(super) async fn read_files(
@@ -79,7 +107,7 @@ pub(super) async fn read_files(
 }
 
 /// A container that has the volume and is never started.
-async fn reader(
+pub(super) async fn reader(
     driver: &DockerDriver,
     docker: &Docker,
     volume: &Volume,

@@ -69,6 +69,8 @@ struct Decoder {
     unknown: Vec<Fault>,
     warnings: Vec<Warning>,
     places: HashMap<String, Position>,
+    /// Steps around the one that is being read.
+    depth: usize,
 }
 
 impl Decoder {

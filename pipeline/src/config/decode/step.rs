@@ -19,6 +19,9 @@ const MODIFIERS: [&str; 8] = [
     "timeout",
 ];
 
+/// Deepest nesting of steps in steps, hooks included. Whatever walks a plan recurses.
+pub const MAX_STEP_DEPTH: usize = 32;
+
 /// Reads a list of steps; `path` is that of the list.
 pub fn steps(decoder: &mut Decoder, node: &Node, path: &str) -> Vec<Step> {
     list(decoder, node, path)
@@ -30,6 +33,18 @@ pub fn steps(decoder: &mut Decoder, node: &Node, path: &str) -> Vec<Step> {
 
 /// Reads a step; `None`, with a fault, if it is of no kind.
 pub fn step(decoder: &mut Decoder, node: &Node, path: &str) -> Option<Step> {
+    if decoder.depth == MAX_STEP_DEPTH {
+        let message = format!("steps are nested deeper than {MAX_STEP_DEPTH} levels");
+        decoder.fault(path, node.at, message);
+        return None;
+    }
+    decoder.depth += 1;
+    let step = step_at_depth(decoder, node, path);
+    decoder.depth -= 1;
+    step
+}
+
+fn step_at_depth(decoder: &mut Decoder, node: &Node, path: &str) -> Option<Step> {
     decoder.places.insert(path.to_owned(), node.at);
     let mut fields = Fields::open(decoder, node, path, Manner::Strict)?;
     let Some(key) = CORE_KEYS.into_iter().find(|key| fields.has(key)) else {

@@ -22,7 +22,7 @@ pub fn core(
     Some(match key {
         "get" => Core::Get(get(decoder, fields)),
         "put" => Core::Put(put(decoder, fields)),
-        "task" => Core::Task(task::step(decoder, fields)),
+        "task" => Core::Task(Box::new(task::step(decoder, fields))),
         "run" => Core::Run(run(decoder, fields)),
         "set_pipeline" => Core::SetPipeline(set_pipeline(decoder, fields)),
         "load_var" => Core::LoadVar(LoadVarStep {
@@ -45,10 +45,10 @@ pub fn core(
         }),
         "notify" => Core::Notify(notify(decoder, fields)),
         "gate" => Core::Gate(gate(decoder, fields)),
-        "build_image" => Core::BuildImage(BuildImageStep {
+        "build_image" => Core::BuildImage(Box::new(BuildImageStep {
             build_image: build_image(decoder, fields)?,
-        }),
-        _ => Core::Agent(agent(decoder, fields)),
+        })),
+        _ => Core::Agent(Box::new(agent(decoder, fields))),
     })
 }
 

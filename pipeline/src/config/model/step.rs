@@ -36,7 +36,7 @@ pub enum Core {
     /// Makes a version of a resource.
     Put(PutStep),
     /// Runs a program in a container.
-    Task(TaskStep),
+    Task(Box<TaskStep>),
     /// Sets a pipeline.
     SetPipeline(SetPipelineStep),
     /// Loads a local var from a file.
@@ -54,9 +54,9 @@ pub enum Core {
     /// PocketCI: waits for an approval.
     Gate(GateStep),
     /// PocketCI: builds an image.
-    BuildImage(BuildImageStep),
+    BuildImage(Box<BuildImageStep>),
     /// PocketCI: runs a language model with tools.
-    Agent(AgentStep),
+    Agent(Box<AgentStep>),
 }
 
 /// What is done around a step. They nest in a fixed order, see [`crate::plan`].

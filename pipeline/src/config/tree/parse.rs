@@ -2,7 +2,7 @@
 
 use super::scalar::resolve;
 use super::{Entry, Kind, Node, Position};
-use granit_parser::{Event, Marker, Parser, ScalarStyle, Tag};
+use granit_parser::{ErrorKind, Event, Marker, Parser, ScalarStyle, Tag};
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
@@ -67,7 +67,10 @@ pub fn parse(text: &str) -> Result<Document, Vec<TextFault>> {
                 }
                 builder.faults.push(TextFault {
                     at: position(error.marker()),
-                    message: error.info().to_string(),
+                    message: match error.kind() {
+                        ErrorKind::RecursionLimitExceeded => too_deep(),
+                        kind => kind.to_string(),
+                    },
                 });
                 break;
             }
@@ -96,6 +99,10 @@ pub fn parse(text: &str) -> Result<Document, Vec<TextFault>> {
         kind: Kind::Null,
     });
     Ok(Document { root, second })
+}
+
+fn too_deep() -> String {
+    format!("nested deeper than {MAX_DEPTH} levels")
 }
 
 fn position(marker: &Marker) -> Position {
@@ -168,7 +175,7 @@ impl Builder {
                     return Err("an alias stands inside of what it names".to_owned());
                 };
                 if self.stack.len() + depth > MAX_DEPTH {
-                    return Err(format!("nested deeper than {MAX_DEPTH} levels"));
+                    return Err(too_deep());
                 }
                 let (nodes, bytes) = weight(node);
                 let node = node.clone();
@@ -193,7 +200,7 @@ impl Builder {
     fn open(&mut self, at: Position, anchor: usize, body: Body) -> Result<(), String> {
         self.count(1, 0)?;
         if self.stack.len() >= MAX_DEPTH {
-            return Err(format!("nested deeper than {MAX_DEPTH} levels"));
+            return Err(too_deep());
         }
         self.stack.push(Open { at, anchor, body });
         Ok(())

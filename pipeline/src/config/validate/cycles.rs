@@ -1,6 +1,7 @@
 //! Jobs that wait for each other: a build of none of them could ever start.
 
 use super::Report;
+use super::index::Index;
 use crate::config::model::{Config, Core, Job};
 use std::collections::HashMap;
 
@@ -19,7 +20,7 @@ pub fn check(report: &mut Report<'_>) {
             next: config
                 .jobs
                 .iter()
-                .map(|job| (job.name.as_str(), edges(config, job)))
+                .map(|job| (job.name.as_str(), edges(&report.index, job)))
                 .collect(),
         };
         if let Some(name) = graph.cycle(config) {
@@ -32,34 +33,35 @@ pub fn check(report: &mut Report<'_>) {
     }
 }
 
-type Edges = fn(&Config, &Job) -> Vec<String>;
+type Edges = for<'a> fn(&Index<'a>, &'a Job) -> Vec<&'a str>;
 
-fn passed(config: &Config, job: &Job) -> Vec<String> {
+fn passed<'a>(index: &Index<'a>, job: &'a Job) -> Vec<&'a str> {
     let mut next = Vec::new();
     job.each_step(&mut |step| {
-        if let Core::Get(get) = &step.core
-            && !get.passed.is_empty()
-        {
-            next.extend(config.jobs_matching(&get.passed));
+        if let Core::Get(get) = &step.core {
+            for text in &get.passed {
+                next.extend(index.matching(text).iter().flat_map(|jobs| jobs.iter()));
+            }
         }
     });
     next
 }
 
-fn all(config: &Config, job: &Job) -> Vec<String> {
-    let mut next = passed(config, job);
-    // Waiting for oneself is told by its own message.
-    let own = job.depends_on.iter().chain(
-        job.triggers
-            .iter()
-            .flat_map(|triggers| triggers.passed.iter()),
-    );
-    next.extend(own.filter(|name| **name != job.name).cloned());
+fn all<'a>(index: &Index<'a>, job: &'a Job) -> Vec<&'a str> {
+    let mut next = passed(index, job);
+    let triggers = job.triggers.iter();
+    let own = job
+        .depends_on
+        .iter()
+        .chain(triggers.flat_map(|triggers| &triggers.passed))
+        // Waiting for oneself is told by its own message.
+        .filter(|name| **name != job.name);
+    next.extend(own.map(String::as_str));
     next
 }
 
 struct Graph<'a> {
-    next: HashMap<&'a str, Vec<String>>,
+    next: HashMap<&'a str, Vec<&'a str>>,
 }
 
 impl Graph<'_> {
@@ -73,13 +75,13 @@ impl Graph<'_> {
             visits.insert(&job.name, Visit::Open);
             let mut stack = vec![(job.name.as_str(), 0)];
             while let Some((name, at)) = stack.pop() {
-                let Some(next) = self.next.get(name).and_then(|next| next.get(at)) else {
+                let Some(next) = self.next.get(name).and_then(|next| next.get(at)).copied() else {
                     visits.insert(name, Visit::Done);
                     continue;
                 };
                 stack.push((name, at + 1));
-                match visits.get(next.as_str()) {
-                    Some(Visit::Open) => return Some(next.clone()),
+                match visits.get(next) {
+                    Some(Visit::Open) => return Some(next.to_owned()),
                     Some(Visit::Done) => {}
                     None => {
                         visits.insert(next, Visit::Open);

@@ -2,6 +2,7 @@
 
 mod cycles;
 mod identifier;
+mod index;
 mod pocketci;
 mod steps;
 mod top;
@@ -12,7 +13,8 @@ pub use steps::task_faults;
 use super::fault::{Fault, Warning, WarningKind};
 use super::model::Config;
 use super::tree::Position;
-use std::collections::{BTreeSet, HashMap};
+use index::Index;
+use std::collections::HashMap;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -28,11 +30,7 @@ pub fn validate(config: &Config, places: &HashMap<String, Position>) -> Found {
     let mut report = Report {
         config,
         places,
-        resources_of: config
-            .jobs
-            .iter()
-            .map(|job| (job.name.as_str(), job.resources()))
-            .collect(),
+        index: Index::of(config),
         found: Found::default(),
         group: "groups",
     };
@@ -43,6 +41,10 @@ pub fn validate(config: &Config, places: &HashMap<String, Position>) -> Found {
     steps::jobs(&mut report);
     top::display(&mut report);
     cycles::check(&mut report);
+    if report.index.is_exhausted() {
+        let message = "the pipeline has too many jobs and globs to match them all".to_owned();
+        report.fault("jobs", message);
+    }
     report.found
 }
 
@@ -50,8 +52,7 @@ pub fn validate(config: &Config, places: &HashMap<String, Position>) -> Found {
 struct Report<'a> {
     config: &'a Config,
     places: &'a HashMap<String, Position>,
-    /// What each job gets or puts.
-    resources_of: HashMap<&'a str, BTreeSet<&'a str>>,
+    index: Index<'a>,
     found: Found,
     group: &'static str,
 }

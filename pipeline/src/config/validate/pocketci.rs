@@ -9,6 +9,7 @@ use crate::config::model::{
 use crate::config::schedule::{parse_cron, parse_every};
 use crate::duration;
 use crate::expression::Expression;
+use std::collections::HashSet;
 
 /// Checks a job's triggers and dependencies.
 pub fn job(report: &mut Report<'_>, job: &Job, path: &str) {
@@ -66,14 +67,15 @@ fn schedule(report: &mut Report<'_>, schedule: &Schedule, path: &str) {
 
 /// Names of other jobs, each once.
 fn others(report: &mut Report<'_>, job: &Job, names: &[String], path: &str) {
-    for (i, name) in names.iter().enumerate() {
+    let mut seen = HashSet::new();
+    for name in names {
         if name.is_empty() {
             report.fault_at(path, "contains an empty job name");
         } else if *name == job.name {
             report.fault_at(path, "a job cannot wait for itself");
-        } else if report.config.job(name).is_none() {
+        } else if !report.index.has_job(name) {
             report.fault_at(path, format!("unknown job '{name}'"));
-        } else if names[..i].contains(name) {
+        } else if !seen.insert(name) {
             report.fault_at(path, format!("lists '{name}' more than once"));
         }
     }

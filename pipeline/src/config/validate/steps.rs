@@ -2,7 +2,6 @@
 
 use super::{Names, Report, identifier_of, pocketci};
 use crate::config::fault::WarningKind;
-use crate::config::glob::Glob;
 use crate::config::model::{
     AcrossVar, Core, GetStep, Hooks, Job, MaxInFlight, Step, TaskConfig, TaskStep,
 };
@@ -240,7 +239,7 @@ impl Walk<'_, '_> {
     }
 
     fn resource(&mut self, name: &str) {
-        if self.report.config.resource(name).is_none() {
+        if !self.report.index.has_resource(name) {
             self.fault(format!("unknown resource '{name}'"));
         }
     }
@@ -260,27 +259,18 @@ impl Walk<'_, '_> {
     }
 
     fn passed(&mut self, text: &str, resource: &str) {
-        let Ok(glob) = Glob::compile(text) else {
+        let Ok(jobs) = self.report.index.matching(text) else {
             self.fault(format!("invalid glob expression '{text}'"));
             return;
         };
-        let mut is_known = false;
-        let config = self.report.config;
-        for job in config.jobs.iter().filter(|job| glob.matches(&job.name)) {
-            is_known = true;
-            let uses = self
-                .report
-                .resources_of
-                .get(job.name.as_str())
-                .is_some_and(|resources| resources.contains(resource));
-            if !uses {
+        for job in jobs.iter() {
+            if !self.report.index.uses(job, resource) {
                 self.fault(format!(
-                    "job '{}' does not interact with resource '{resource}'",
-                    job.name
+                    "job '{job}' does not interact with resource '{resource}'"
                 ));
             }
         }
-        if !is_known {
+        if jobs.is_empty() {
             self.fault(format!("unknown job '{text}'"));
         }
     }

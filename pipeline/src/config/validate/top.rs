@@ -1,7 +1,6 @@
 //! Groups, resources, their types and the page's look.
 
 use super::{Names, Report, identifier_of};
-use crate::config::glob::Glob;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Checks `groups`.
@@ -15,7 +14,7 @@ pub fn groups(report: &mut Report<'_>) {
         report.identifier(&group.name, &path, false);
         *names.entry(&group.name).or_default() += 1;
         for text in &group.jobs {
-            let Ok(glob) = Glob::compile(text) else {
+            let Ok(matching) = report.index.matching(text) else {
                 let message = format!(
                     "invalid glob expression '{text}' for group '{}'",
                     group.name
@@ -23,20 +22,14 @@ pub fn groups(report: &mut Report<'_>) {
                 report.fault(&path, message);
                 continue;
             };
-            let matching: Vec<_> = config
-                .jobs
-                .iter()
-                .filter(|job| glob.matches(&job.name))
-                .map(|job| job.name.as_str())
-                .collect();
             if matching.is_empty() {
                 let message = format!("no jobs match '{text}' for group '{}'", group.name);
                 report.fault(&path, message);
             }
-            grouped.extend(matching);
+            grouped.extend(matching.iter().copied());
         }
         for resource in &group.resources {
-            if config.resource(resource).is_none() {
+            if !report.index.has_resource(resource) {
                 let message = format!("group '{}' has unknown resource '{resource}'", group.name);
                 report.fault(&path, message);
             }
@@ -72,7 +65,7 @@ pub fn resources(report: &mut Report<'_>) {
         needs(report, &path, "name", &resource.name);
         needs(report, &path, "type", &resource.type_name);
     }
-    let used: BTreeSet<&str> = report.resources_of.values().flatten().copied().collect();
+    let used = report.index.used();
     for (i, resource) in config.resources.iter().enumerate() {
         if !used.contains(resource.name.as_str()) {
             let path = identifier_of("resources", i, &resource.name);

@@ -3,7 +3,7 @@
 use super::{Lookup, Reference, VarError};
 use crate::config::tree::{Entry, Kind, Node, Position};
 use serde_json::{Map, Value};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 /// What happens to a var nobody knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -264,10 +264,13 @@ impl<'a> Work<'a> {
                 }
             }
         }
-        for entry in merged {
-            if !out.iter().any(|known| known.key == entry.key) {
-                out.push(entry);
-            }
+        if !merged.is_empty() {
+            let mut known: HashSet<String> = out.iter().map(|entry| entry.key.clone()).collect();
+            out.extend(
+                merged
+                    .into_iter()
+                    .filter(|entry| known.insert(entry.key.clone())),
+            );
         }
         out
     }

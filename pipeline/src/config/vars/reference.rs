@@ -24,7 +24,7 @@ impl Reference {
             name: name.to_owned(),
             why,
         };
-        if name.matches('"').count() % 2 != 0 {
+        if !name.matches('"').count().is_multiple_of(2) {
             return Err(invalid("contains unclosed quotes"));
         }
         let (source, rest) = match unquoted(name, ':') {

@@ -105,7 +105,7 @@ pub(super) async fn begin_check(
     pause: Duration,
 ) -> Failable<Option<i64>> {
     let sql = "UPDATE resources SET check_seq = check_seq + 1, check_started_at = clock_timestamp()
-        WHERE pipeline_id = $1 AND name = $2 AND scope = $3 AND ($4 = 0 OR coalesce(
+        WHERE pipeline_id = $1 AND name = $2 AND scope = $3 AND ($4::bigint = 0 OR coalesce(
             greatest(check_started_at, check_finished_at) <= clock_timestamp() - $4 * interval '1 millisecond', true))
         RETURNING check_seq";
     let scope = list.scope.0.as_slice();

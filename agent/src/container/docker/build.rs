@@ -1,0 +1,142 @@
+//! Images that the engine builds from a `Dockerfile`, and pushes.
+
+use super::super::{DriverError, Output, OutputStream, RegistryLogin, TarStream};
+use super::DockerDriver;
+use super::image::with_tag;
+use bollard::auth::DockerCredentials;
+use bollard::errors::Error;
+use bollard::query_parameters::{BuildImageOptions, PushImageOptions};
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt};
+use std::collections::{BTreeMap, HashMap};
+use tokio::sync::mpsc;
+
+/// What is built.
+#[derive(Default)]
+pub struct ImageBuild {
+    /// The image's name.
+    pub tag: String,
+    /// Path in the context; empty for `Dockerfile`.
+    pub dockerfile: String,
+    /// `ARG` values.
+    pub args: BTreeMap<String, String>,
+    /// The stage; empty for the last.
+    pub target: String,
+    /// Such as `linux/arm64`; empty for the engine's own.
+    pub platform: String,
+    /// No network for its `RUN` lines.
+    pub no_network: bool,
+    /// For base images.
+    pub login: Option<RegistryLogin>,
+}
+
+/// Why there is no image.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The build, or the registry, said no.
+    #[error("{0}")]
+    Refused(String),
+    /// The engine cannot be used.
+    #[error(transparent)]
+    Driver(#[from] DriverError),
+}
+
+impl DockerDriver {
+    /// Builds from a tar archive; what the build prints goes to `output`. Dropping the future ends the build.
+    ///
+    /// # Errors
+    /// A line of the `Dockerfile` failed, or the engine cannot be used.
+    pub async fn build_image(
+        &self,
+        context: TarStream,
+        wanted: &ImageBuild,
+        output: &mpsc::Sender<Output>,
+    ) -> Result<(), BuildError> {
+        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        let args: HashMap<String, String> = wanted.args.clone().into_iter().collect();
+        let options = BuildImageOptions {
+            dockerfile: some(&wanted.dockerfile).unwrap_or_else(|| "Dockerfile".to_owned()),
+            t: Some(with_tag(&wanted.tag)),
+            buildargs: Some(args),
+            target: wanted.target.clone(),
+            platform: wanted.platform.clone(),
+            networkmode: wanted.no_network.then(|| "none".to_owned()),
+            rm: true,
+            forcerm: true,
+            ..BuildImageOptions::default()
+        };
+        let login = wanted
+            .login
+            .as_ref()
+            .map(|login| HashMap::from([(login.registry.clone(), credentials(login))]));
+        let body = bollard::body_try_stream(context.map_err(std::io::Error::other));
+        let docker = self.client()?;
+        let mut lines = std::pin::pin!(docker.build_image(options, login, Some(body)));
+        while let Some(line) = lines.next().await {
+            let line = line.map_err(|error| self.refused("build the image", error))?;
+            if let Some(detail) = line.error_detail.and_then(|detail| detail.message) {
+                return Err(BuildError::Refused(detail));
+            }
+            for text in [line.stream, line.status].into_iter().flatten() {
+                print(output, text).await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Pushes an image of the engine.
+    ///
+    /// # Errors
+    /// The registry said no, or the engine cannot be used.
+    pub async fn push_image(
+        &self,
+        image: &str,
+        login: Option<&RegistryLogin>,
+        output: &mpsc::Sender<Output>,
+    ) -> Result<(), BuildError> {
+        let image = with_tag(image);
+        let (name, tag) = image.rsplit_once(':').unwrap_or((&image, "latest"));
+        let options = PushImageOptions {
+            tag: Some(tag.to_owned()),
+            ..PushImageOptions::default()
+        };
+        let docker = self.client()?;
+        let pushing = docker.push_image(name, Some(options), login.map(credentials));
+        let mut lines = std::pin::pin!(pushing);
+        while let Some(line) = lines.next().await {
+            let line = line.map_err(|error| self.refused("push the image", error))?;
+            if let Some(detail) = line.error_detail.and_then(|detail| detail.message) {
+                return Err(BuildError::Refused(detail));
+            }
+            // Progress of layers would fill the log.
+            if let Some(status) = line.status.filter(|_| line.progress_detail.is_none()) {
+                print(output, format!("{status}\n")).await;
+            }
+        }
+        Ok(())
+    }
+
+    fn refused(&self, action: &'static str, error: Error) -> BuildError {
+        match error {
+            Error::DockerStreamError { error } => BuildError::Refused(error),
+            Error::DockerResponseServerError { message, .. } => BuildError::Refused(message),
+            other => BuildError::Driver(self.error(action, other)),
+        }
+    }
+}
+
+fn credentials(login: &RegistryLogin) -> DockerCredentials {
+    DockerCredentials {
+        username: Some(login.username.clone()),
+        password: Some(login.password.clone()),
+        serveraddress: Some(login.registry.clone()),
+        ..DockerCredentials::default()
+    }
+}
+
+async fn print(output: &mpsc::Sender<Output>, text: String) {
+    if !text.is_empty() {
+        // Nobody listens any more: the build goes on all the same.
+        let _ = output.send((OutputStream::Stdout, Bytes::from(text))).await;
+    }
+}

@@ -1,0 +1,86 @@
+//! A job that only asks a resource, or a type's image, for new versions.
+
+use super::build::Build;
+use super::leaf::{Ended, Running, conclude, version_of, within};
+use super::{Outcome, State};
+use crate::resource::{ResourceSpec, Version};
+use pocketci_proto::agent as pb;
+use serde_json::{Value, json};
+
+/// Longest check unless the resource says otherwise.
+const CHECK_WITHIN: &str = "1h";
+
+pub(super) async fn check(build: &Build, state: &State, wanted: &pb::CheckResource) -> Outcome {
+    let running = Running::plain(build, state, "check", &wanted.resource).await;
+    let result = ask(build, state, wanted, &running).await;
+    running.end(&result).await;
+    let versions = match result {
+        Ok(versions) => json!(versions).to_string(),
+        Err(ended) => return conclude(build, state, ended).await,
+    };
+    let saving = build
+        .backend
+        .save_versions(&wanted.resource, wanted.resource_type, versions);
+    match build.unless_stopped(state, saving).await {
+        Ok(Ok(())) => Outcome::Succeeded,
+        Ok(Err(error)) => {
+            let said = format!("the versions are not stored: {error}");
+            conclude(build, state, Ended::Errored(said)).await
+        }
+        Err(ended) => conclude(build, state, ended).await,
+    }
+}
+
+async fn ask(
+    build: &Build,
+    state: &State,
+    wanted: &pb::CheckResource,
+    running: &Running,
+) -> Result<Vec<Version>, Ended> {
+    let (spec, timeout) = spec(build, state, wanted).await?;
+    let from = match wanted.from_version_json.as_str() {
+        "" => None,
+        json => Some(version_of(json)?),
+    };
+    let what = &format!("check {:?}", wanted.resource);
+    within(state, Some(&timeout), |stop| {
+        let io = running.io(&stop);
+        let (spec, from) = (&spec, from.as_ref());
+        async move {
+            let found = build.resources.check(spec, from, &io).await;
+            found.map_err(|stop| Ended::of_resource(what, stop))
+        }
+    })
+    .await
+}
+
+/// What is asked, and how long it may take.
+async fn spec(
+    build: &Build,
+    state: &State,
+    wanted: &pb::CheckResource,
+) -> Result<(ResourceSpec, String), Ended> {
+    let name = &wanted.resource;
+    let usual = || CHECK_WITHIN.to_owned();
+    if !wanted.resource_type {
+        let spec = build.resource(state, name).await?;
+        let declared = build.config.resource(name);
+        let timeout = declared.map(|declared| declared.check_timeout.clone());
+        return Ok((
+            spec,
+            timeout
+                .filter(|timeout| !timeout.is_empty())
+                .unwrap_or_else(usual),
+        ));
+    }
+    let types = &build.config.resource_types;
+    let declared = types.iter().find(|declared| declared.name == *name);
+    let declared = declared.ok_or_else(|| {
+        Ended::Errored(format!("the pipeline declares no resource type {name:?}"))
+    })?;
+    let source = Value::Object(declared.source.clone());
+    let spec = build
+        .spec(state, name, &declared.type_name, &source)
+        .await?;
+    Ok((spec, usual()))
+}

@@ -1,0 +1,144 @@
+//! `build_image`: the engine builds an image from an artifact, and pushes it if asked to.
+
+use super::super::State;
+use super::super::build::{Build, lock};
+use super::{Ended, Running, within};
+use crate::attempt::Began;
+use crate::container::docker::build::{BuildError, ImageBuild};
+use crate::container::{DriverError, RegistryLogin};
+use crate::resource::Artifact;
+use pocketci_pipeline::config::model::BuildImage;
+
+pub(super) async fn build_image(
+    build: &Build,
+    state: &State,
+    step: &BuildImage,
+) -> Result<(), Ended> {
+    let written = serde_json::to_value(step)
+        .map_err(|error| Ended::Errored(format!("build_image: {error}")))?;
+    let filled = build.filled(state, &written, "build_image").await?;
+    let mut filled: BuildImage = serde_json::from_value(filled)
+        .map_err(|error| Ended::Errored(format!("build_image: {error}")))?;
+    if filled.name.is_empty() {
+        filled.name.clone_from(&filled.tag);
+    }
+    if let (Some(written), Some(filled)) = (&step.registry, &mut filled.registry) {
+        // As in a task's params: only what the author wrote refers to a secret.
+        let texts = [
+            (&written.username, &mut filled.username),
+            (&written.password, &mut filled.password),
+        ];
+        let texts = texts
+            .into_iter()
+            .filter(|(written, filled)| *written == *filled);
+        let known = build.secrets.fill(texts.map(|(_, filled)| filled)).await;
+        known.map_err(Ended::Errored)?;
+    }
+    lock(&build.ran).push(filled.name.clone());
+    let began = Began {
+        name: &filled.name,
+        kind: "build_image",
+        image: &filled.tag,
+        path: &state.path,
+    };
+    let running = Running::begin(build, began).await;
+    let timeout = Some(filled.timeout.as_str()).filter(|timeout| !timeout.is_empty());
+    let result = within(state, timeout, |stop| {
+        let carrying_out = carry_out(build, state, &filled, &running);
+        async move {
+            tokio::select! {
+                done = carrying_out => done,
+                () = stop.cancelled() => Err(Ended::Stopped),
+            }
+        }
+    })
+    .await;
+    running.end(&result).await;
+    result
+}
+
+async fn carry_out(
+    build: &Build,
+    state: &State,
+    step: &BuildImage,
+    running: &Running,
+) -> Result<(), Ended> {
+    let Some(engine) = build.driver.engine() else {
+        return Err(Ended::Errored(
+            "build_image needs the docker driver: set the pipeline with --driver docker".to_owned(),
+        ));
+    };
+    let platform = match step.platforms.as_slice() {
+        [] => String::new(),
+        [platform] => platform.clone(),
+        _ => {
+            return Err(Ended::Errored(
+                "build_image: the engine builds for one platform at a time; write a step for each"
+                    .to_owned(),
+            ));
+        }
+    };
+    let is_custom = !step.inputs.is_empty() || !step.caches.is_empty() || !step.image.is_empty();
+    if is_custom || !step.env.is_empty() || step.container_limits.is_some() {
+        let said = "warning: the agent's engine builds the image: image, inputs, caches, env and container_limits of the step have no effect";
+        running.say(said).await;
+    }
+    let login = step.registry.as_ref().map(|registry| RegistryLogin {
+        username: registry.username.clone(),
+        password: registry.password.clone(),
+        registry: registry.hostname.clone(),
+    });
+    let tag = tag(step);
+    let wanted = ImageBuild {
+        tag: tag.clone(),
+        dockerfile: step.dockerfile.clone(),
+        args: step.build_args.clone(),
+        target: step.target.clone(),
+        platform,
+        no_network: false,
+        login: login.clone(),
+    };
+    let (name, path) = step.context.split_once('/').unwrap_or((&step.context, ""));
+    let artifact = state
+        .scope
+        .artifact(name)
+        .ok_or_else(|| Ended::Errored(format!("context artifact {name:?} is missing")))?;
+    let failed = |error: DriverError| Ended::of_driver("build_image", &error);
+    let context = build.driver.read_tar(&artifact.volume, path).await;
+    let _room = build.room(state).await?;
+    let output = running.output();
+    let built = engine.build_image(context.map_err(failed)?, &wanted, &output);
+    built.await.map_err(refused)?;
+    if step.push {
+        let pushed = engine.push_image(&tag, login.as_ref(), &output);
+        pushed.await.map_err(refused)?;
+    }
+    // Later tasks may run in it: image: NAME.
+    let volume = build
+        .driver
+        .create_volume("image", build.labels.clone())
+        .await;
+    let volume = volume.map_err(failed)?;
+    build.hold(&volume);
+    let image = Some(tag);
+    state.scope.register(&step.name, Artifact { volume, image });
+    Ok(())
+}
+
+/// The image's name with its registry.
+fn tag(step: &BuildImage) -> String {
+    let registry = step.registry.as_ref();
+    let hostname = registry.map_or("", |registry| registry.hostname.as_str());
+    match hostname {
+        "" | "docker.io" => step.tag.clone(),
+        _ if step.tag.starts_with(&format!("{hostname}/")) => step.tag.clone(),
+        _ => format!("{hostname}/{}", step.tag),
+    }
+}
+
+fn refused(error: BuildError) -> Ended {
+    match error {
+        BuildError::Refused(said) => Ended::failed(format!("build_image: {said}")),
+        BuildError::Driver(error) => Ended::of_driver("build_image", &error),
+    }
+}

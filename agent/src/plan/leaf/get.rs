@@ -1,0 +1,132 @@
+//! `get`: fetches the version that was chosen before the job began.
+
+use super::super::State;
+use super::super::build::Build;
+use super::{Ended, Running, within};
+use crate::attempt::Began;
+use crate::resource::{ResourceSpec, Version};
+use pocketci_pipeline::config::model::GetStep;
+use serde_json::{Map, Value, json};
+
+pub(super) async fn get(build: &Build, state: &State, step: &GetStep) -> Result<(), Ended> {
+    let resource = step.resource_name();
+    let version = match build.chosen(&step.name) {
+        Some(chosen) => Some(version_of(&chosen.version_json)?),
+        None if build.backend.keeps_versions() => {
+            return Err(Ended::Errored(format!(
+                "get {:?}: no version of resource {resource:?} was chosen for this job",
+                step.name
+            )));
+        }
+        None => None,
+    };
+    let fetch = Fetch {
+        name: &step.name,
+        resource,
+        version,
+        params: &Value::Object(step.params.clone()),
+        timeout: step.timeout.as_deref(),
+        path: &state.path,
+    };
+    let metadata = fetch.run(build, state).await?;
+    let saved = build.backend.save_input_metadata(&step.name, metadata);
+    if let Err(error) = saved.await {
+        tracing::warn!(error, "metadata of an input is not stored");
+    }
+    Ok(())
+}
+
+/// A version as the server sends it.
+pub(crate) fn version_of(json: &str) -> Result<Version, Ended> {
+    serde_json::from_str(json)
+        .map_err(|_| Ended::Errored("the server chose a version that is none".to_owned()))
+}
+
+/// Metadata as the server keeps it.
+pub(crate) fn metadata_json(metadata: &[(String, String)]) -> String {
+    let fields = metadata.iter();
+    let fields = fields.map(|(name, value)| json!({ "name": name, "value": value }));
+    Value::Array(fields.collect()).to_string()
+}
+
+/// A version to be fetched as an artifact.
+pub(crate) struct Fetch<'a> {
+    /// Of the artifact.
+    pub(crate) name: &'a str,
+    /// Of the resource.
+    pub(crate) resource: &'a str,
+    /// `None` is the newest there is right now.
+    pub(crate) version: Option<Version>,
+    /// As written.
+    pub(crate) params: &'a Value,
+    pub(crate) timeout: Option<&'a str>,
+    /// Of the step.
+    pub(crate) path: &'a str,
+}
+
+impl Fetch<'_> {
+    /// Fetches, and registers the artifact and its metadata; the latter as JSON.
+    pub(crate) async fn run(&self, build: &Build, state: &State) -> Result<String, Ended> {
+        let began = Began {
+            name: self.name,
+            kind: "get",
+            image: "",
+            path: self.path,
+        };
+        let running = Running::begin(build, began).await;
+        let result = self.fetch(build, state, &running).await;
+        running.end(&result).await;
+        result
+    }
+
+    async fn fetch(
+        &self,
+        build: &Build,
+        state: &State,
+        running: &Running,
+    ) -> Result<String, Ended> {
+        let spec = build.resource(state, self.resource).await?;
+        let params = build.filled(state, self.params, "params").await?;
+        let env = build.resource_env(state);
+        let what = &format!("get {:?}", self.name);
+        let _room = build.room(state).await?;
+        let (fetched, artifact) = within(state, self.timeout, |stop| {
+            let io = running.io(&stop);
+            let (spec, params, env) = (&spec, &params, &env);
+            async move {
+                let version = match &self.version {
+                    Some(version) => version.clone(),
+                    None => newest(build, spec, &io, what).await?,
+                };
+                let got = build.resources.get(spec, &version, params, env, &io).await;
+                got.map_err(|stop| Ended::of_resource(what, stop))
+            }
+        })
+        .await?;
+        state.scope.register(self.name, artifact);
+        let mut fields = Map::new();
+        for (name, value) in fetched.version.iter() {
+            fields.insert(name.clone(), json!(value));
+        }
+        for (name, value) in &fetched.metadata {
+            fields.insert(name.clone(), json!(value));
+        }
+        state.scope.set_var(self.name, Value::Object(fields));
+        Ok(metadata_json(&fetched.metadata))
+    }
+}
+
+/// Where nobody chooses versions: the newest one right now.
+async fn newest(
+    build: &Build,
+    spec: &ResourceSpec,
+    io: &crate::resource::StepIo,
+    what: &str,
+) -> Result<Version, Ended> {
+    let found = build.resources.check(spec, None, io).await;
+    let found = found.map_err(|stop| Ended::of_resource(what, stop))?;
+    found
+        .into_iter()
+        .next_back()
+        .ok_or_else(|| Ended::Errored(format!("{what}: resource {:?} has no version", spec.name)))
+}
