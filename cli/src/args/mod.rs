@@ -293,6 +293,9 @@ pub struct RunsLsArgs {
     /// Only of this pipeline (name or id)
     #[arg(long)]
     pub pipeline: Option<String>,
+    /// Runs that looked for new versions of resources as well
+    #[arg(long)]
+    pub checks: bool,
     /// Only with this status: queued, running, success, failed, errored, aborted, skipped
     #[arg(long)]
     pub status: Option<String>,

@@ -9,6 +9,9 @@ use base64::engine::general_purpose::STANDARD;
 use pocketci_proto::api::{Run, RunEvent, RunEventKind, RunStatus};
 use std::io::{self, Write};
 
+/// The one job of a JavaScript pipeline.
+const PROGRAM_JOB: &str = "pipeline";
+
 pub async fn run(args: LogsArgs) -> anyhow::Result<u8> {
     let client = Client::new(&args.connection)?;
     let id = args.run.to_string();
@@ -95,8 +98,13 @@ impl Printer {
                 write_to(&stream, &bytes)
             }
             kind => {
+                // A JavaScript pipeline has one job, of which nothing need be said.
+                let job = event.job.filter(|job| job != PROGRAM_JOB);
                 if let Some(line) = narrate(&kind) {
-                    eprintln!("{line}");
+                    match job {
+                        Some(job) => eprintln!("-- {job}: {line}"),
+                        None => eprintln!("-- {line}"),
+                    }
                 }
                 Ok(())
             }
@@ -118,30 +126,30 @@ fn write_to(stream: &str, bytes: &[u8]) -> anyhow::Result<()> {
 /// What happened, in a line; nothing for what the output itself shows.
 fn narrate(kind: &RunEventKind) -> Option<String> {
     match kind {
-        RunEventKind::Started { agent } => Some(format!("-- started on agent {agent}")),
-        RunEventKind::Requeued { reason } => Some(format!("-- back in the queue: {reason}")),
-        RunEventKind::Replied { status } => Some(format!("-- answered the caller with {status}")),
+        RunEventKind::Started { agent } => Some(format!("started on agent {agent}")),
+        RunEventKind::Requeued { reason } => Some(format!("back in the queue: {reason}")),
+        RunEventKind::Replied { status } => Some(format!("answered the caller with {status}")),
         RunEventKind::ReplyIgnored { status } => Some(format!(
-            "-- an answer with {status} came too late: the caller had been answered"
+            "an answer with {status} came too late: the caller had been answered"
         )),
         RunEventKind::StepStarted {
             step, name, image, ..
-        } if image.is_empty() => Some(format!("-- step {step} {name:?}")),
+        } if image.is_empty() => Some(format!("step {step} {name:?}")),
         RunEventKind::StepStarted {
             step, name, image, ..
-        } => Some(format!("-- step {step} {name:?} in {image}")),
+        } => Some(format!("step {step} {name:?} in {image}")),
         RunEventKind::StepFinished {
             step,
             status,
             exit_code,
             message,
         } => Some(match status.as_str() {
-            "complete" => format!("-- step {step} ended with code {exit_code}"),
-            _ if message.is_empty() => format!("-- step {step} {status}"),
-            _ => format!("-- step {step} {status}: {message}"),
+            "complete" => format!("step {step} ended with code {exit_code}"),
+            _ if message.is_empty() => format!("step {step} {status}"),
+            _ => format!("step {step} {status}: {message}"),
         }),
         RunEventKind::CancelRequested { actor, .. } => {
-            Some(format!("-- {actor} asked to stop the run"))
+            Some(format!("{actor} asked to stop the run"))
         }
         RunEventKind::RunFinished {
             status,
@@ -154,15 +162,18 @@ fn narrate(kind: &RunEventKind) -> Option<String> {
                 .collect::<Vec<_>>()
                 .join(": ");
             let colon = if why.is_empty() { "" } else { ": " };
-            Some(format!("-- run {}{colon}{why}", status.as_str()))
+            Some(format!("run {}{colon}{why}", status.as_str()))
         }
-        RunEventKind::Emitted { name, payload } => Some(format!("-- event {name}: {payload}")),
+        RunEventKind::Emitted { name, payload } => Some(format!("event {name}: {payload}")),
         RunEventKind::GateOpened { gate_id, name, .. } => {
-            Some(format!("-- waits at gate {name:?} ({gate_id})"))
+            Some(format!("waits at gate {name:?} ({gate_id})"))
         }
         RunEventKind::GateDecided {
             name, status, by, ..
-        } => Some(format!("-- gate {name:?} {status} by {by}")),
+        } => Some(format!("gate {name:?} {status} by {by}")),
+        RunEventKind::JobFinished {
+            status, message, ..
+        } if *status == RunStatus::Skipped => Some(format!("skipped: {message}")),
         RunEventKind::JobFinished { .. } | RunEventKind::Log { .. } => None,
     }
 }

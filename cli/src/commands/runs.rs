@@ -20,6 +20,9 @@ async fn ls(args: RunsLsArgs) -> anyhow::Result<u8> {
     if let Some(pipeline) = &args.pipeline {
         query.push(("pipeline", pipeline.clone()));
     }
+    if args.checks {
+        query.push(("checks", "true".to_owned()));
+    }
     if let Some(status) = &args.status {
         query.push(("status", status.clone()));
     }

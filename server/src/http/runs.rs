@@ -23,6 +23,7 @@ const EVENTS: i64 = 500;
 pub(super) struct ListQuery {
     pipeline: Option<String>,
     status: Option<String>,
+    checks: Option<bool>,
     after: Option<RunId>,
     limit: Option<i64>,
 }
@@ -39,7 +40,7 @@ impl App {
     }
 }
 
-#[utoipa::path(get, path = "/api/runs", tag = "runs", params(("pipeline" = Option<String>, Query), ("status" = Option<String>, Query), ("after" = Option<String>, Query), ("limit" = Option<i64>, Query)), responses((status = 200, body = api::Page<api::Run>)))]
+#[utoipa::path(get, path = "/api/runs", tag = "runs", params(("pipeline" = Option<String>, Query), ("status" = Option<String>, Query), ("checks" = Option<bool>, Query, description = "those that look for versions as well"), ("after" = Option<String>, Query), ("limit" = Option<i64>, Query)), responses((status = 200, body = api::Page<api::Run>)))]
 pub(super) async fn list(
     State(app): State<App>,
     ApiQuery(query): ApiQuery<ListQuery>,
@@ -60,6 +61,7 @@ pub(super) async fn list(
     let filter = RunFilter {
         pipeline_id,
         status,
+        checks: query.checks.unwrap_or(false),
         after: query.after,
         limit,
     };

@@ -216,6 +216,8 @@ pub struct RunFilter {
     pub pipeline_id: Option<PipelineId>,
     /// Only with this status.
     pub status: Option<RunStatus>,
+    /// Those that looked for versions as well.
+    pub checks: bool,
     /// Only older than this one (runs are listed newest first).
     pub after: Option<RunId>,
     /// At most so many, 1..=200.

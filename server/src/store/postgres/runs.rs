@@ -68,7 +68,7 @@ impl RunStore for PostgresStore {
         let sql = format!(
             "{VIEW} WHERE ($1::uuid IS NULL OR r.pipeline_id = $1) AND ($2::text IS NULL OR r.state = $2)
              AND ($3::text IS NULL OR r.outcome = $3) AND ($4::uuid IS NULL OR r.id < $4)
-             ORDER BY r.id DESC LIMIT $5"
+             AND ($6 OR r.trigger_kind <> 'check') ORDER BY r.id DESC LIMIT $5"
         );
         let client = self.client().await?;
         let (pipeline, after) = (
@@ -77,7 +77,17 @@ impl RunStore for PostgresStore {
         );
         // Not prepared: the best plan depends on which filters are set.
         let found = client
-            .query(&sql, &[&pipeline, &state, &outcome, &after, &filter.limit])
+            .query(
+                &sql,
+                &[
+                    &pipeline,
+                    &state,
+                    &outcome,
+                    &after,
+                    &filter.limit,
+                    &filter.checks,
+                ],
+            )
             .await
             .map_err(sql_error)?;
         Ok(rows::all(&found, bare_view)?)

@@ -211,6 +211,9 @@ fn runs(connection: &Connection, filter: &RunFilter) -> Result<Vec<RunView>> {
         given.push(Box::new(word));
         conditions.push(format!("{condition}?{}", given.len()));
     }
+    if !filter.checks {
+        conditions.push("r.trigger ->> '$.kind' <> 'check'".to_owned());
+    }
     if let Some(after) = filter.after {
         given.push(Box::new(after.0.into_bytes()));
         conditions.push(format!("r.id < ?{}", given.len()));
