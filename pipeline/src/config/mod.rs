@@ -21,6 +21,8 @@ mod conformance;
 mod corpus;
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod tests;
 
 pub use decode::env_text_of;
 pub use fault::{Fault, Warning, WarningKind, report};
