@@ -3,6 +3,7 @@
 use super::session::Session;
 use super::{Agent, lock};
 use crate::attempt::{Attempt, Reports, SERVER_LABEL, StopReason};
+use crate::resource::cache::CACHE_LABEL;
 use crate::state::Saved;
 use pb::held_verdict::Action;
 use pb::report::Kind;
@@ -84,6 +85,8 @@ fn is_left(agent: &Agent, labels: &BTreeMap<String, String>) -> bool {
     let config = agent.config();
     label("pocketci.agent") == config.name
         && label(SERVER_LABEL) == config.identity()
+        // What was fetched outlives jobs; the cache looks after its own.
+        && !labels.contains_key(CACHE_LABEL)
         && !held.contains(&job)
 }
 
@@ -135,5 +138,10 @@ mod tests {
         let mut unlabelled = labels(&config(), "2");
         unlabelled.remove(SERVER_LABEL);
         assert!(!is_left(&agent, &unlabelled));
+        let mut cached = labels(&config(), "");
+        cached.remove("pocketci.job");
+        assert!(is_left(&agent, &cached));
+        cached.insert(CACHE_LABEL.to_owned(), "key".to_owned());
+        assert!(!is_left(&agent, &cached));
     }
 }
