@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 /// The label with a cache's key.
-pub(crate) const CACHE_LABEL: &str = "pocketci.cache";
+pub(crate) const TASK_CACHE_LABEL: &str = "pocketci.task-cache";
 /// Most caches of an agent; the one that was not used for longest goes.
 const MAX_CACHES: usize = 256;
 
@@ -88,7 +88,7 @@ impl TaskCaches {
             Some(volume) => (volume, false),
             None => {
                 let mut labels = wanted.labels;
-                labels.insert(CACHE_LABEL.to_owned(), wanted.key);
+                labels.insert(TASK_CACHE_LABEL.to_owned(), wanted.key);
                 (driver.create_volume("cache", labels).await?, true)
             }
         };
@@ -110,9 +110,9 @@ async fn earlier(
     driver: &Arc<dyn Driver>,
     wanted: &CacheWanted,
 ) -> Result<Option<Volume>, DriverError> {
-    let found = driver.labelled_volumes(CACHE_LABEL).await?;
+    let found = driver.labelled_volumes(TASK_CACHE_LABEL).await?;
     let is_ours = |labels: &BTreeMap<String, String>| {
-        labels.get(CACHE_LABEL) == Some(&wanted.key)
+        labels.get(TASK_CACHE_LABEL) == Some(&wanted.key)
             && wanted
                 .labels
                 .iter()
