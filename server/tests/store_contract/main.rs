@@ -19,6 +19,7 @@ mod journal;
 mod leases;
 mod listings;
 mod logs;
+mod long_history;
 mod pipelines;
 mod queue;
 mod receipts;
@@ -303,6 +304,9 @@ macro_rules! contract_of_homes {
 }
 
 contract_of_homes! {
+    long_history {
+        a_long_history_is_searched_quickly,
+    }
     builds {
         two_servers_never_give_a_number_twice,
     }
