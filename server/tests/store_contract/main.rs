@@ -20,6 +20,7 @@ mod journal;
 mod leases;
 mod listings;
 mod logs;
+mod long_history;
 mod pipelines;
 mod queue;
 mod receipts;
@@ -315,6 +316,9 @@ macro_rules! contract_of_homes {
 }
 
 contract_of_homes! {
+    long_history {
+        a_long_history_is_searched_quickly,
+    }
     builds {
         two_servers_never_give_a_number_twice,
     }

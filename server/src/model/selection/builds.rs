@@ -22,6 +22,8 @@ pub(super) struct Builds {
     loaded: Vec<Rc<Build>>,
     /// Where in `loaded` each version occurs, in order.
     places: HashMap<Wanted, Vec<usize>>,
+    /// What was asked for by [`Builds::has`] and is not in `loaded`.
+    known: HashMap<Wanted, bool>,
     complete: bool,
     page: usize,
     lookups: u32,
@@ -58,6 +60,7 @@ impl Builds {
             job: job.to_owned(),
             loaded: Vec::new(),
             places: HashMap::new(),
+            known: HashMap::new(),
             complete: false,
             page: FIRST_PAGE,
             lookups: 0,
@@ -114,6 +117,23 @@ impl Builds {
         }
         newer.reverse();
         Ok(newer)
+    }
+
+    /// Whether any build made or used this.
+    pub(super) fn has<H: History>(
+        &mut self,
+        history: &mut H,
+        wanted: Wanted,
+    ) -> Result<bool, H::Error> {
+        if self.places.contains_key(&wanted) {
+            return Ok(true);
+        }
+        if let Some(has) = self.known.get(&wanted) {
+            return Ok(*has);
+        }
+        let has = self.step(history, &mut Walk::with(vec![wanted]))?.is_some();
+        self.known.insert(wanted, has);
+        Ok(has)
     }
 
     /// The next build of a walk.

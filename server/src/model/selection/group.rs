@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 /// Builds tried before the search is given up: far more than any sane history needs, and still less than a second.
-const MAX_TRIES: u32 = 500_000;
+const MAX_TRIES: u32 = 200_000;
 
 /// An input of a group, with names as places.
 pub(super) struct Input {
@@ -204,7 +204,7 @@ impl<'a, H: History> Group<'a, H> {
             };
             let candidates = hashes(self);
             if candidates != self.doomed {
-                if self.solve()? {
+                if self.is_hopeful(&before)? && self.solve()? {
                     return Ok(true);
                 }
                 self.doomed = candidates;
@@ -214,6 +214,23 @@ impl<'a, H: History> Group<'a, H> {
             self.candidates[at] = candidate;
         }
         Ok(false)
+    }
+
+    /// Whether somebody in each job that is still to be asked can vouch for what has just become a candidate: the search
+    /// would find out as well, but maybe only after everything in between was tried in every combination.
+    fn is_hopeful(&mut self, changed: &[(usize, Option<Candidate>)]) -> Result<bool, H::Error> {
+        for (at, before) in changed {
+            let (None, Some(candidate)) = (before, &self.candidates[*at]) else {
+                continue;
+            };
+            let wanted = (self.inputs[*at].resource, candidate.hash);
+            for job in &self.inputs[*at].passed {
+                if !candidate.is_vouched_by(*job) && !self.jobs[*job].has(self.history, wanted)? {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
     }
 
     /// Makes candidates of what a build made and used, remembering what was there before; `false` if it contradicts one.

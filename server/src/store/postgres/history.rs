@@ -14,10 +14,12 @@ use crate::model::version::{ResourceScope, Version, VersionHash};
 use crate::model::{JobId, PipelineId};
 use crate::store::{Result, StoreError};
 use deadpool_postgres::{Object, Transaction};
-use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use tokio::runtime::Handle;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
+use uuid::Uuid;
 
 /// Chooses the inputs of a job.
 pub(super) async fn select(
@@ -40,6 +42,7 @@ pub(super) async fn select(
                 .iter()
                 .map(|(_, scope)| scope.0.to_vec())
                 .collect(),
+            standings: HashMap::new(),
         };
         Ok(choose(&mut history, &inputs)?)
     });
@@ -79,27 +82,19 @@ struct Snapshot<'a> {
     job_name: &'a str,
     names: Vec<String>,
     scopes: Vec<Vec<u8>>,
+    standings: HashMap<(usize, VersionHash), Option<Standing>>,
 }
 
-/// The columns of builds `p` with what they made and used of the resources $3 with the scopes $4, in order.
-const WITH_VERSIONS: &str = "SELECT p.id, p.number, p.rerun, (u.place - 1)::int AS place, u.hash, v.check_order, v.enabled
-    FROM page p
-    LEFT JOIN LATERAL (
-        SELECT s.place, s.resource, s.scope, o.hash, 0 AS kind, o.saved_at, '' AS name FROM build_outputs o
-        JOIN unnest($3::text[], $4::bytea[]) WITH ORDINALITY AS s (resource, scope, place) ON s.resource = o.resource
-        WHERE o.job_id = p.id
-        UNION ALL
-        SELECT s.place, s.resource, s.scope, i.hash, 1, NULL, i.name FROM build_inputs i
-        JOIN unnest($3::text[], $4::bytea[]) WITH ORDINALITY AS s (resource, scope, place) ON s.resource = i.resource
-        WHERE i.job_id = p.id
-    ) u ON true
-    LEFT JOIN resource_versions v
-        ON v.pipeline_id = $1 AND v.resource = u.resource AND v.scope = u.scope AND v.hash = u.hash
-    ORDER BY p.number DESC, p.rerun DESC, u.place, u.kind, u.saved_at, u.name, u.hash";
-
-/// Successful builds of the job $2 of the pipeline $1 before ($5, $6).
+/// Successful builds of the job $2 of the pipeline $1 before ($3, $4).
 const SUCCEEDED: &str = "SELECT j.id, j.number, j.rerun FROM jobs j WHERE j.pipeline_id = $1 AND j.name = $2
-    AND j.number IS NOT NULL AND j.outcome = 'succeeded' AND (j.number, j.rerun) < ($5::int, $6::int)";
+    AND j.number IS NOT NULL AND j.outcome = 'succeeded' AND (j.number, j.rerun) < ($3::int, $4::int)";
+/// What the builds $1 made and used, in the order that counts. By ids, not by a join: such a plan does not depend on
+/// what PostgreSQL knows about the tables, which is nothing after a burst of builds.
+const VERSIONS: &str = "SELECT job_id, resource, hash FROM (
+        SELECT job_id, resource, hash, 0 AS kind, saved_at, '' AS name FROM build_outputs WHERE job_id = ANY ($1)
+        UNION ALL
+        SELECT job_id, resource, hash, 1, NULL, name FROM build_inputs WHERE job_id = ANY ($1)
+    ) u ORDER BY kind, saved_at, name, hash";
 
 /// Later than any build.
 const END: Position = Position {
@@ -107,35 +102,15 @@ const END: Position = Position {
     rerun: i32::MAX,
 };
 
-/// Puts together the rows of each build.
-fn builds(rows: &[Row]) -> Failable<Vec<Build>> {
-    let mut builds: Vec<Build> = Vec::new();
-    for row in rows {
-        let id = JobId(row.try_get("id")?);
-        if builds.last().is_none_or(|last| last.id != id) {
-            builds.push(Build {
-                id,
-                position: Position {
-                    number: row.try_get("number")?,
-                    rerun: row.try_get("rerun")?,
-                },
-                versions: Vec::new(),
-            });
-        }
-        let place: Option<i32> = row.try_get("place")?;
-        let (Some(place), Some(build)) = (place, builds.last_mut()) else {
-            continue;
-        };
-        let order: Option<i64> = row.try_get("check_order")?;
-        let enabled: Option<bool> = row.try_get("enabled")?;
-        let standing = order.zip(enabled);
-        build.versions.push(Used {
-            resource: usize::try_from(place).unwrap_or(usize::MAX),
-            hash: versions::hash(row, "hash")?,
-            standing: standing.map(|(order, enabled)| Standing { order, enabled }),
-        });
-    }
-    Ok(builds)
+fn build(row: &Row) -> Failable<Build> {
+    Ok(Build {
+        id: JobId(row.try_get("id")?),
+        position: Position {
+            number: row.try_get("number")?,
+            rerun: row.try_get("rerun")?,
+        },
+        versions: Vec::new(),
+    })
 }
 
 fn found(row: &Row) -> Failable<Found> {
@@ -158,6 +133,73 @@ impl Snapshot<'_> {
     fn rows(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Failable<Vec<Row>> {
         self.runtime
             .block_on(rows_of(self.transaction, sql, params))
+    }
+
+    /// Fills in what builds made and used.
+    fn fill(&mut self, builds: &mut [Build]) -> Failable<()> {
+        let ids: Vec<Uuid> = builds.iter().map(|build| build.id.0).collect();
+        let rows = self.rows(VERSIONS, &[&ids])?;
+        let places: HashMap<Uuid, usize> = ids.into_iter().zip(0..).collect();
+        let mut versions = Vec::with_capacity(rows.len());
+        for row in &rows {
+            let name: &str = row.try_get("resource")?;
+            let resource = self
+                .names
+                .binary_search_by(|known| known.as_str().cmp(name));
+            let place = places.get(&row.try_get("job_id")?);
+            if let (Ok(resource), Some(place)) = (resource, place) {
+                versions.push((*place, resource, versions::hash(row, "hash")?));
+            }
+        }
+        self.learn(
+            versions
+                .iter()
+                .map(|(_, resource, hash)| (*resource, *hash)),
+        )?;
+        for (place, resource, hash) in versions {
+            let standing = self.standings.get(&(resource, hash)).copied().flatten();
+            builds[place].versions.push(Used {
+                resource,
+                hash,
+                standing,
+            });
+        }
+        for build in builds {
+            // Stable: what it made stays first.
+            build.versions.sort_by_key(|used| used.resource);
+        }
+        Ok(())
+    }
+
+    /// Looks up the standing of versions that were not seen before.
+    fn learn(&mut self, versions: impl Iterator<Item = (usize, VersionHash)>) -> Failable<()> {
+        let mut new: BTreeMap<usize, Vec<VersionHash>> = BTreeMap::new();
+        for version in versions {
+            if let Entry::Vacant(unseen) = self.standings.entry(version) {
+                unseen.insert(None);
+                new.entry(version.0).or_default().push(version.1);
+            }
+        }
+        let sql = "SELECT hash, check_order, enabled FROM resource_versions
+            WHERE pipeline_id = $1 AND resource = $2 AND scope = $3 AND hash = ANY ($4)";
+        for (resource, hashes) in new {
+            let hashes: Vec<&[u8]> = hashes.iter().map(|hash| hash.0.as_slice()).collect();
+            let params: [&(dyn ToSql + Sync); 4] = [
+                &self.pipeline_id.0,
+                &self.names[resource],
+                &self.scopes[resource],
+                &hashes,
+            ];
+            for row in self.rows(sql, &params)? {
+                let standing = Standing {
+                    order: row.try_get("check_order")?,
+                    enabled: row.try_get("enabled")?,
+                };
+                let hash = versions::hash(&row, "hash")?;
+                self.standings.insert((resource, hash), Some(standing));
+            }
+        }
+        Ok(())
     }
 
     fn newest_used(&self, resource: usize) -> Failable<Option<(i64, VersionHash)>> {
@@ -204,20 +246,19 @@ impl History for Snapshot<'_> {
         before: Option<Position>,
         limit: usize,
     ) -> Failable<Vec<Build>> {
-        let sql = format!(
-            "WITH page AS MATERIALIZED ({SUCCEEDED} ORDER BY j.number DESC, j.rerun DESC LIMIT $7) {WITH_VERSIONS}"
-        );
+        let sql = format!("{SUCCEEDED} ORDER BY j.number DESC, j.rerun DESC LIMIT $5");
         let before = before.unwrap_or(END);
-        let params: [&(dyn ToSql + Sync); 7] = [
+        let params: [&(dyn ToSql + Sync); 5] = [
             &self.pipeline_id.0,
             &job,
-            &self.names,
-            &self.scopes,
             &before.number,
             &before.rerun,
             &(limit as i64),
         ];
-        builds(&self.rows(&sql, &params)?)
+        let rows = self.rows(&sql, &params)?;
+        let mut builds: Vec<Build> = rows.iter().map(build).collect::<Failable<_>>()?;
+        self.fill(&mut builds)?;
+        Ok(builds)
     }
 
     fn build_with(
@@ -226,17 +267,11 @@ impl History for Snapshot<'_> {
         wanted: &[(usize, VersionHash)],
         before: Option<Position>,
     ) -> Failable<Option<Build>> {
-        let mut sql = format!("WITH page AS MATERIALIZED ({SUCCEEDED}");
+        let mut sql = SUCCEEDED.to_owned();
         let before = before.unwrap_or(END);
         let hashes: Vec<&[u8]> = wanted.iter().map(|(_, hash)| hash.0.as_slice()).collect();
-        let mut params: Vec<&(dyn ToSql + Sync)> = vec![
-            &self.pipeline_id.0,
-            &job,
-            &self.names,
-            &self.scopes,
-            &before.number,
-            &before.rerun,
-        ];
+        let mut params: Vec<&(dyn ToSql + Sync)> =
+            vec![&self.pipeline_id.0, &job, &before.number, &before.rerun];
         for ((resource, _), hash) in wanted.iter().zip(&hashes) {
             params.push(&self.names[*resource]);
             params.push(hash);
@@ -248,8 +283,11 @@ impl History for Snapshot<'_> {
                 " AND j.id IN (SELECT job_id FROM build_outputs {of} UNION ALL SELECT job_id FROM build_inputs {of})"
             );
         }
-        sql += &format!(" ORDER BY j.number DESC, j.rerun DESC LIMIT 1) {WITH_VERSIONS}");
-        Ok(builds(&self.rows(&sql, &params)?)?.pop())
+        sql += " ORDER BY j.number DESC, j.rerun DESC LIMIT 1";
+        let rows = self.rows(&sql, &params)?;
+        let mut builds: Vec<Build> = rows.iter().map(build).collect::<Failable<_>>()?;
+        self.fill(&mut builds)?;
+        Ok(builds.pop())
     }
 
     fn latest(&mut self, resource: usize) -> Failable<Option<Found>> {
