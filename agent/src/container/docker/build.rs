@@ -1,11 +1,11 @@
-//! Images that the engine builds from a `Dockerfile`, and pushes.
+//! Images that the engine builds from a `Dockerfile`.
 
 use super::super::{DriverError, Output, OutputStream, RegistryLogin, TarStream};
 use super::DockerDriver;
 use super::image::with_tag;
 use bollard::auth::DockerCredentials;
 use bollard::errors::Error;
-use bollard::query_parameters::{BuildImageOptions, PushImageOptions};
+use bollard::query_parameters::BuildImageOptions;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use std::collections::{BTreeMap, HashMap};
@@ -33,7 +33,7 @@ pub struct ImageBuild {
 /// Why there is no image.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
-    /// The build, or the registry, said no.
+    /// The build said no.
     #[error("{0}")]
     Refused(String),
     /// The engine cannot be used.
@@ -73,7 +73,7 @@ impl DockerDriver {
         let docker = self.client()?;
         let mut lines = std::pin::pin!(docker.build_image(options, login, Some(body)));
         while let Some(line) = lines.next().await {
-            let line = line.map_err(|error| self.refused("build the image", error))?;
+            let line = line.map_err(|error| self.refused(error))?;
             if let Some(detail) = line.error_detail.and_then(|detail| detail.message) {
                 return Err(BuildError::Refused(detail));
             }
@@ -84,43 +84,11 @@ impl DockerDriver {
         Ok(())
     }
 
-    /// Pushes an image of the engine.
-    ///
-    /// # Errors
-    /// The registry said no, or the engine cannot be used.
-    pub async fn push_image(
-        &self,
-        image: &str,
-        login: Option<&RegistryLogin>,
-        output: &mpsc::Sender<Output>,
-    ) -> Result<(), BuildError> {
-        let image = with_tag(image);
-        let (name, tag) = image.rsplit_once(':').unwrap_or((&image, "latest"));
-        let options = PushImageOptions {
-            tag: Some(tag.to_owned()),
-            ..PushImageOptions::default()
-        };
-        let docker = self.client()?;
-        let pushing = docker.push_image(name, Some(options), login.map(credentials));
-        let mut lines = std::pin::pin!(pushing);
-        while let Some(line) = lines.next().await {
-            let line = line.map_err(|error| self.refused("push the image", error))?;
-            if let Some(detail) = line.error_detail.and_then(|detail| detail.message) {
-                return Err(BuildError::Refused(detail));
-            }
-            // Progress of layers would fill the log.
-            if let Some(status) = line.status.filter(|_| line.progress_detail.is_none()) {
-                print(output, format!("{status}\n")).await;
-            }
-        }
-        Ok(())
-    }
-
-    fn refused(&self, action: &'static str, error: Error) -> BuildError {
+    fn refused(&self, error: Error) -> BuildError {
         match error {
             Error::DockerStreamError { error } => BuildError::Refused(error),
             Error::DockerResponseServerError { message, .. } => BuildError::Refused(message),
-            other => BuildError::Driver(self.error(action, other)),
+            other => BuildError::Driver(self.error("build the image", other)),
         }
     }
 }

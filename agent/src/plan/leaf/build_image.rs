@@ -3,7 +3,7 @@
 use super::super::State;
 use super::super::build::{Build, lock};
 use super::{Ended, Running, within};
-use crate::attempt::Began;
+use crate::attempt::{Began, told};
 use crate::container::docker::build::{BuildError, ImageBuild};
 use crate::container::{DriverError, RegistryLogin};
 use crate::resource::Artifact;
@@ -110,8 +110,12 @@ async fn carry_out(
     let built = engine.build_image(context.map_err(failed)?, &wanted, &output);
     built.await.map_err(refused)?;
     if step.push {
-        let pushed = engine.push_image(&tag, login.as_ref(), &output);
-        pushed.await.map_err(refused)?;
+        let (repository, version) = split(&tag);
+        let pushed = engine.push_image(repository, version, login.as_ref());
+        let digest = pushed.await.map_err(|error| {
+            Ended::failed(format!("build_image: cannot push {tag}: {}", told(&error)))
+        })?;
+        running.print(&format!("pushed {tag} {digest}")).await;
     }
     // Later tasks may run in it: image: NAME.
     let volume = build
@@ -136,9 +140,40 @@ fn tag(step: &BuildImage) -> String {
     }
 }
 
+/// The name and the tag.
+fn split(image: &str) -> (&str, &str) {
+    let name_at = image.rfind('/').map_or(0, |at| at + 1);
+    match image[name_at..].find(':') {
+        Some(at) => (&image[..name_at + at], &image[name_at + at + 1..]),
+        None => (image, "latest"),
+    }
+}
+
 fn refused(error: BuildError) -> Ended {
     match error {
         BuildError::Refused(said) => Ended::failed(format!("build_image: {said}")),
         BuildError::Driver(error) => Ended::of_driver("build_image", &error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_registry_is_part_of_the_name_once() {
+        let step = |tag: &str, hostname: &str| BuildImage {
+            tag: tag.to_owned(),
+            registry: Some(pocketci_pipeline::config::model::RegistryLogin {
+                hostname: hostname.to_owned(),
+                ..Default::default()
+            }),
+            ..BuildImage::default()
+        };
+        assert_eq!(tag(&step("a/b:1", "r.test:5000")), "r.test:5000/a/b:1");
+        assert_eq!(tag(&step("r.test:5000/a:1", "r.test:5000")), "r.test:5000/a:1");
+        assert_eq!(tag(&step("a:1", "docker.io")), "a:1");
+        assert_eq!(split("r.test:5000/a/b:1"), ("r.test:5000/a/b", "1"));
+        assert_eq!(split("r.test:5000/a"), ("r.test:5000/a", "latest"));
     }
 }
