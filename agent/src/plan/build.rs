@@ -56,6 +56,7 @@ pub(super) struct About {
 
 /// Why a step did not succeed.
 pub(super) struct Fault {
+    path: Arc<str>,
     outcome: Outcome,
     in_hook: bool,
     said: String,
@@ -284,6 +285,10 @@ impl Job for Build {
         vault.fill(state.scope.vars(), value).await
     }
 
+    fn forgive(&self, state: &State) {
+        lock(&self.faults).retain(|fault| !fault.path.starts_with(&*state.path));
+    }
+
     async fn fault(&self, state: &State, outcome: Outcome, said: &str) {
         let said = self.attempt.redactor.text(said);
         let line = self
@@ -292,6 +297,7 @@ impl Job for Build {
             .text(&format!("{}: {said}\n", state.path));
         self.attempt.log.append(SYSTEM, Bytes::from(line)).await;
         lock(&self.faults).push(Fault {
+            path: state.path.clone(),
             outcome,
             in_hook: state.hook_of.is_some(),
             said,

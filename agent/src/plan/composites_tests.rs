@@ -51,6 +51,8 @@ impl Job for Stage {
         }
     }
 
+    fn forgive(&self, _: &State) {}
+
     async fn fault(&self, state: &State, _: Outcome, said: &str) {
         let fault = format!("{}: {said}", state.path);
         self.faults.lock().unwrap().push(fault);

@@ -63,9 +63,9 @@ pub(crate) async fn execute(
     };
     let working = async {
         let outcome = match &build.about.yaml.work {
-            None => plan(&build, &state).await,
-            Some(Wanted::Check(wanted)) => check(&build, &state, wanted).await,
-            Some(Wanted::OneOff(wanted)) => one_off(&build, &state, wanted).await,
+            None => Box::pin(plan(&build, &state)).await,
+            Some(Wanted::Check(wanted)) => Box::pin(check(&build, &state, wanted)).await,
+            Some(Wanted::OneOff(wanted)) => Box::pin(one_off(&build, &state, wanted)).await,
         };
         build.settle().await;
         outcome

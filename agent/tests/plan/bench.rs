@@ -246,11 +246,22 @@ impl Bench {
         Self::with(Arc::new(driver), allow_privileged)
     }
 
+    /// An agent of this name.
+    pub fn docker_named(name: String) -> Self {
+        let driver = DockerDriver::with_grace(Some(docker_host()), Duration::from_millis(300));
+        Self::named(name, Arc::new(driver), false)
+    }
+
     pub fn with(driver: Arc<dyn Driver>, allow_privileged: bool) -> Self {
+        let name = format!("test-{:08x}", rand::random::<u32>());
+        Self::named(name, driver, allow_privileged)
+    }
+
+    fn named(name: String, driver: Arc<dyn Driver>, allow_privileged: bool) -> Self {
         let config = AgentConfig {
             server_url: "http://127.0.0.1:1".into(),
             token: Token::new("t"),
-            name: format!("test-{:08x}", rand::random::<u32>()),
+            name,
             labels: BTreeMap::new(),
             slots: 1,
             default_driver: driver.name(),

@@ -7,4 +7,5 @@ mod containers;
 mod files;
 mod flow;
 mod one_off;
+mod resources;
 mod values;

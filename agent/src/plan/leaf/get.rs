@@ -98,8 +98,8 @@ impl Fetch<'_> {
                     Some(version) => version.clone(),
                     None => newest(build, spec, &io, what).await?,
                 };
-                let got = build.resources.get(spec, &version, params, env, &io).await;
-                got.map_err(|stop| Ended::of_resource(what, stop))
+                let getting = build.resources.get(spec, &version, params, env, &io);
+                Box::pin(getting).await.map_err(|stop| Ended::of_resource(what, stop))
             }
         })
         .await?;
@@ -123,7 +123,7 @@ async fn newest(
     io: &crate::resource::StepIo,
     what: &str,
 ) -> Result<Version, Ended> {
-    let found = build.resources.check(spec, None, io).await;
+    let found = Box::pin(build.resources.check(spec, None, io)).await;
     let found = found.map_err(|stop| Ended::of_resource(what, stop))?;
     found
         .into_iter()

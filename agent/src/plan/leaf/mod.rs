@@ -93,16 +93,17 @@ impl Step for Leaf {
             return stopped;
         }
         let build = &self.build;
+        // Boxed: one kind's state would make every leaf's as large.
         let ended = match &self.plan {
-            Plan::Get(step) => get::get(build, state, step).await,
-            Plan::Put(step) => put::put(build, state, step).await,
-            Plan::Task(step) => task::task(build, state, step).await,
-            Plan::SetPipeline(step) => set_pipeline::set_pipeline(build, state, step).await,
-            Plan::LoadVar(step) => load_var::load_var(build, state, step).await,
-            Plan::Notify(step) => message::notify(build, state, step).await,
-            Plan::Gate(step) => message::gate(build, state, step).await,
-            Plan::Run(step) => message::run(build, state, step).await,
-            Plan::BuildImage(step) => build_image::build_image(build, state, step).await,
+            Plan::Get(step) => Box::pin(get::get(build, state, step)).await,
+            Plan::Put(step) => Box::pin(put::put(build, state, step)).await,
+            Plan::Task(step) => Box::pin(task::task(build, state, step)).await,
+            Plan::SetPipeline(step) => Box::pin(set_pipeline::set_pipeline(build, state, step)).await,
+            Plan::LoadVar(step) => Box::pin(load_var::load_var(build, state, step)).await,
+            Plan::Notify(step) => Box::pin(message::notify(build, state, step)).await,
+            Plan::Gate(step) => Box::pin(message::gate(build, state, step)).await,
+            Plan::Run(step) => Box::pin(message::run(build, state, step)).await,
+            Plan::BuildImage(step) => Box::pin(build_image::build_image(build, state, step)).await,
             Plan::Agent(step) => Err(Ended::Errored(format!(
                 "agent step {:?}: this server does not run language models; run your own program in a task",
                 step.name

@@ -51,8 +51,8 @@ async fn publish(
         let io = running.io(&stop);
         let (spec, params, artifacts, env, what) = (&spec, &params, &artifacts, &env, &what);
         async move {
-            let put = build.resources.put(spec, params, artifacts, env, &io).await;
-            put.map_err(|stop| Ended::of_resource(what, stop))
+            let putting = build.resources.put(spec, params, artifacts, env, &io);
+            Box::pin(putting).await.map_err(|stop| Ended::of_resource(what, stop))
         }
     })
     .await?;

@@ -111,6 +111,7 @@ impl<'a> Process<'a> {
             memory_bytes: limits.memory.unwrap_or_default(),
             privileged: task.step.privileged,
             no_network: task.step.hermetic,
+            no_copy: true,
             groups: task.build.attempt.groups(),
             labels,
             ..StepSpec::default()
