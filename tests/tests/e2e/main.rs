@@ -22,3 +22,4 @@ mod versions;
 mod watching;
 mod webhook;
 mod yaml;
+mod yaml_files;
