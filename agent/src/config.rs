@@ -69,6 +69,8 @@ pub struct AgentConfig {
     pub spool: SpoolConfig,
     /// How long held jobs may go on after the first request to stop.
     pub drain_timeout: Duration,
+    /// How long what failed steps of YAML pipelines left is kept; zero: not at all, and nobody may look into a step.
+    pub keep_failed: Duration,
     /// Where it remembers what it holds, for its next process; `None` remembers nothing.
     pub state_dir: Option<PathBuf>,
 }

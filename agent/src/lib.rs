@@ -1,7 +1,7 @@
 //! The agent: holds the link to a server, executes jobs, streams back replies and logs.
 //!
 //! Reading order: `link` (the two streams), `attempt` (one job from Assign to Finished), `log` (chunks on their
-//! way up, without secrets), `js` (the engine), `container` (where steps run), `resource` (check, get and put), `outside` (HTTP and mail), `local` (a job
+//! way up, without secrets), `js` (the engine), `container` (where steps run), `resource` (check, get and put), `shelf` (what can be looked into), `outside` (HTTP and mail), `local` (a job
 //! without a server). Nothing here knows the server's insides.
 
 pub mod attempt;
@@ -14,6 +14,7 @@ pub mod log;
 pub mod outside;
 pub mod plan;
 pub mod resource;
+pub mod shelf;
 mod state;
 
 pub use config::{AgentConfig, Token};

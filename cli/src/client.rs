@@ -4,10 +4,12 @@ use crate::args::Connection;
 use anyhow::Context;
 use futures_util::StreamExt;
 use pocketci_proto::api::{By, ErrorBody, Pipeline, RunEvent};
-use reqwest::{Method, RequestBuilder, Response, StatusCode};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, Upgraded, Version};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
+use tokio_tungstenite::tungstenite::handshake::client::generate_key;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use url::Url;
 
 /// How long a connection may take to open.
@@ -186,6 +188,38 @@ impl Client {
         Ok(())
     }
 
+    /// Opens a WebSocket: what follows the handshake.
+    pub async fn upgrade(
+        &self,
+        path: &[&str],
+        query: &[(&str, String)],
+    ) -> anyhow::Result<Upgraded> {
+        let mut url = self.url(path);
+        url.query_pairs_mut().extend_pairs(query);
+        let key = generate_key();
+        let request = self
+            .request(Method::GET, url)
+            .version(Version::HTTP_11)
+            .header("connection", "upgrade")
+            .header("upgrade", "websocket")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", &key);
+        let response = tokio::time::timeout(ANSWER_WITHIN, self.checked(request))
+            .await
+            .context("the server did not answer in time")??;
+        let accepted = response.headers().get("sec-websocket-accept");
+        if accepted.is_none_or(|accepted| accepted != &derive_accept_key(key.as_bytes())) {
+            anyhow::bail!(
+                "{} answered no WebSocket; a proxy in between must pass `Upgrade: websocket` on",
+                self.base
+            );
+        }
+        response
+            .upgrade()
+            .await
+            .map_err(|error| self.unreachable(&error).into())
+    }
+
     fn request(&self, method: Method, url: Url) -> RequestBuilder {
         let mut request = self
             .http
@@ -232,7 +266,7 @@ impl Client {
             .await
             .map_err(|error| self.unreachable(&error))?;
         let status = response.status();
-        if status.is_success() {
+        if status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(response);
         }
         let body = response.bytes().await.unwrap_or_default();

@@ -5,6 +5,7 @@ mod client;
 mod commands;
 mod output;
 mod telemetry;
+mod terminal;
 
 use clap::Parser;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};

@@ -23,3 +23,7 @@ pub const PAGE_BYTES: usize = 256 * 1024;
 pub const INLINE_BODY_BYTES: usize = 256 * 1024;
 /// Largest log chunk, in bytes.
 pub const LOG_CHUNK_BYTES: usize = 64 * 1024;
+/// Most bytes of a terminal's input, or output, that are on their way: more are sent when the other side has taken some.
+pub const TERMINAL_WINDOW_BYTES: usize = 256 * 1024;
+/// Largest piece of either, in bytes.
+pub const TERMINAL_PIECE_BYTES: usize = 32 * 1024;

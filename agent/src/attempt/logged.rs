@@ -10,6 +10,7 @@ use pb::log_chunk::Stream;
 use pb::report::Kind;
 use pocketci_proto::agent as pb;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -26,6 +27,16 @@ pub(crate) struct Began<'a> {
     pub(crate) image: &'a str,
     /// Where in the plan.
     pub(crate) path: &'a str,
+}
+
+/// How a step ended.
+pub(crate) struct StepEnd<'a> {
+    /// `complete`, `abort` or `error`.
+    pub(crate) status: &'a str,
+    pub(crate) exit_code: i32,
+    pub(crate) message: &'a str,
+    /// How long what it left is kept.
+    pub(crate) kept: Duration,
 }
 
 /// A step that was told to begin. One that is dropped has no end: its attempt is lost.
@@ -91,9 +102,9 @@ impl Logged {
         self.printed.clone()
     }
 
-    /// Tells its end (`complete`, `abort` or `error`) once all of its output is in the log. All senders of its output must
+    /// Tells its end once all of its output is in the log. All senders of its output must
     /// be gone.
-    pub(crate) async fn end(mut self, status: &str, exit_code: i32, message: &str) {
+    pub(crate) async fn end(mut self, ended: StepEnd<'_>) {
         if let Some(collecting) = self.collecting.take() {
             // It is nobody's to abort but ours.
             let _ = collecting.await;
@@ -103,9 +114,10 @@ impl Logged {
             .reports
             .add(Kind::StepFinished(pb::StepFinished {
                 step: self.step,
-                status: status.to_owned(),
-                exit_code,
-                message: self.attempt.redactor.text(message),
+                status: ended.status.to_owned(),
+                exit_code: ended.exit_code,
+                message: self.attempt.redactor.text(ended.message),
+                kept_ms: u64::try_from(ended.kept.as_millis()).unwrap_or(u64::MAX),
             }));
     }
 }

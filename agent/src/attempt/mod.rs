@@ -19,7 +19,7 @@ mod steps;
 pub use backend::{Backend, GateState, NewPipeline, PipelineSet};
 pub(crate) use execute::time_limit;
 pub(crate) use host::{Numbers, SERVER_LABEL, labels};
-pub(crate) use logged::{Began, Logged};
+pub(crate) use logged::{Began, Logged, StepEnd};
 pub use reports::{Outlet, ReplyUpload, Reports};
 pub(crate) use steps::told;
 
@@ -31,6 +31,7 @@ use crate::log::{AttemptLog, Source};
 use crate::outside::Outside;
 use crate::plan::TaskCaches;
 use crate::resource::{CacheLimits, GetCache};
+use crate::shelf::Shelf;
 use crate::state::{AttemptFile, BegunStep, Saved};
 use bytes::Bytes;
 use pb::report::Kind;
@@ -71,6 +72,8 @@ pub struct Workshop {
     pub outside: Outside,
     /// What tasks of YAML pipelines keep between jobs.
     pub caches: TaskCaches,
+    /// Steps of YAML pipelines that can be looked into.
+    pub(crate) shelf: Shelf,
     /// What gets of YAML pipelines fetched, for each driver.
     get_caches: Vec<Arc<GetCache>>,
 }
@@ -87,6 +90,7 @@ impl Workshop {
             outside: Outside::new(config.outside.clone()),
             get_caches: get_caches.collect(),
             caches: TaskCaches::default(),
+            shelf: Shelf::new(config.keep_failed, labels),
             config,
             drivers,
             expressions: ExpressionCache::default(),

@@ -143,6 +143,7 @@ pub(super) fn spec(request: &RunRequest) -> StepSpec {
         no_network: request.no_network,
         host_certificates: false,
         no_copy: false,
+        remains: None,
         groups: None,
         labels: Default::default(),
     }
@@ -408,6 +409,7 @@ async fn report_end(attempt: &Attempt, step: u32, exit: &Result<StepExit, Driver
 
 fn tell_end(attempt: &Attempt, step: u32, status: &str, exit_code: i32, message: String) {
     let report_seq = attempt.reports.add(Kind::StepFinished(pb::StepFinished {
+        kept_ms: 0,
         step,
         status: status.into(),
         exit_code,

@@ -4,11 +4,12 @@
 //! that ends in a process id ([`process_name`]) belongs to nobody once that process is gone.
 
 use super::IsLeft;
-use super::docker::{DockerDriver, PART_OF, remove, remove_image, remove_volume};
+use super::docker::{DockerDriver, PART_OF, kept_until, remove, remove_image, remove_volume};
 use bollard::Docker;
 use bollard::query_parameters::{ListContainersOptions, ListImagesOptions, ListVolumesOptions};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
+use std::time::SystemTime;
 
 /// The label that names the agent.
 const LABEL: &str = "pocketci.agent";
@@ -43,12 +44,17 @@ pub async fn remove_of_dead_processes(driver: &DockerDriver, kind: &str) -> Opti
             .and_then(|name| name.strip_prefix(&prefix));
         pid.is_some_and(|pid| !is_alive(pid))
     };
-    remove_left(driver, &is_left).await
+    // Nobody is left to remove what was kept when its time has come.
+    remove_left(driver, &is_left, false).await
 }
 
-/// Removes labelled containers, volumes and images that `is_left` says are left behind; returns how many, `None` if the engine
-/// cannot be asked.
-pub(super) async fn remove_left(driver: &DockerDriver, is_left: &IsLeft<'_>) -> Option<usize> {
+/// Removes labelled containers, volumes and images that `is_left` says are left behind, on demand but for containers that
+/// are kept (the engine keeps their volumes); returns how many, `None` if the engine cannot be asked.
+pub(super) async fn remove_left(
+    driver: &DockerDriver,
+    is_left: &IsLeft<'_>,
+    spare_kept: bool,
+) -> Option<usize> {
     let docker = driver.client().ok()?;
     let labelled = HashMap::from([("label".to_owned(), vec![LABEL.to_owned()])]);
     let ours = |labels: &HashMap<String, String>| {
@@ -64,6 +70,10 @@ pub(super) async fn remove_left(driver: &DockerDriver, is_left: &IsLeft<'_>) -> 
     let ids: Vec<String> = found
         .into_iter()
         .filter(|container| container.labels.as_ref().is_some_and(&ours))
+        .filter(|container| {
+            let until = kept_until(container.names.as_ref());
+            !(spare_kept && until.is_some_and(|until| until > SystemTime::now()))
+        })
         .filter_map(|container| container.id)
         .collect();
     for id in &ids {

@@ -8,7 +8,9 @@ pub mod docker;
 pub mod leftovers;
 pub mod native;
 mod native_files;
+mod native_place;
 mod native_tree;
+pub mod place;
 pub mod tar_stream;
 
 use async_trait::async_trait;
@@ -20,6 +22,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub use place::Remains;
 pub use tar_stream::Rewrite;
 
 /// Which of a process's two outputs.
@@ -75,6 +78,8 @@ pub struct StepSpec {
     pub no_copy: bool,
     /// Told of process groups on this machine.
     pub groups: Option<Arc<dyn Groups>>,
+    /// Takes what is left of the step unless it ended with code 0, and tells where it runs before.
+    pub remains: Option<Arc<Remains>>,
     /// Marks everything the driver creates: `pocketci.run`, `.job`, `.attempt`, `.step`, `.agent`.
     pub labels: BTreeMap<String, String>,
 }
@@ -164,6 +169,14 @@ pub struct ImageConfig {
     pub cmd: Vec<String>,
     /// Empty is the root directory.
     pub work_dir: String,
+}
+
+impl StepSpec {
+    /// Whether nobody wants to look at what is left.
+    fn is_done(&self, ended: &Result<StepExit, DriverError>) -> bool {
+        matches!(ended, Ok(StepExit::Exited { code: 0, .. }))
+            && !self.remains.as_ref().is_some_and(|remains| remains.wants_all())
+    }
 }
 
 fn lacks(what: &str) -> DriverError {
@@ -292,7 +305,12 @@ pub trait Driver: Send + Sync {
         Ok(None)
     }
 
-    /// Removes what is labelled, by `is_left`, as left behind; it is asked after everything was listed. How many there
+    /// What earlier processes kept ([`place::Place::keep`]) and this one can still reach.
+    async fn kept(&self) -> Vec<place::Kept> {
+        Vec::new()
+    }
+
+    /// Removes what is labelled, by `is_left`, as left behind, but for what is kept; it is asked after everything was listed. How many there
     /// were, `None` if the engine cannot be asked.
     async fn sweep(&self, _is_left: &IsLeft<'_>) -> Option<usize> {
         Some(0)

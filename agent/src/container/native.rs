@@ -8,6 +8,7 @@ use super::{
     Driver, DriverError, Groups, Mount, NewVolume, Output, OutputStream, Owner, STOP_GRACE,
     Sandbox, StepExit, StepSpec, TarStream, Volume,
 };
+use super::native_place::{Claims, NativePlace};
 use super::{native_files, native_tree};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,6 +16,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Gid, Pid, Uid, User};
 use pocketci_proto::api::Driver as DriverName;
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Component, Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -33,10 +35,12 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// How long output may still be read once every process of the step is gone.
 const DRAIN_WITHIN: Duration = Duration::from_secs(10);
 
-/// See the module.
+/// See the module; clones share what they know.
+#[derive(Clone)]
 pub struct NativeDriver {
     /// Between the polite signal and the kill.
     grace: Duration,
+    claims: Claims,
 }
 
 impl Default for NativeDriver {
@@ -48,7 +52,10 @@ impl Default for NativeDriver {
 impl NativeDriver {
     /// With another time between the polite signal and the kill.
     pub fn with_grace(grace: Duration) -> Self {
-        Self { grace }
+        Self {
+            grace,
+            claims: Claims::default(),
+        }
     }
 }
 
@@ -64,8 +71,18 @@ impl Driver for NativeDriver {
         output: mpsc::Sender<Output>,
         stop: CancellationToken,
     ) -> Result<StepExit, DriverError> {
-        let home = home()?;
-        self.run_in(home.path(), spec, output, stop).await
+        let home = Arc::new(home()?);
+        let Some(remains) = spec.remains.clone() else {
+            return self.run_in(home.path(), spec, output, stop).await;
+        };
+        let place = NativePlace::begin(home.clone(), &spec, &self.claims);
+        remains.set(place.clone());
+        let ended = self.run_in(home.path(), spec.clone(), output, stop).await;
+        match spec.is_done(&ended) {
+            true => remains.clear(),
+            false => place.left(),
+        }
+        ended
     }
 
     async fn create_volume(
@@ -81,7 +98,9 @@ impl Driver for NativeDriver {
     }
 
     async fn remove_volume(&self, volume: &Volume) {
-        native_files::remove_volume(volume).await;
+        if !self.claims.hold(volume) {
+            native_files::remove_volume(volume).await;
+        }
     }
 
     async fn derive_volume(
@@ -127,7 +146,7 @@ impl Driver for NativeDriver {
         let work_dir = work_dir(&spec.work_dir, home.path())?;
         let links = native_files::link(&spec.mounts, &work_dir, home.path())?;
         Ok(Arc::new(NativeSandbox {
-            grace: self.grace,
+            driver: self.clone(),
             spec,
             closing: CancellationToken::new(),
             place: tokio::sync::RwLock::new(Some((home, links))),
@@ -137,7 +156,7 @@ impl Driver for NativeDriver {
 
 /// A directory in which commands run.
 struct NativeSandbox {
-    grace: Duration,
+    driver: NativeDriver,
     spec: StepSpec,
     closing: CancellationToken,
     place: tokio::sync::RwLock<Option<(TempDir, native_files::Links)>>,
@@ -161,10 +180,9 @@ impl Sandbox for NativeSandbox {
         if spec.work_dir.is_empty() {
             spec.work_dir.clone_from(&self.spec.work_dir);
         }
-        let driver = NativeDriver { grace: self.grace };
         let closing = self.closing.clone();
         let ending = stop.clone();
-        let running = driver.run_in(home.path(), spec, output, stop);
+        let running = self.driver.run_in(home.path(), spec, output, stop);
         tokio::pin!(running);
         tokio::select! {
             ended = &mut running => ended,
@@ -260,7 +278,7 @@ impl NativeDriver {
     }
 }
 
-fn exited(status: ExitStatus) -> StepExit {
+pub(super) fn exited(status: ExitStatus) -> StepExit {
     let code = status
         .code()
         .or_else(|| status.signal().map(|signal| 128 + signal))
@@ -276,10 +294,10 @@ pub(super) fn engine(action: &'static str, error: &dyn std::fmt::Display) -> Dri
 }
 
 /// A process group that does not outlive this.
-struct Group(Pid, Option<Arc<dyn Groups>>);
+pub(super) struct Group(Pid, Option<Arc<dyn Groups>>);
 
 impl Group {
-    fn of(child: &Child, told: Option<Arc<dyn Groups>>) -> Result<Self, DriverError> {
+    pub(super) fn of(child: &Child, told: Option<Arc<dyn Groups>>) -> Result<Self, DriverError> {
         let id = child.id().and_then(|id| i32::try_from(id).ok());
         let id = id.ok_or_else(|| engine("start the process", &"it has no id"))?;
         if let Some(told) = &told {
@@ -288,7 +306,7 @@ impl Group {
         Ok(Self(Pid::from_raw(id), told))
     }
 
-    fn kill(&self, signal: Signal) {
+    pub(super) fn kill(&self, signal: Signal) {
         // No such group: everything has ended already.
         let _ = killpg(self.0, signal);
     }
@@ -303,7 +321,7 @@ impl Drop for Group {
     }
 }
 
-fn spawn(spec: &StepSpec, home: &Path, work_dir: &Path) -> Result<Child, DriverError> {
+pub(super) fn spawn(spec: &StepSpec, home: &Path, work_dir: &Path) -> Result<Child, DriverError> {
     if spec.path.is_empty() {
         return Err(DriverError::Invalid(
             "command.path is missing: name the program to run".into(),
@@ -314,14 +332,7 @@ fn spawn(spec: &StepSpec, home: &Path, work_dir: &Path) -> Result<Child, DriverE
         .args(&spec.args)
         .current_dir(work_dir)
         .env_clear()
-        .env(
-            "PATH",
-            std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into()),
-        )
-        .env("HOME", home)
-        .env("TMPDIR", home)
-        .env("LANG", "C.UTF-8")
-        .envs(&spec.env)
+        .envs(environment(spec, home))
         .stdin(if spec.stdin.is_some() {
             Stdio::piped()
         } else {
@@ -343,8 +354,23 @@ fn spawn(spec: &StepSpec, home: &Path, work_dir: &Path) -> Result<Child, DriverE
     })
 }
 
+/// Nothing of the agent's own but PATH.
+pub(super) fn environment(spec: &StepSpec, home: &Path) -> Vec<(OsString, OsString)> {
+    let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
+    let own = [
+        ("PATH", path),
+        ("HOME", home.into()),
+        ("TMPDIR", home.into()),
+        ("LANG", "C.UTF-8".into()),
+    ];
+    let own = own.map(|(name, value)| (name.into(), value));
+    let given = spec.env.iter();
+    let given = given.map(|(name, value)| (name.into(), value.into()));
+    own.into_iter().chain(given).collect()
+}
+
 /// Relative ones lie below the step's own directory and cannot leave it.
-fn work_dir(wanted: &str, home: &Path) -> Result<PathBuf, DriverError> {
+pub(super) fn work_dir(wanted: &str, home: &Path) -> Result<PathBuf, DriverError> {
     let path = Path::new(wanted);
     if path.is_absolute() {
         return Ok(path.to_owned());
@@ -384,7 +410,7 @@ fn become_user(
 }
 
 /// `name`, `uid` or `uid:gid`; a number needs no entry in the machine's user list.
-fn user_and_group(name: &str) -> Result<(Uid, Gid), DriverError> {
+pub(super) fn user_and_group(name: &str) -> Result<(Uid, Gid), DriverError> {
     let (user, group) = name.split_once(':').unwrap_or((name, ""));
     let unknown = || {
         DriverError::Invalid(format!(
@@ -417,7 +443,7 @@ async fn feed(stdin: Option<ChildStdin>, data: Option<Bytes>) {
     }
 }
 
-async fn copy<R: AsyncRead + Unpin>(
+pub(super) async fn copy<R: AsyncRead + Unpin>(
     from: Option<R>,
     stream: OutputStream,
     to: &mpsc::Sender<Output>,

@@ -21,6 +21,15 @@ pub(super) fn create_volume() -> Result<Volume, DriverError> {
     })
 }
 
+/// [`remove_volume`] where nothing can wait.
+pub(super) fn remove_volume_now(id: &str) {
+    match std::fs::remove_dir_all(id) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => tracing::warn!(%error, volume = id, "cannot remove a volume"),
+    }
+}
+
 pub(super) async fn remove_volume(volume: &Volume) {
     match tokio::fs::remove_dir_all(&volume.id).await {
         Ok(()) => {}

@@ -10,6 +10,7 @@ mod fetch;
 mod output;
 mod resume;
 mod session;
+mod terminal;
 mod wire;
 
 use crate::attempt::{Attempt, StopReason, Workshop};
@@ -26,7 +27,8 @@ use pocketci_proto::ids::BootId;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use tokio::sync::{Notify, OnceCell, mpsc};
+use terminal::MAX_TERMINALS;
+use tokio::sync::{Notify, OnceCell, Semaphore, mpsc};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -80,14 +82,24 @@ pub async fn run(
     };
     let agent = Arc::new(Agent::new(config, drivers, shutdown, state));
     let leases = tokio::spawn(watch_leases(agent.clone()));
+    let reaping = tokio::spawn({
+        let workshop = agent.workshop.clone();
+        async move { workshop.shelf.reap().await }
+    });
     let ended = connect_for_ever(&agent).await;
     leases.abort();
+    reaping.abort();
     // Work that is still held has no link any more; its processes must not outlive the agent.
     for attempt in agent.attempts() {
         attempt.lose();
     }
     agent.jobs.close();
     let _ = tokio::time::timeout(LEAVE_WITHIN, agent.jobs.wait()).await;
+    if agent.state.is_none() {
+        // No next process is this agent again.
+        let clearing = agent.workshop.shelf.clear();
+        let _ = tokio::time::timeout(LEAVE_WITHIN, clearing).await;
+    }
     ended
 }
 
@@ -107,6 +119,8 @@ struct Agent {
     /// Told when an attempt has left.
     freed: Notify,
     jobs: TaskTracker,
+    /// Places for terminals.
+    terminals: Arc<Semaphore>,
     shutdown: Shutdown,
     /// Where what is held is remembered.
     state: Option<StateDir>,
@@ -141,6 +155,7 @@ impl Agent {
             log_waiting: Mutex::new(Some(log_waiting)),
             freed: Notify::new(),
             jobs: TaskTracker::new(),
+            terminals: Arc::new(Semaphore::new(MAX_TERMINALS)),
             shutdown,
             state,
             saved: Mutex::new(saved.into_iter().map(Arc::new).collect()),
@@ -342,6 +357,7 @@ mod tests {
             outside: Default::default(),
             spool: Default::default(),
             drain_timeout: Duration::ZERO,
+            keep_failed: Duration::ZERO,
             state_dir: None,
         }
     }

@@ -89,6 +89,7 @@ fn is_left(agent: &Agent, labels: &BTreeMap<String, String>) -> bool {
         // Caches outlive jobs and look after their own.
         && !labels.contains_key(CACHE_LABEL)
         && !labels.contains_key(TASK_CACHE_LABEL)
+        && !agent.workshop.shelf.is_of_terminal(labels)
         && !held.contains(&job)
 }
 
@@ -97,6 +98,8 @@ async fn sweep(agent: &Arc<Agent>) {
     // Looked at after the engine has listed: whatever was assigned meanwhile is held.
     let is_left = |labels: &BTreeMap<String, String>| is_left(agent, labels);
     for driver in &agent.workshop.drivers {
+        // First: what is kept too long goes with its volumes.
+        agent.workshop.shelf.adopt(&**driver).await;
         match driver.sweep(&is_left).await {
             Some(0) | None => {}
             Some(count) => {

@@ -3,7 +3,7 @@
 use super::backoff::Backoff;
 use super::calls::Remote;
 use super::connection::Connection;
-use super::{Agent, fetch, lock, output};
+use super::{Agent, fetch, lock, output, terminal};
 use crate::attempt::{Attempt, Outlet, ReplyUpload, Reports, StopReason, carry_out};
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
 use tokio_stream::wrappers::UnboundedReceiverStream;
 use tonic::{Status, Streaming};
 
@@ -48,6 +49,8 @@ pub(super) struct Session {
     nonce: u64,
     /// The server goes; when to connect again.
     away: Option<Duration>,
+    /// Ends what lives no longer than this connection: terminals.
+    gone: CancellationToken,
 }
 
 /// Connects and serves until the connection ends; `Ok` if it had been welcomed.
@@ -93,10 +96,12 @@ pub(super) async fn serve(
         renewals: VecDeque::new(),
         nonce: 0,
         away: None,
+        gone: CancellationToken::new(),
     };
     session.settle(held, &welcome.held);
     session.restore(&welcome.held);
     let ping_every = Duration::from_millis(u64::from(welcome.ping_every_ms.max(100)));
+    let _gone = session.gone.clone().drop_guard();
     let ended = session.run(inbound, uploading, ping_every).await;
     if let Some(wait) = session.away {
         backoff.asked(wait);
@@ -276,6 +281,17 @@ impl Session {
                 {
                     attempt.stop(StopReason::User);
                 }
+            }
+            Some(FromServer::OpenTerminal(asked)) => {
+                let (agent, connection) = (self.agent.clone(), self.connection.clone());
+                let serving = terminal::serve(agent, connection, asked, self.gone.clone());
+                self.agent.jobs.spawn(serving);
+            }
+            Some(FromServer::DropKept(dropped)) => {
+                let workshop = self.agent.workshop.clone();
+                let dropping =
+                    async move { workshop.shelf.drop_pipeline(&dropped.pipeline_id).await };
+                self.agent.jobs.spawn(dropping);
             }
             Some(FromServer::RenewAck(ack)) => self.renewed(&ack),
             Some(FromServer::Ping(ping)) => {

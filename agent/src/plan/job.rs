@@ -11,6 +11,7 @@ use crate::attempt::secrets::Secrets;
 use crate::attempt::{Attempt, Backend, Numbers, Work, Workshop, finished, labels, time_limit};
 use crate::container::Driver;
 use crate::resource::{Resources, Setup, TypeSpec};
+use crate::shelf::PIPELINE_LABEL;
 use pocketci_pipeline::config::model::{
     Assert, Core, DoStep, Job, Modifiers, ResourceType, Step as Written,
 };
@@ -153,7 +154,8 @@ async fn build(
             }
         }
     }
-    let labels = labels(workshop, attempt);
+    let mut labels = labels(workshop, attempt);
+    labels.insert(PIPELINE_LABEL.to_owned(), about.pipeline_id.clone());
     let resources = Resources::new(Setup {
         cache: workshop.get_cache(&driver),
         driver: driver.clone(),

@@ -18,11 +18,12 @@ mod time;
 pub use cache::{CacheLimits, GetCache};
 pub use job::{Resources, Setup};
 
-use crate::container::{DriverError, Output, OutputStream, Volume};
+use crate::container::{DriverError, Output, OutputStream, Remains, Volume};
 use bytes::Bytes;
 use serde_json::{Map, Value};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -73,6 +74,17 @@ pub struct StepIo {
     pub output: mpsc::Sender<Output>,
     /// Ends it: politely first, as [`crate::container::Driver::run`] does.
     pub stop: CancellationToken,
+    /// For looking into its containers, where that is allowed.
+    pub looked_at: Option<LookedAt>,
+}
+
+/// A step that people may look into.
+#[derive(Clone)]
+pub struct LookedAt {
+    /// Its number.
+    pub step: u32,
+    /// What there is of its container.
+    pub remains: Arc<Remains>,
 }
 
 /// Why there is no result.

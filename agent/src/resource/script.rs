@@ -92,6 +92,11 @@ pub(super) async fn run(
     io: &StepIo,
 ) -> Result<Vec<u8>, Stop> {
     let path = script.action.path();
+    let looked_at = io.looked_at.as_ref();
+    let mut labels = script.labels;
+    if let Some(looked_at) = looked_at {
+        labels.insert("pocketci.step".to_owned(), looked_at.step.to_string());
+    }
     let spec = StepSpec {
         name: script.name.to_owned(),
         image: script.image.to_owned(),
@@ -102,7 +107,8 @@ pub(super) async fn run(
         stdin: Some(Bytes::from(format!("{request}\n"))),
         privileged: script.privileged,
         mounts: script.mounts,
-        labels: script.labels,
+        labels,
+        remains: looked_at.map(|looked_at| looked_at.remains.clone()),
         host_certificates: true,
         ..StepSpec::default()
     };

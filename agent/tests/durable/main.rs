@@ -127,7 +127,8 @@ fn workshop(drivers: Vec<Arc<dyn Driver>>) -> Arc<Workshop> {
         outside: Default::default(),
         drain_timeout: Duration::ZERO,
         spool: Default::default(),
-        state_dir: None,
+        keep_failed: Duration::ZERO,
+            state_dir: None,
     };
     Arc::new(Workshop::new(config, drivers))
 }

@@ -271,6 +271,7 @@ impl Bench {
             outside: Default::default(),
             drain_timeout: Duration::ZERO,
             spool: Default::default(),
+            keep_failed: Duration::ZERO,
             state_dir: None,
         };
         Self {

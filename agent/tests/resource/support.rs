@@ -121,6 +121,7 @@ impl Job {
         let log = Arc::new(Mutex::new(Vec::new()));
         tokio::spawn(gather(pieces, log.clone()));
         let io = StepIo {
+            looked_at: None,
             output,
             stop: CancellationToken::new(),
         };

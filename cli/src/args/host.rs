@@ -12,6 +12,8 @@ use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// Longest time for which what steps left is kept.
+const MAX_KEEP_FAILED: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Longest grace of a step that is stopped.
 const MAX_STOP_GRACE: Duration = Duration::from_secs(60);
 
@@ -113,6 +115,9 @@ pub struct ServerArgs {
     /// Largest webhook body in bytes; larger get 413
     #[arg(long, env = "CI_MAX_BODY_BYTES", default_value_t = 25 * 1024 * 1024, value_name = "BYTES")]
     pub max_body_bytes: usize,
+    /// Let nobody open terminals in steps
+    #[arg(long, env = "CI_NO_INTERCEPT")]
+    pub no_intercept: bool,
     #[command(flatten)]
     pub work: WorkArgs,
 }
@@ -139,6 +144,9 @@ pub struct WorkArgs {
     /// How long held jobs may go on after the first SIGTERM
     #[arg(long, env = "CI_DRAIN_TIMEOUT", default_value = "30m", value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub drain_timeout: Duration,
+    /// How long what failed steps of YAML pipelines left is kept for `intercept`, at most 30days; 0s keeps nothing, and lets nobody look into steps
+    #[arg(long, env = "CI_KEEP_FAILED", default_value = "15m", value_parser = keep_failed, value_name = "DURATION")]
+    pub keep_failed: Duration,
 }
 
 /// Where output waits while the server is away or slow.
@@ -263,6 +271,16 @@ impl LimitArgs {
             max_response_bytes: self.fetch_max_response.saturating_mul(1024 * 1024),
         }
     }
+}
+
+fn keep_failed(text: &str) -> Result<Duration, String> {
+    // `0` has no unit to be forgotten.
+    let text = if text == "0" { "0s" } else { text };
+    let kept = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if kept > MAX_KEEP_FAILED {
+        return Err("at most 30days: it takes room on the agent's disk".to_owned());
+    }
+    Ok(kept)
 }
 
 fn stop_grace(text: &str) -> Result<Duration, String> {

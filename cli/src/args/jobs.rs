@@ -116,6 +116,30 @@ pub struct RerunArgs {
 }
 
 #[derive(ClapArgs)]
+pub struct InterceptArgs {
+    /// A run's id or PIPELINE/JOB
+    #[arg(value_name = "RUN|PIPELINE/JOB")]
+    pub target: RunOrJob,
+    /// Of the job: this build [default: the newest]
+    #[arg(long, short = 'b', value_name = "NUMBER")]
+    pub build: Option<String>,
+    /// The step, by its name or number; asked for if there are several
+    #[arg(long, short = 's', value_name = "STEP")]
+    pub step: Option<String>,
+    /// Of the job: the step of this attempt
+    #[arg(long, short = 'a', value_name = "NUMBER")]
+    pub attempt: Option<i32>,
+    #[command(flatten)]
+    pub connection: Connection,
+    /// Only print the steps that can be looked into, as JSON
+    #[arg(long)]
+    pub json: bool,
+    /// Program and arguments [default: a shell]
+    #[arg(last = true)]
+    pub command: Vec<String>,
+}
+
+#[derive(ClapArgs)]
 pub struct JobsArgs {
     /// Name or id of the pipeline
     pub pipeline: String,

@@ -12,7 +12,7 @@ pub use decide::{
 };
 pub use host::{AgentArgs, DriverArg, LimitArgs, ServerArgs, SpoolArgs, WorkArgs};
 pub use jobs::{
-    AbortArgs, BuildsArgs, CheckResourceArgs, JobsArgs, Path as JobPath, RerunArgs, ResourceArg,
+    AbortArgs, BuildsArgs, CheckResourceArgs, InterceptArgs, JobsArgs, Path as JobPath, RerunArgs, ResourceArg,
     ResourceVersionsArgs, ResourcesArgs, RunOrJob, TriggerJobArgs, VersionArgs, WatchArgs,
 };
 pub use local::{FormatArgs, InitArgs, RunFileArgs, ValidateArgs, VarArgs};
@@ -62,6 +62,9 @@ pub enum Command {
     Watch(WatchArgs),
     /// Stop a run
     Abort(AbortArgs),
+    /// Open a shell, or run a command, in a step that runs or in what a failed one left
+    #[command(alias = "hijack")]
+    Intercept(InterceptArgs),
     /// List a pipeline's jobs
     Jobs(JobsArgs),
     /// List builds, newest first, or show one

@@ -142,6 +142,7 @@ pub fn agent_config(
         outside: work.limits.outside(),
         spool: work.spool.config(),
         drain_timeout: work.drain_timeout,
+        keep_failed: work.keep_failed,
         state_dir: None,
     }
 }

@@ -143,6 +143,7 @@ fn narrate(kind: &RunEventKind) -> Option<String> {
             status,
             exit_code,
             message,
+            ..
         } => Some(match status.as_str() {
             "complete" => format!("step {step} ended with code {exit_code}"),
             _ if message.is_empty() => format!("step {step} {status}"),

@@ -7,6 +7,7 @@ mod format_pipeline;
 mod gates;
 mod get_pipeline;
 mod init;
+mod intercept;
 mod jobs;
 mod logs;
 mod modules;
@@ -43,6 +44,7 @@ pub async fn run(command: Command) -> anyhow::Result<u8> {
         Command::TriggerJob(args) => jobs::trigger(args).await,
         Command::Watch(args) => jobs::watch(args).await,
         Command::Abort(args) => jobs::abort(args).await,
+        Command::Intercept(args) => intercept::run(args).await,
         Command::Jobs(args) => jobs::jobs(args).await,
         Command::Builds(args) => jobs::builds(args).await,
         Command::Resources(args) => resources::list(args).await,

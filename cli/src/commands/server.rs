@@ -153,6 +153,7 @@ fn config(args: ServerArgs) -> anyhow::Result<Config> {
         max_webhooks: args.max_webhooks,
         max_body_bytes_in_flight: MAX_BODY_BYTES_IN_FLIGHT.max(args.max_body_bytes),
         max_body_bytes: args.max_body_bytes,
+        intercept: !args.no_intercept,
     })
 }
 

@@ -73,6 +73,9 @@ pub enum RunEventKind {
         exit_code: i32,
         /// For people.
         message: String,
+        /// What it left is kept for so many milliseconds, for terminals.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        kept_ms: i64,
     },
     /// `event.emit`.
     Emitted {
@@ -146,6 +149,10 @@ pub enum RunEventKind {
         /// For people.
         message: String,
     },
+}
+
+fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 /// Output that is missing for good, from the event's `offset` on.

@@ -6,6 +6,7 @@ mod agent;
 mod dag;
 mod event;
 mod settings;
+mod terminal;
 
 pub use agent::{Agent, AgentToken, CreateAgentToken};
 pub use dag::{
@@ -14,6 +15,7 @@ pub use dag::{
 };
 pub use event::{LogGap, RunEvent, RunEventKind};
 pub use settings::{By, ConcurrencySettings, OnConflict, PipelineSettings, Queue, QueuedJob, Wait};
+pub use terminal::{TerminalMessage, TerminalSize, TerminalStep};
 
 use crate::ids::{GateId, PipelineId, ReceiptId, RevisionId, RunId};
 use serde::{Deserialize, Serialize};

@@ -42,6 +42,8 @@ pub struct Config {
     pub max_body_bytes_in_flight: usize,
     /// Largest webhook body; larger gets 413.
     pub max_body_bytes: usize,
+    /// Whether terminals in steps may be opened.
+    pub intercept: bool,
 }
 
 /// Where everything is kept: `sqlite://FILE` or `postgres://…`. Display hides the password.

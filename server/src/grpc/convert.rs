@@ -21,6 +21,9 @@ const MAX_TEXT_BYTES: usize = 64 * 1024;
 /// Largest payload of an event, in bytes of JSON.
 const MAX_PAYLOAD_BYTES: usize = 256 * 1024;
 
+/// Longest time that what a step left may be said to be kept: a year, in milliseconds.
+const MAX_KEPT_MS: u64 = 365 * 24 * 3600 * 1000;
+
 /// An attempt named by an agent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ref {
@@ -163,6 +166,7 @@ pub(super) fn report(
             },
             exit_code: step.exit_code,
             message: text(step.message),
+            kept_ms: step.kept_ms.min(MAX_KEPT_MS).try_into().unwrap_or_default(),
         }),
         Kind::Noted(noted) => Report::Step(noted_fact(noted)?),
         Kind::Finished(finished) => Report::Finished {

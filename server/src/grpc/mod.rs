@@ -10,6 +10,7 @@ mod intake;
 mod journal;
 mod logs;
 mod session;
+mod terminal;
 
 use crate::runs::Runs;
 use auth::Tokens;
@@ -78,6 +79,7 @@ impl AgentLink for Link {
     type FetchRevisionStream = PageStream;
     type FetchBodyStream = PageStream;
     type FetchInputStream = PageStream;
+    type TerminalStream = Pin<Box<dyn Stream<Item = Result<pb::TerminalDown, Status>> + Send>>;
 
     async fn session(
         &self,
@@ -134,6 +136,16 @@ impl AgentLink for Link {
     ) -> Result<Response<pb::ReportAck>, Status> {
         let entry = self.bound_session(request.metadata()).await?;
         fetch::upload_reply(self, entry.session_id, request.into_inner())
+            .await
+            .map(Response::new)
+    }
+
+    async fn terminal(
+        &self,
+        request: Request<Streaming<pb::TerminalUp>>,
+    ) -> Result<Response<Self::TerminalStream>, Status> {
+        let entry = self.bound_session(request.metadata()).await?;
+        terminal::open(self, &entry, request.into_inner())
             .await
             .map(Response::new)
     }

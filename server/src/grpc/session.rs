@@ -420,6 +420,9 @@ impl Session {
 
     /// There may be work, which the loop looks for anyway, or something to cancel.
     async fn poked(&mut self) -> Result<(), Status> {
+        for told in self.entry.take_told() {
+            self.send(told)?;
+        }
         if self.entry.take_cancels() {
             self.pass_on_cancels().await?;
         }

@@ -13,6 +13,7 @@ pub(super) enum ApiError {
     WrongMethod,
     Unauthorized,
     BadSignature,
+    Forbidden(String),
     Invalid(String),
     InvalidPipeline { name: String, faults: Vec<String> },
     Paused { name: String },
@@ -38,6 +39,7 @@ impl ApiError {
             Self::NotFound { .. } | Self::NoSuchPath => StatusCode::NOT_FOUND,
             Self::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::Unauthorized | Self::BadSignature => StatusCode::UNAUTHORIZED,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::Invalid(_) | Self::BodyBroken => StatusCode::BAD_REQUEST,
             Self::InvalidPipeline { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Paused { .. } | Self::GateClosed(_) | Self::Conflict(_) => StatusCode::CONFLICT,
@@ -63,6 +65,7 @@ impl ApiError {
             Self::WrongMethod => "method_not_allowed",
             Self::Unauthorized => "unauthorized",
             Self::BadSignature => "invalid_signature",
+            Self::Forbidden(_) => "forbidden",
             Self::Invalid(_) => "invalid_request",
             Self::InvalidPipeline { .. } => "invalid_pipeline",
             Self::Paused { .. } => "pipeline_paused",
@@ -89,7 +92,7 @@ impl ApiError {
                 "a valid token is required: send Authorization: Bearer <the server's --auth-token (CI_AUTH_TOKEN)>".into()
             }
             Self::BadSignature => "the request's signature is missing or not valid".into(),
-            Self::Invalid(message) => message.clone(),
+            Self::Forbidden(message) | Self::Invalid(message) => message.clone(),
             Self::InvalidPipeline { name, faults } => {
                 let plural = if faults.len() == 1 { "fault" } else { "faults" };
                 format!("{name} has {} {plural}", faults.len())

@@ -147,7 +147,7 @@ async fn connection<S>(
             Ok::<_, Infallible>(answer.map(|body| AnswerBody::new(body, in_flight)))
         }
     });
-    let serving = builder.serve_connection(stream, service);
+    let serving = builder.serve_connection_with_upgrades(stream, service);
     tokio::pin!(serving);
     let mut closing = false;
     let result = loop {

@@ -18,6 +18,7 @@ mod request_id;
 mod resources;
 mod runs;
 mod secrets;
+mod terminals;
 mod trigger;
 mod view;
 mod webhook;
@@ -33,6 +34,7 @@ use axum::routing::{MethodRouter, any, delete, get, post, put};
 use metrics::Metrics;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 
 /// What the HTTP side is told at start.
 #[derive(Clone)]
@@ -47,6 +49,8 @@ pub struct HttpSettings {
     pub max_body_bytes_in_flight: usize,
     /// Largest webhook body.
     pub max_body_bytes: usize,
+    /// Whether terminals in steps may be opened.
+    pub intercept: bool,
 }
 
 /// What handlers share; clones are cheap.
@@ -56,6 +60,8 @@ struct App {
     intake: Intake,
     admission: Admission,
     metrics: Arc<Metrics>,
+    /// Places for terminals.
+    terminals: Arc<Semaphore>,
     settings: Arc<HttpSettings>,
 }
 
@@ -147,6 +153,8 @@ fn guarded() -> Routes {
         .at("/api/runs/{id}/tasks", get(runs::steps))
         .at("/api/runs/{id}/events", get(events::events))
         .at("/api/runs/{id}/logs", get(events::logs))
+        .at("/api/runs/{id}/terminals", get(terminals::list))
+        .at("/api/runs/{id}/terminal", get(terminals::open))
         .at("/api/runs/{id}/stop", post(runs::stop))
         .at("/api/runs/{id}/rerun", post(trigger::rerun))
         .at("/api/secrets", get(secrets::list))
@@ -172,6 +180,7 @@ pub fn app(runs: Runs, settings: HttpSettings) -> Router {
         intake: Intake::new(runs.clone(), settings.webhook_timeout),
         admission: Admission::new(settings.max_webhooks, settings.max_body_bytes_in_flight),
         metrics: Arc::new(Metrics::new()),
+        terminals: terminals::places(),
         settings: Arc::new(settings),
         runs,
     };

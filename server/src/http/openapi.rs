@@ -1,8 +1,8 @@
 //! `/api/openapi.json`: the API as a document, generated from the handlers.
 
 use super::{
-    agents, builds, events, gates, health, metrics, pipelines, resources, runs, secrets, trigger,
-    webhook,
+    agents, builds, events, gates, health, metrics, pipelines, resources, runs, secrets,
+    terminals, trigger, webhook,
 };
 use axum::Json;
 use utoipa::OpenApi;
@@ -48,6 +48,8 @@ use utoipa::OpenApi;
         runs::steps,
         runs::stop,
         runs::queue,
+        terminals::list,
+        terminals::open,
         events::events,
         events::logs,
         secrets::list,

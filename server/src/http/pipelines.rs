@@ -7,12 +7,14 @@ use crate::model::PipelineId;
 use crate::model::pipeline::{
     self as model, ContentType, MAX_WEBHOOK_SECRETS, Pipeline, SettingsPatch, WebhookSecret,
 };
+use crate::runs::dispatch::Told;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use pocketci_pipeline::config;
 use pocketci_pipeline::config::vars::Vars;
 use pocketci_pipeline::program::{self, Program};
+use pocketci_proto::agent as pb;
 use pocketci_proto::api::{self, PutPipeline, PutPipelineResult};
 use serde::Deserialize;
 use std::collections::BTreeMap;
@@ -273,6 +275,11 @@ pub(super) async fn remove(
 ) -> Result<StatusCode, ApiError> {
     let pipeline = app.find_pipeline(&id).await?;
     app.runs.store().delete_pipeline(pipeline.id).await?;
+    // Agents of other servers keep what failed steps left for its time.
+    let dropped = pb::DropKept {
+        pipeline_id: pipeline.id.to_string(),
+    };
+    app.runs.dispatch().tell_all(&Told::DropKept(dropped));
     app.runs.reload_pipeline(pipeline.id).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -18,6 +18,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// A message for an agent.
+pub type Told = pocketci_proto::agent::server_message::Kind;
+
+/// Messages that wait for a session's task.
+const MAX_TOLD: usize = 1024;
+
 /// One connected session, as others see it.
 pub struct SessionEntry {
     /// The connection.
@@ -38,6 +44,8 @@ pub struct SessionEntry {
     look: AtomicBool,
     /// Something may be to be cancelled.
     cancels: AtomicBool,
+    /// What the agent is to be told besides its jobs.
+    told: Mutex<Vec<Told>>,
     /// Wakes the session's task.
     poke: Notify,
     /// Bounded by `slots`: only a reserved slot may be delivered to.
@@ -80,6 +88,7 @@ impl SessionEntry {
             use_of_slots: Mutex::default(),
             look: AtomicBool::new(true),
             cancels: AtomicBool::new(true),
+            told: Mutex::default(),
             poke: Notify::new(),
             deliveries,
         };
@@ -112,6 +121,23 @@ impl SessionEntry {
     pub fn tell_of_cancel(&self) {
         self.cancels.store(true, Ordering::SeqCst);
         self.poke.notify_one();
+    }
+
+    /// Has the agent told something; `false` if too much waits already.
+    pub fn tell(&self, kind: Told) -> bool {
+        let mut told = lock(&self.told);
+        if told.len() >= MAX_TOLD {
+            return false;
+        }
+        told.push(kind);
+        drop(told);
+        self.poke.notify_one();
+        true
+    }
+
+    /// What the agent is to be told, in order.
+    pub fn take_told(&self) -> Vec<Told> {
+        std::mem::take(&mut *lock(&self.told))
     }
 
     /// Whether something may be to be cancelled; asked once for each hint.
@@ -318,6 +344,20 @@ impl Dispatch {
     pub fn all_have_cancels(&self) {
         for entry in lock(&self.sessions).values() {
             entry.tell_of_cancel();
+        }
+    }
+
+    /// The session of the agent of this name.
+    pub fn of_agent(&self, name: &str) -> Option<Arc<SessionEntry>> {
+        let sessions = lock(&self.sessions);
+        let mut sessions = sessions.values();
+        sessions.find(|entry| entry.agent_name == name).cloned()
+    }
+
+    /// Has every agent told something, as far as it can be.
+    pub fn tell_all(&self, kind: &Told) {
+        for entry in lock(&self.sessions).values() {
+            entry.tell(kind.clone());
         }
     }
 

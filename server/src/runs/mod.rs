@@ -11,6 +11,7 @@ mod schedule;
 mod secrets;
 mod set_pipeline;
 mod start;
+pub mod terminals;
 mod wait;
 
 pub use follow::Follow;
@@ -34,6 +35,7 @@ use schedule::Programs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use terminals::Terminals;
 
 /// Times and limits of runs.
 #[derive(Debug, Clone)]
@@ -77,6 +79,7 @@ struct Inner {
     /// Of concurrency groups and filters.
     expressions: Arc<ExpressionCache>,
     programs: Programs,
+    terminals: Terminals,
     /// Whether this server starts runs for new versions and looks for them: one of all servers does.
     leads: AtomicBool,
 }
@@ -93,6 +96,7 @@ impl Runs {
                 dispatch: Dispatch::default(),
                 expressions: Arc::default(),
                 programs: Programs::default(),
+                terminals: Terminals::default(),
                 leads: AtomicBool::new(false),
             }),
         }
@@ -121,6 +125,11 @@ impl Runs {
     /// The sessions connected to this server.
     pub fn dispatch(&self) -> &Dispatch {
         &self.inner.dispatch
+    }
+
+    /// Terminals that are being opened at this server.
+    pub fn terminals(&self) -> &Terminals {
+        &self.inner.terminals
     }
 
     /// A pipeline, at most a second old. Deciding on a stale one is safe: [`Runs::start`] answers [`Started::Stale`].

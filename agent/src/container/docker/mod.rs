@@ -9,6 +9,7 @@ mod container;
 mod image;
 mod images;
 mod overlay;
+mod place;
 mod reattach;
 mod registry;
 mod sandbox;
@@ -47,20 +48,22 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(10);
 pub(super) use container::remove;
 use container::{Container, LogStream, copy, create_container, feed};
 pub(super) use images::remove as remove_image;
+pub(super) use place::kept_until;
 pub(super) use overlay::{PART_OF, remove as remove_volume};
 pub(crate) use volume::READER_LABEL;
 
-/// See the module.
+/// See the module; clones share what they know.
+#[derive(Clone)]
 pub struct DockerDriver {
     address: Option<String>,
     grace: Duration,
     client: OnceLock<Docker>,
     /// Whether its machine mounts overlays.
-    overlays: OnceCell<bool>,
+    overlays: Arc<OnceCell<bool>>,
     /// Read while a volume is put over others, written while one is removed.
-    layers: RwLock<()>,
-    /// Volumes to be removed once nothing lies above them.
-    doomed: Mutex<BTreeSet<String>>,
+    layers: Arc<RwLock<()>>,
+    /// Volumes to be removed once nothing lies above them and no container has them.
+    doomed: Arc<Mutex<BTreeSet<String>>>,
 }
 
 impl DockerDriver {
@@ -80,9 +83,9 @@ impl DockerDriver {
             }),
             grace,
             client: OnceLock::new(),
-            overlays: OnceCell::new(),
-            layers: RwLock::default(),
-            doomed: Mutex::default(),
+            overlays: Arc::default(),
+            layers: Arc::default(),
+            doomed: Arc::default(),
         }
     }
 
@@ -180,10 +183,23 @@ impl Driver for DockerDriver {
             }
         };
         let (container, attached) = prepared?;
+        if let Some(remains) = &spec.remains {
+            let (driver, id) = (self.clone(), container.id.clone());
+            remains.set(Arc::new(place::Running { driver, id }));
+        }
         let ended = self
             .run_attached(&container, attached, &spec, output, &stop)
             .await;
-        container.remove().await;
+        match &spec.remains {
+            Some(remains) if !spec.is_done(&ended) => {
+                remains.set(place::Left::new(self, container));
+            }
+            Some(remains) => {
+                container.remove().await;
+                remains.clear();
+            }
+            None => container.remove().await,
+        }
         ended
     }
 
@@ -204,8 +220,15 @@ impl Driver for DockerDriver {
         reattach::reattach(self, spec, output, stop).await
     }
 
+    async fn kept(&self) -> Vec<super::place::Kept> {
+        place::kept(self).await.unwrap_or_else(|error| {
+            tracing::debug!(error = error.with_causes(), "cannot look for kept containers");
+            Vec::new()
+        })
+    }
+
     async fn sweep(&self, is_left: &IsLeft<'_>) -> Option<usize> {
-        super::leftovers::remove_left(self, is_left).await
+        super::leftovers::remove_left(self, is_left, true).await
     }
 
     async fn has_volume(&self, volume: &Volume) -> bool {

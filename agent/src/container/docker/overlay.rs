@@ -2,7 +2,8 @@
 //!
 //! The engine's own `local` volume driver mounts it when a container needs it. A volume `X-cow` has two parts that hold
 //! what is written: `X-cow-upper` and `X-cow-work`. Its labels name every volume that lies beneath, and such a volume
-//! is not removed before the last one above it: what cannot be removed yet is remembered and tried again. Whether the
+//! is not removed before the last one above it, nor before a container that has it: what cannot be removed yet is
+//! remembered and tried again. Whether the
 //! machine can is found out by mounting one. Where it cannot, the files are copied.
 
 use super::super::{DriverError, NewVolume, Volume, tar_stream};
@@ -163,12 +164,25 @@ pub(in crate::container) async fn remove(driver: &DockerDriver, id: &str) {
         driver.doomed().insert(id.to_owned());
         return;
     }
-    // Each one that goes may uncover another.
+    drain_doomed(driver, &docker).await;
+}
+
+/// Something is gone that may have held volumes: removes those that only waited for it.
+pub(super) async fn remove_doomed(driver: &DockerDriver) {
+    let Ok(docker) = driver.client() else {
+        return;
+    };
+    let _none_is_derived = driver.layers.write().await;
+    drain_doomed(driver, &docker).await;
+}
+
+/// Each one that goes may uncover another.
+async fn drain_doomed(driver: &DockerDriver, docker: &Docker) {
     loop {
         let waiting: Vec<String> = driver.doomed().iter().cloned().collect();
         let mut gone = false;
         for id in waiting {
-            if remove_uncovered(driver, &docker, &id).await {
+            if remove_uncovered(driver, docker, &id).await {
                 gone |= driver.doomed().remove(&id);
             }
         }
@@ -178,7 +192,7 @@ pub(in crate::container) async fn remove(driver: &DockerDriver, id: &str) {
     }
 }
 
-/// Whether it is gone: nothing lies above it.
+/// Whether it is gone: nothing lies above it, and no container has it.
 async fn remove_uncovered(driver: &DockerDriver, docker: &Docker, id: &str) -> bool {
     let label = format!("{OVER}{id}");
     let options = ListVolumesOptions {
@@ -200,7 +214,9 @@ async fn remove_uncovered(driver: &DockerDriver, docker: &Docker, id: &str) -> b
             return true;
         }
     }
-    volume::remove(docker, id).await;
+    if !volume::remove(docker, id).await {
+        return false;
+    }
     if id.ends_with(SUFFIX) {
         remove_parts(docker, id).await;
     }

@@ -19,9 +19,11 @@ use tokio_util::sync::CancellationToken;
 /// Keeps the container alive; ends at once when told to.
 const KEEP_ALIVE: [&str; 3] = ["tail", "-f", "/dev/null"];
 /// Tells its process id, then becomes the command.
-const STARTER: &str = "echo $$; exec \"$@\"";
+pub(super) const STARTER: &str = "echo $$; exec \"$@\"";
 /// Signals a process and, where it leads one, its group.
 const STOPPER: &str = "kill -s \"$1\" -- \"-$2\" 2>/dev/null || kill -s \"$1\" \"$2\"";
+/// How long the engine may take to pass a signal on.
+const SIGNAL_WITHIN: Duration = Duration::from_secs(10);
 /// Largest process id, in digits, with its line end.
 const MAX_PID_BYTES: usize = 12;
 
@@ -61,7 +63,7 @@ pub(super) async fn start(
         return Err(told);
     }
     Ok(Arc::new(DockerSandbox {
-        driver: DockerDriver::with_grace(driver.address.clone(), driver.grace),
+        driver: driver.clone(),
         spec,
         id: container.id.clone(),
         container: Mutex::new(Some(container)),
@@ -186,37 +188,38 @@ impl DockerSandbox {
         let Ok(pid) = pid.await else {
             return; // it ended before it had begun
         };
-        self.signal(&pid, "TERM").await;
+        signal(&self.driver, &self.id, &pid, "TERM").await;
         tokio::time::sleep(self.driver.grace).await;
-        self.signal(&pid, "KILL").await;
+        signal(&self.driver, &self.id, &pid, "KILL").await;
     }
+}
 
-    async fn signal(&self, pid: &str, signal: &str) {
-        let command = ["/bin/sh", "-c", STOPPER, "sh", signal, pid];
-        let options = CreateExecOptions {
-            cmd: Some(command.map(str::to_owned).to_vec()),
-            ..CreateExecOptions::default()
+/// Signals a process of a container.
+pub(super) async fn signal(driver: &DockerDriver, id: &str, pid: &str, signal: &str) {
+    let command = ["/bin/sh", "-c", STOPPER, "sh", signal, pid];
+    let options = CreateExecOptions {
+        cmd: Some(command.map(str::to_owned).to_vec()),
+        ..CreateExecOptions::default()
+    };
+    let Ok(docker) = driver.client() else {
+        return;
+    };
+    let sent = async {
+        let exec = docker.create_exec(id, options).await?;
+        let detached = StartExecOptions {
+            detach: true,
+            ..StartExecOptions::default()
         };
-        let Ok(docker) = self.driver.client() else {
-            return;
-        };
-        let sent = async {
-            let exec = docker.create_exec(&self.id, options).await?;
-            let detached = StartExecOptions {
-                detach: true,
-                ..StartExecOptions::default()
-            };
-            docker.start_exec(&exec.id, Some(detached)).await
-        };
-        // The container may be gone, and the command with it.
-        if let Ok(Err(error)) = tokio::time::timeout(Duration::from_secs(10), sent).await {
-            tracing::debug!(%error, "cannot signal a sandbox's command");
-        }
+        docker.start_exec(&exec.id, Some(detached)).await
+    };
+    // The container may be gone, and the command with it.
+    if let Ok(Err(error)) = tokio::time::timeout(SIGNAL_WITHIN, sent).await {
+        tracing::debug!(%error, "cannot signal a command of a container");
     }
 }
 
 /// Passes output on but for the first line of stdout, which is the process id.
-async fn read(mut from: LogStream, to: mpsc::Sender<Output>, pid: oneshot::Sender<String>) {
+pub(super) async fn read(mut from: LogStream, to: mpsc::Sender<Output>, pid: oneshot::Sender<String>) {
     let mut pid = Some(pid);
     let mut first = BytesMut::new();
     while let Some(Ok(piece)) = from.next().await {

@@ -59,18 +59,22 @@ pub(super) fn volume_id(name: &str, labels: &BTreeMap<String, String>) -> String
     format!("pocketci-{run}-{name}-{:08x}", rand::random::<u32>())
 }
 
-/// Removes a volume of the engine, whatever lies above it.
-pub(super) async fn remove(docker: &Docker, id: &str) {
+/// Removes a volume of the engine, whatever lies above it. `false` if a container has it, kept or not ended yet.
+pub(super) async fn remove(docker: &Docker, id: &str) -> bool {
     let options = RemoveVolumeOptions { force: true };
     match docker.remove_volume(id, Some(options)).await {
         Ok(())
         | Err(Error::DockerResponseServerError {
             status_code: 404, ..
         }) => {}
+        Err(Error::DockerResponseServerError {
+            status_code: 409, ..
+        }) => return false,
         Err(error) => {
             tracing::warn!(%error, volume = id, "cannot remove a volume; the next start will");
         }
     }
+    true
 }
 
 pub(super) async fn labelled(

@@ -4,10 +4,13 @@ use super::super::build::Build;
 use super::super::timeout::duration;
 use super::super::{Outcome, State};
 use super::Ended;
-use crate::attempt::{Began, Logged};
-use crate::container::{Output, OutputStream};
-use crate::resource::StepIo;
+use crate::attempt::{Began, Logged, StepEnd, Workshop};
+use crate::container::{Output, OutputStream, Remains};
+use crate::resource::{LookedAt, StepIo};
+use crate::shelf::StepId;
 use bytes::Bytes;
+use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +18,11 @@ use tokio_util::sync::CancellationToken;
 pub(crate) struct Running {
     logged: Logged,
     output: Option<mpsc::Sender<Output>>,
+    workshop: Arc<Workshop>,
+    id: StepId,
+    /// Where its driver tells what there is to be seen of it.
+    remains: Option<Arc<Remains>>,
+    kept: Duration,
 }
 
 impl Running {
@@ -22,9 +30,19 @@ impl Running {
     pub(crate) async fn begin(build: &Build, began: Began<'_>) -> Self {
         let limit = build.workshop.config.limits.max_step_output_bytes;
         let (logged, output) = Logged::begin(&build.attempt, began, limit).await;
+        let id = StepId {
+            job: build.about.job_id.clone(),
+            attempt: build.attempt.reference.attempt,
+            step: logged.step(),
+        };
+        let shelf = &build.workshop.shelf;
         Self {
             logged,
             output: Some(output),
+            workshop: build.workshop.clone(),
+            remains: shelf.begin(id.clone(), &build.about.pipeline_id),
+            id,
+            kept: Duration::ZERO,
         }
     }
 
@@ -49,6 +67,22 @@ impl Running {
         StepIo {
             output: self.output(),
             stop: stop.clone(),
+            looked_at: self.remains.clone().map(|remains| LookedAt {
+                step: self.number(),
+                remains,
+            }),
+        }
+    }
+
+    /// For its container.
+    pub(crate) fn remains(&self) -> Option<Arc<Remains>> {
+        self.remains.clone()
+    }
+
+    /// It has ended: what it left is kept, or removed.
+    pub(crate) async fn leave(&mut self, failed: bool) {
+        if let Some(remains) = self.remains.take() {
+            self.kept = self.workshop.shelf.end(&self.id, &remains, failed).await;
         }
     }
 
@@ -80,6 +114,7 @@ impl Running {
     /// Tells its end.
     pub(crate) async fn end<T>(mut self, result: &Result<T, Ended>) {
         self.output = None;
+        self.leave(result.is_err()).await;
         let (status, code, message) = match result {
             Ok(_) => ("complete", 0, ""),
             Err(Ended::Failed { exit_code, said }) => {
@@ -90,7 +125,13 @@ impl Running {
             Err(Ended::Errored(said)) => ("error", 0, said.as_str()),
             Err(Ended::Stopped) => ("abort", 0, ""),
         };
-        self.logged.end(status, code, message).await;
+        let ended = StepEnd {
+            status,
+            exit_code: code,
+            message,
+            kept: self.kept,
+        };
+        self.logged.end(ended).await;
     }
 }
 

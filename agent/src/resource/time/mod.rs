@@ -181,6 +181,7 @@ mod tests {
     fn rule(source: Value) -> Result<Rule, Stop> {
         let (output, _) = tokio::sync::mpsc::channel(1);
         let io = StepIo {
+            looked_at: None,
             output,
             stop: Default::default(),
         };

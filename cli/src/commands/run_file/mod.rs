@@ -86,6 +86,7 @@ async fn execute(
             spool_max: DEFAULT_SPOOL_BYTES,
             spool_patience: DEFAULT_PATIENCE,
         },
+        keep_failed: Duration::ZERO,
         drain_timeout: std::time::Duration::ZERO,
     };
     let config = agent_config(

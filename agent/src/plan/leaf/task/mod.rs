@@ -107,12 +107,21 @@ impl Task<'_> {
         let process = Process::new(build, self, &config, image).await?;
         // Volumes are made to the end, so that all of them are known to be removed.
         let mounts = Mounts::prepare(self, &config, inputs, process.owner(), running).await?;
+        if let (Some(remains), Some(_)) = (running.remains(), &step.assert) {
+            remains.want_all();
+        }
         let room = build.room(state).await;
         let ended = match room {
             Ok(_room) => process.run(&mounts, running).await,
             Err(stopped) => Err(stopped),
         };
+        let judged = match ended {
+            Ok(code) => process.judge(code, running).await,
+            Err(ended) => Err(ended),
+        };
+        // Before its volumes go: what is kept holds on to them.
+        running.leave(judged.is_err()).await;
         mounts.finish(self, &config).await?;
-        process.judge(ended?, running).await
+        judged
     }
 }

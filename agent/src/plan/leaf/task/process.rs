@@ -113,6 +113,7 @@ impl<'a> Process<'a> {
             no_network: task.step.hermetic,
             no_copy: true,
             groups: task.build.attempt.groups(),
+            remains: running.remains(),
             labels,
             ..StepSpec::default()
         };
