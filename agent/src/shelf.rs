@@ -225,10 +225,14 @@ impl Shelf {
     pub(crate) async fn reap(&self) {
         loop {
             let changed = self.changed.notified();
-            let next = self.entries().iter().filter_map(|entry| match entry.state {
-                State::Kept { until, .. } => Some(until),
-                State::Running(_) => None,
-            }).min();
+            let next = self
+                .entries()
+                .iter()
+                .filter_map(|entry| match entry.state {
+                    State::Kept { until, .. } => Some(until),
+                    State::Running(_) => None,
+                })
+                .min();
             match next {
                 Some(next) => tokio::select! {
                     () = tokio::time::sleep_until(next) => {
@@ -244,7 +248,11 @@ impl Shelf {
 }
 
 async fn discard(entry: Option<Entry>) {
-    if let Some(Entry { state: State::Kept { place, .. }, .. }) = entry {
+    if let Some(Entry {
+        state: State::Kept { place, .. },
+        ..
+    }) = entry
+    {
         place.discard().await;
     }
 }

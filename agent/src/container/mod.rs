@@ -175,7 +175,10 @@ impl StepSpec {
     /// Whether nobody wants to look at what is left.
     fn is_done(&self, ended: &Result<StepExit, DriverError>) -> bool {
         matches!(ended, Ok(StepExit::Exited { code: 0, .. }))
-            && !self.remains.as_ref().is_some_and(|remains| remains.wants_all())
+            && !self
+                .remains
+                .as_ref()
+                .is_some_and(|remains| remains.wants_all())
     }
 }
 

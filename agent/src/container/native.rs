@@ -4,11 +4,11 @@
 //! step's own: nothing of the agent's is inherited but PATH.
 
 use super::leftovers::directory_prefix;
+use super::native_place::{Claims, NativePlace};
 use super::{
     Driver, DriverError, Groups, Mount, NewVolume, Output, OutputStream, Owner, STOP_GRACE,
     Sandbox, StepExit, StepSpec, TarStream, Volume,
 };
-use super::native_place::{Claims, NativePlace};
 use super::{native_files, native_tree};
 use async_trait::async_trait;
 use bytes::Bytes;

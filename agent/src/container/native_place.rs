@@ -3,9 +3,7 @@
 //! There is no isolation: what a terminal changes in a directory that is kept is changed for the next one too. The
 //! directory goes with the last who holds it, and so do volumes that were to be removed meanwhile.
 
-use super::native::{
-    Group, copy, engine, environment, exited, spawn, user_and_group, work_dir,
-};
+use super::native::{Group, copy, engine, environment, exited, spawn, user_and_group, work_dir};
 use super::native_files::{self, Links};
 use super::place::{Input, Place, Size, Wanted};
 use super::{DriverError, Output, OutputStream, StepExit, StepSpec, Volume};
@@ -121,7 +119,9 @@ impl NativePlace {
         spec.args = command.collect();
         spec.stdin = Some(Bytes::new());
         if wanted.size.is_some() {
-            spec.env.entry("TERM".to_owned()).or_insert_with(|| "xterm".to_owned());
+            spec.env
+                .entry("TERM".to_owned())
+                .or_insert_with(|| "xterm".to_owned());
         }
         spec
     }

@@ -128,7 +128,7 @@ fn workshop(drivers: Vec<Arc<dyn Driver>>) -> Arc<Workshop> {
         drain_timeout: Duration::ZERO,
         spool: Default::default(),
         keep_failed: Duration::ZERO,
-            state_dir: None,
+        state_dir: None,
     };
     Arc::new(Workshop::new(config, drivers))
 }

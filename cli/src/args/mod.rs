@@ -12,8 +12,9 @@ pub use decide::{
 };
 pub use host::{AgentArgs, DriverArg, LimitArgs, ServerArgs, SpoolArgs, WorkArgs};
 pub use jobs::{
-    AbortArgs, BuildsArgs, CheckResourceArgs, InterceptArgs, JobsArgs, Path as JobPath, RerunArgs, ResourceArg,
-    ResourceVersionsArgs, ResourcesArgs, RunOrJob, TriggerJobArgs, VersionArgs, WatchArgs,
+    AbortArgs, BuildsArgs, CheckResourceArgs, InterceptArgs, JobsArgs, Path as JobPath, RerunArgs,
+    ResourceArg, ResourceVersionsArgs, ResourcesArgs, RunOrJob, TriggerJobArgs, VersionArgs,
+    WatchArgs,
 };
 pub use local::{FormatArgs, InitArgs, RunFileArgs, ValidateArgs, VarArgs};
 pub use settings::SettingsArgs;

@@ -21,7 +21,10 @@ pub async fn run(args: InterceptArgs) -> anyhow::Result<u8> {
     let fits = |step: &&TerminalStep| {
         job.is_none_or(|job| step.job == job)
             && args.attempt.is_none_or(|attempt| step.attempt == attempt)
-            && args.step.as_deref().is_none_or(|wanted| is_called(step, wanted))
+            && args
+                .step
+                .as_deref()
+                .is_none_or(|wanted| is_called(step, wanted))
     };
     let found: Vec<&TerminalStep> = all.iter().filter(fits).collect();
     if args.json {

@@ -104,7 +104,11 @@ fn build_path<'a>(job: &'a JobPath, number: &'a str) -> Vec<&'a str> {
 }
 
 /// The run that is meant.
-pub(super) async fn run_of(client: &Client, target: &RunOrJob, build: Option<&str>) -> anyhow::Result<RunId> {
+pub(super) async fn run_of(
+    client: &Client,
+    target: &RunOrJob,
+    build: Option<&str>,
+) -> anyhow::Result<RunId> {
     match (target, build) {
         (RunOrJob::Run(id), None) => Ok(*id),
         (RunOrJob::Run(_), Some(_)) => bail!("-b names a build of a job: give PIPELINE/JOB"),

@@ -1,8 +1,8 @@
 //! `/api/openapi.json`: the API as a document, generated from the handlers.
 
 use super::{
-    agents, builds, events, gates, health, metrics, pipelines, resources, runs, secrets,
-    terminals, trigger, webhook,
+    agents, builds, events, gates, health, metrics, pipelines, resources, runs, secrets, terminals,
+    trigger, webhook,
 };
 use axum::Json;
 use utoipa::OpenApi;

@@ -82,8 +82,9 @@ impl App {
                 match fact {
                     RunEventKind::Started { agent } => drop(agents.insert(key, agent)),
                     // Whatever ran is of an attempt that is over.
-                    RunEventKind::Requeued { .. } | RunEventKind::JobFinished { .. } => steps
-                        .retain(|(job, step)| *job != job_id || step.kept_until.is_some()),
+                    RunEventKind::Requeued { .. } | RunEventKind::JobFinished { .. } => {
+                        steps.retain(|(job, step)| *job != job_id || step.kept_until.is_some())
+                    }
                     RunEventKind::StepStarted {
                         step, name, kind, ..
                     } => {
@@ -125,7 +126,8 @@ impl App {
         steps.retain(|(_, step)| step.kept_until.is_none_or(|until| until > now));
         // What has no process of its own there is nothing to see of.
         steps.retain(|(_, step)| {
-            step.kept_until.is_some() || matches!(step.kind.as_str(), "task" | "get" | "put" | "check")
+            step.kept_until.is_some()
+                || matches!(step.kind.as_str(), "task" | "get" | "put" | "check")
         });
         Ok(steps)
     }
@@ -396,9 +398,18 @@ mod tests {
     fn a_command_is_as_many_words_as_there_are_parameters() {
         let query = "job=build&attempt=1&step=3&cmd=sh&cmd=-c&cmd=echo+%26&tty=1&cols=100";
         let found = asked(query).ok().unwrap();
-        assert_eq!((found.job.as_str(), found.attempt, found.step), ("build", 1, 3));
+        assert_eq!(
+            (found.job.as_str(), found.attempt, found.step),
+            ("build", 1, 3)
+        );
         assert_eq!(found.command, ["sh", "-c", "echo &"]);
-        assert_eq!(found.tty, Some(TerminalSize { cols: 100, rows: 24 }));
+        assert_eq!(
+            found.tty,
+            Some(TerminalSize {
+                cols: 100,
+                rows: 24
+            })
+        );
         for wrong in ["step=x", "steps=1", "cols=-1"] {
             assert!(asked(wrong).is_err(), "{wrong}");
         }

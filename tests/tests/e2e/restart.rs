@@ -6,15 +6,15 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 /// The Docker engine of the tests, by its command line.
-struct Engine(String);
+pub(crate) struct Engine(String);
 
 impl Engine {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         required("POCKETCI_TEST_IMAGE");
         Self(required("POCKETCI_TEST_DOCKER_HOST"))
     }
 
-    fn run(&self, args: &[&str]) -> Vec<String> {
+    pub(crate) fn run(&self, args: &[&str]) -> Vec<String> {
         let mut command = std::process::Command::new("docker");
         let output = command.args(["-H", &self.0]).args(args).output().unwrap();
         assert!(output.status.success(), "{args:?}: {output:?}");
@@ -23,7 +23,7 @@ impl Engine {
     }
 
     /// Ids of containers with a label, running or not.
-    fn labelled(&self, label: &str) -> Vec<String> {
+    pub(crate) fn labelled(&self, label: &str) -> Vec<String> {
         let filter = format!("label={label}");
         self.run(&["ps", "-a", "-q", "--no-trunc", "--filter", &filter])
     }

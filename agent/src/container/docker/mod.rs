@@ -48,8 +48,8 @@ const DRAIN_WITHIN: Duration = Duration::from_secs(10);
 pub(super) use container::remove;
 use container::{Container, LogStream, copy, create_container, feed};
 pub(super) use images::remove as remove_image;
-pub(super) use place::kept_until;
 pub(super) use overlay::{PART_OF, remove as remove_volume};
+pub(super) use place::kept_until;
 pub(crate) use volume::READER_LABEL;
 
 /// See the module; clones share what they know.
@@ -222,7 +222,10 @@ impl Driver for DockerDriver {
 
     async fn kept(&self) -> Vec<super::place::Kept> {
         place::kept(self).await.unwrap_or_else(|error| {
-            tracing::debug!(error = error.with_causes(), "cannot look for kept containers");
+            tracing::debug!(
+                error = error.with_causes(),
+                "cannot look for kept containers"
+            );
             Vec::new()
         })
     }

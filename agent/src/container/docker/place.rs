@@ -19,9 +19,8 @@ use bollard::models::{
     MountType, MountVolumeOptions,
 };
 use bollard::query_parameters::{
-    CommitContainerOptions, CreateContainerOptions,
-    InspectContainerOptions, ListContainersOptions, RenameContainerOptions,
-    ResizeContainerTTYOptions, ResizeExecOptions, StartContainerOptions,
+    CommitContainerOptions, CreateContainerOptions, InspectContainerOptions, ListContainersOptions,
+    RenameContainerOptions, ResizeContainerTTYOptions, ResizeExecOptions, StartContainerOptions,
 };
 use std::collections::HashMap;
 use std::pin::Pin;
@@ -510,11 +509,12 @@ mod tests {
     fn the_name_of_a_kept_container_says_until_when() {
         let names = |name: &str| Some(vec![name.to_owned()]);
         let until = kept_until(names("/pocketci-kept-1700000000-00ab").as_ref());
-        assert_eq!(
-            until,
-            Some(UNIX_EPOCH + Duration::from_secs(1_700_000_000))
-        );
-        for other in ["/pocketci-abc-1-00ab", "/pocketci-kept-x-1", "/pocketci-kept-1"] {
+        assert_eq!(until, Some(UNIX_EPOCH + Duration::from_secs(1_700_000_000)));
+        for other in [
+            "/pocketci-abc-1-00ab",
+            "/pocketci-kept-x-1",
+            "/pocketci-kept-1",
+        ] {
             assert_eq!(kept_until(names(other).as_ref()), None, "{other}");
         }
         assert_eq!(kept_until(None), None);

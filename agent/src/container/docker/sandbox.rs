@@ -219,7 +219,11 @@ pub(super) async fn signal(driver: &DockerDriver, id: &str, pid: &str, signal: &
 }
 
 /// Passes output on but for the first line of stdout, which is the process id.
-pub(super) async fn read(mut from: LogStream, to: mpsc::Sender<Output>, pid: oneshot::Sender<String>) {
+pub(super) async fn read(
+    mut from: LogStream,
+    to: mpsc::Sender<Output>,
+    pid: oneshot::Sender<String>,
+) {
     let mut pid = Some(pid);
     let mut first = BytesMut::new();
     while let Some(Ok(piece)) = from.next().await {

@@ -86,7 +86,7 @@ async fn execute(
             spool_max: DEFAULT_SPOOL_BYTES,
             spool_patience: DEFAULT_PATIENCE,
         },
-        keep_failed: Duration::ZERO,
+        keep_failed: std::time::Duration::ZERO,
         drain_timeout: std::time::Duration::ZERO,
     };
     let config = agent_config(

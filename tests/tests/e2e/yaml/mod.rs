@@ -2,6 +2,8 @@
 
 mod flow;
 mod hooks;
+mod intercept;
+mod intercept_ends;
 mod resources;
 mod steps;
 mod webhook;
@@ -48,6 +50,24 @@ impl Stack {
             client: server.client(),
             server,
             agents: started,
+        }
+    }
+
+    /// One agent with these flags besides.
+    async fn with_agent(flags: &[&str], server_flags: &[&'static str]) -> Self {
+        required("POCKETCI_TEST_DOCKER_HOST");
+        let server = Server::start(ServerOptions {
+            local_agent: false,
+            flags: server_flags.to_vec(),
+            ..ServerOptions::default()
+        })
+        .await;
+        let agent = server.agent("agent-0", &[&["--slots", "4"], flags].concat());
+        server.agents_connected(1).await;
+        Self {
+            client: server.client(),
+            server,
+            agents: vec![agent],
         }
     }
 
