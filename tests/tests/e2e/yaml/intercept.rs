@@ -6,6 +6,7 @@ use pocketci_tests::process::{pocketci, run, run_with_input};
 use pocketci_tests::until;
 use pty_process::{OwnedReadPty, Size};
 use serde_json::json;
+use sha2::{Digest, Sha256};
 use std::process::Output;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -58,12 +59,15 @@ pub(super) fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Waits until nothing of a terminal is left.
-pub(super) async fn no_terminals(engine: &Engine) {
+/// Waits until nothing of this agent's terminals is left.
+pub(super) async fn no_terminals(engine: &Engine, stack: &Stack) {
+    let agent = Sha256::digest(format!("agent-0\n{}", stack.server.grpc).as_bytes());
+    let agent = format!("label=pocketci.server={}", hex::encode(&agent[..8]));
+    let terminal = ["--filter", "label=pocketci.terminal", "--filter", &agent];
     until("terminals are gone", || async {
-        let left = engine.labelled("pocketci.terminal");
-        let volumes = engine.run(&["volume", "ls", "-q", "--filter", "label=pocketci.terminal"]);
-        let images = engine.run(&["images", "-q", "--filter", "label=pocketci.terminal"]);
+        let left = engine.run(&[&["ps", "-a", "-q"][..], &terminal].concat());
+        let volumes = engine.run(&[&["volume", "ls", "-q"][..], &terminal].concat());
+        let images = engine.run(&[&["images", "-q"][..], &terminal].concat());
         (left.is_empty() && volumes.is_empty() && images.is_empty()).then_some(())
     })
     .await;
@@ -120,7 +124,7 @@ async fn what_a_failed_task_left_is_seen_in_a_shell() {
         "{}",
         stderr(&missing)
     );
-    no_terminals(&engine).await;
+    no_terminals(&engine, &stack).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -200,7 +204,7 @@ async fn a_shell_has_a_terminal_of_the_users_size_and_leaves_the_users_own_as_it
     expect(&mut from, &mut seen, "code-9").await;
     expect(&mut from, &mut seen, "restored").await;
     child.wait().await.unwrap();
-    no_terminals(&engine).await;
+    no_terminals(&engine, &stack).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

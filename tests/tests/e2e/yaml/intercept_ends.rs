@@ -141,7 +141,7 @@ async fn an_agent_that_is_killed_ends_its_terminals_and_leaves_nothing_of_them()
     let (code, said) = open.ended().await;
     assert_eq!(code, Some(3), "{said}");
     assert!(said.contains("connection to the agent ended"), "{said}");
-    no_terminals(&engine).await;
+    no_terminals(&engine, &stack).await;
     assert_eq!(kept(&engine, &run), 1, "what was kept still is");
 }
 
@@ -151,7 +151,7 @@ async fn a_user_who_is_gone_leaves_no_process_behind() {
     let (stack, _) = failed(&[]).await;
     let mut open = Open::new(&stack, "fails/build", ENDLESS).await;
     open.child.kill().unwrap();
-    no_terminals(&engine).await;
+    no_terminals(&engine, &stack).await;
 
     // Neither in a step that goes on.
     let content = "jobs:\n- name: long\n  plan:\n  - task: waits\n    config:\n      platform: linux\n      \
