@@ -5,7 +5,6 @@
 
 use super::IsLeft;
 use super::docker::{DockerDriver, PART_OF, kept_until, remove, remove_image, remove_volume};
-use bollard::Docker;
 use bollard::query_parameters::{ListContainersOptions, ListImagesOptions, ListVolumesOptions};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
@@ -96,13 +95,13 @@ pub(super) async fn remove_left(
     for volume in &volumes {
         remove_volume(driver, volume).await;
     }
-    let images = images_left(&docker, &labelled, &ours).await?;
+    let images = images_left(driver, &labelled, &ours).await?;
     Some(ids.len() + volumes.len() + images)
 }
 
 /// Removes images that were made for a job.
 async fn images_left(
-    docker: &Docker,
+    driver: &DockerDriver,
     labelled: &HashMap<String, Vec<String>>,
     ours: &(dyn Fn(&HashMap<String, String>) -> bool + Sync),
 ) -> Option<usize> {
@@ -110,11 +109,16 @@ async fn images_left(
         filters: Some(labelled.clone()),
         ..ListImagesOptions::default()
     };
-    let found = docker.list_images(Some(options)).await.ok()?;
+    let found = driver
+        .client()
+        .ok()?
+        .list_images(Some(options))
+        .await
+        .ok()?;
     let left = found.into_iter().filter(|image| ours(&image.labels));
     let ids: Vec<String> = left.map(|image| image.id).collect();
     for id in &ids {
-        remove_image(docker, id).await;
+        remove_image(driver, id).await;
     }
     Some(ids.len())
 }

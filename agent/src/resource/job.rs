@@ -396,7 +396,7 @@ impl Resources {
         };
         for image in held.images.values() {
             if let Some(image) = image.get() {
-                engine.remove_image(image).await;
+                engine.release_image(image).await;
             }
         }
     }

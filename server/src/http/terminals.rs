@@ -16,6 +16,7 @@ use axum::Json;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
 use axum::extract::{RawQuery, State};
+use axum::http::{HeaderMap, header};
 use axum::response::Response;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::stream::{SplitSink, SplitStream};
@@ -181,10 +182,17 @@ pub(super) async fn open(
     State(app): State<App>,
     PathId(id): PathId,
     RawQuery(query): RawQuery,
+    headers: HeaderMap,
     stopping: Stopping,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, ApiError> {
     app.may_intercept()?;
+    if headers.contains_key(header::ORIGIN) {
+        // A page of anybody's could do it, as browsers ask nobody before they open a WebSocket.
+        return Err(ApiError::Forbidden(
+            "terminals are not opened for web pages".to_owned(),
+        ));
+    }
     let upgrade = upgrade.map_err(|rejected| {
         ApiError::Invalid(format!("a WebSocket is expected here: {rejected}"))
     })?;

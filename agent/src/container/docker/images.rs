@@ -144,7 +144,7 @@ impl DockerDriver {
         // The files alone carry no configuration; a container that never ran gives it exactly, unquoted.
         let made = self.configure(&docker, &id, metadata, labels).await;
         if made.is_err() {
-            remove(&docker, &id).await;
+            remove(self, &id).await;
         }
         made
     }
@@ -225,16 +225,39 @@ impl DockerDriver {
 
     /// Removes an image of the engine; one that is gone is no error.
     pub async fn remove_image(&self, image: &str) {
-        if let Ok(docker) = self.client() {
-            remove(&docker, image).await;
+        remove_unused(self, image, true).await;
+    }
+
+    /// Removes an image that was made for a job, once nothing needs it any more.
+    pub async fn release_image(&self, image: &str) {
+        remove(self, image).await;
+    }
+}
+
+/// Removes an image by name or id, with what it alone is made of: now, or when no kept container needs it any more.
+pub(in crate::container) async fn remove(driver: &DockerDriver, image: &str) {
+    if !remove_unused(driver, image, false).await {
+        driver.doomed().images.insert(image.to_owned());
+    }
+}
+
+/// Removes images that only waited for a container, or an image made of it, to go.
+pub(super) async fn remove_doomed(driver: &DockerDriver) {
+    let waiting: Vec<String> = driver.doomed().images.iter().cloned().collect();
+    for image in waiting {
+        if remove_unused(driver, &image, false).await {
+            driver.doomed().images.remove(&image);
         }
     }
 }
 
-/// Removes an image by name or id, with what it alone is made of.
-pub(in crate::container) async fn remove(docker: &Docker, image: &str) {
+/// `false` if it is in use. Forced, the engine takes it away even from a container that is kept.
+async fn remove_unused(driver: &DockerDriver, image: &str, force: bool) -> bool {
+    let Ok(docker) = driver.client() else {
+        return true;
+    };
     let options = RemoveImageOptions {
-        force: true,
+        force,
         ..RemoveImageOptions::default()
     };
     match docker.remove_image(image, Some(options), None).await {
@@ -242,8 +265,12 @@ pub(in crate::container) async fn remove(docker: &Docker, image: &str) {
         | Err(Error::DockerResponseServerError {
             status_code: 404, ..
         }) => {}
+        Err(Error::DockerResponseServerError {
+            status_code: 409, ..
+        }) => return false,
         Err(error) => tracing::warn!(%error, image, "cannot remove an image; the next start will"),
     }
+    true
 }
 
 /// A text file of a container; empty if it is none.

@@ -4,6 +4,7 @@
 //! agent leaves one behind, which its next start removes (`leftovers`). The engine's own log driver stays on, as a
 //! later re-attach reads from it.
 
+mod beside;
 pub mod build;
 mod container;
 mod image;
@@ -62,8 +63,16 @@ pub struct DockerDriver {
     overlays: Arc<OnceCell<bool>>,
     /// Read while a volume is put over others, written while one is removed.
     layers: Arc<RwLock<()>>,
-    /// Volumes to be removed once nothing lies above them and no container has them.
-    doomed: Arc<Mutex<BTreeSet<String>>>,
+    doomed: Arc<Mutex<Doomed>>,
+}
+
+/// What is to be removed once nothing needs it any more.
+#[derive(Default)]
+struct Doomed {
+    /// Something lies above them, or a container has them.
+    volumes: BTreeSet<String>,
+    /// A container, or an image, is made of them.
+    images: BTreeSet<String>,
 }
 
 impl DockerDriver {
@@ -98,7 +107,7 @@ impl DockerDriver {
         matches!(asked, Ok(Ok(_)))
     }
 
-    fn doomed(&self) -> MutexGuard<'_, BTreeSet<String>> {
+    fn doomed(&self) -> MutexGuard<'_, Doomed> {
         self.doomed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -185,7 +194,7 @@ impl Driver for DockerDriver {
         let (container, attached) = prepared?;
         if let Some(remains) = &spec.remains {
             let (driver, id) = (self.clone(), container.id.clone());
-            remains.set(Arc::new(place::Running { driver, id }));
+            remains.set(Arc::new(beside::Running { driver, id }));
         }
         let ended = self
             .run_attached(&container, attached, &spec, output, &stop)

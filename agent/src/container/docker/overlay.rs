@@ -161,7 +161,7 @@ pub(in crate::container) async fn remove(driver: &DockerDriver, id: &str) {
     };
     let _none_is_derived = driver.layers.write().await;
     if !remove_uncovered(driver, &docker, id).await {
-        driver.doomed().insert(id.to_owned());
+        driver.doomed().volumes.insert(id.to_owned());
         return;
     }
     drain_doomed(driver, &docker).await;
@@ -179,11 +179,11 @@ pub(super) async fn remove_doomed(driver: &DockerDriver) {
 /// Each one that goes may uncover another.
 async fn drain_doomed(driver: &DockerDriver, docker: &Docker) {
     loop {
-        let waiting: Vec<String> = driver.doomed().iter().cloned().collect();
+        let waiting: Vec<String> = driver.doomed().volumes.iter().cloned().collect();
         let mut gone = false;
         for id in waiting {
             if remove_uncovered(driver, docker, &id).await {
-                gone |= driver.doomed().remove(&id);
+                gone |= driver.doomed().volumes.remove(&id);
             }
         }
         if !gone {

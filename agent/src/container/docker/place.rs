@@ -1,4 +1,4 @@
-//! Terminals in a step's container: in the running one beside the step, or in a new one that begins with what the step left.
+//! Terminals in what a step left: each in a new container that begins with it.
 //!
 //! A container that has ended cannot run anything else. So it is kept as it is, under a name that says until when, and
 //! each terminal gets a container of its own: of an image of the kept one's files, with volumes over the kept one's. What
@@ -7,39 +7,29 @@
 
 use super::super::place::{Input, Kept, Place, Size, Wanted};
 use super::super::{DriverError, NewVolume, Output, Volume};
-use super::sandbox::{self, STARTER};
-use super::{Container, DRAIN_WITHIN, DockerDriver, LogStream, copy, images, overlay};
+use super::{Container, DockerDriver, copy, images, overlay};
 use crate::plan::cache::TASK_CACHE_LABEL;
 use async_trait::async_trait;
 use bollard::container::AttachContainerResults;
 use bollard::errors::Error;
-use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
 use bollard::models::{
     ContainerConfig, ContainerCreateBody, ContainerInspectResponse, HostConfig, Mount, MountPoint,
     MountType, MountVolumeOptions,
 };
 use bollard::query_parameters::{
     CommitContainerOptions, CreateContainerOptions, InspectContainerOptions, ListContainersOptions,
-    RenameContainerOptions, ResizeContainerTTYOptions, ResizeExecOptions, StartContainerOptions,
+    RenameContainerOptions, ResizeContainerTTYOptions, StartContainerOptions,
 };
 use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 /// Begins the name of a kept container, before the second (since 1970) until which it is kept.
 const KEPT: &str = "pocketci-kept-";
-/// How long a killed process of a running container may take to be gone.
-const KILL_WITHIN: Duration = Duration::from_secs(5);
-
-/// A step's container while it runs.
-pub(super) struct Running {
-    pub(super) driver: DockerDriver,
-    pub(super) id: String,
-}
 
 /// A container that has ended.
 pub(super) struct Left {
@@ -138,6 +128,7 @@ impl Place for Left {
             },
         }
         overlay::remove_doomed(&self.driver).await;
+        images::remove_doomed(&self.driver).await;
     }
 }
 
@@ -153,8 +144,9 @@ impl Copied {
         for volume in &self.volumes {
             overlay::remove(driver, &volume.id).await;
         }
-        if let (Some(image), Ok(docker)) = (&self.image, driver.client()) {
-            images::remove(&docker, image).await;
+        if let Some(image) = &self.image {
+            images::remove(driver, image).await;
+            images::remove_doomed(driver).await;
         }
     }
 }
@@ -367,7 +359,7 @@ async fn talk(
 }
 
 /// Nobody looks any more.
-fn ended_by_us() -> DriverError {
+pub(super) fn ended_by_us() -> DriverError {
     DriverError::Invalid("the terminal was closed".to_owned())
 }
 
@@ -382,7 +374,7 @@ fn start_error(driver: &DockerDriver, wanted: &Wanted, error: Error) -> DriverEr
 }
 
 /// Passes input on to the process, to its end; then waits for ever, as closing would end the output on some engines.
-async fn write<Fut: Future<Output = ()>>(
+pub(super) async fn write<Fut: Future<Output = ()>>(
     mut into: Pin<Box<dyn AsyncWrite + Send>>,
     mut input: mpsc::Receiver<Input>,
     resize: impl Fn(Size) -> Fut,
@@ -399,106 +391,6 @@ async fn write<Fut: Future<Output = ()>>(
         }
     }
     std::future::pending().await
-}
-
-#[async_trait]
-impl Place for Running {
-    async fn terminal(
-        &self,
-        wanted: Wanted,
-        input: mpsc::Receiver<Input>,
-        output: mpsc::Sender<Output>,
-        stop: CancellationToken,
-    ) -> Result<i32, DriverError> {
-        let docker = self.driver.client()?;
-        let failed = |error| self.driver.error("run the command", error);
-        let tty = wanted.size.is_some();
-        let mut command = ["/bin/sh", "-c", STARTER, "sh"].map(str::to_owned).to_vec();
-        command.extend(wanted.command());
-        let options = CreateExecOptions {
-            attach_stdin: Some(true),
-            attach_stdout: Some(true),
-            attach_stderr: Some(true),
-            tty: Some(tty),
-            env: tty.then(|| vec!["TERM=xterm".to_owned()]),
-            cmd: Some(command),
-            ..CreateExecOptions::default()
-        };
-        let exec = docker.create_exec(&self.id, options).await;
-        let exec = exec.map_err(failed)?;
-        let options = StartExecOptions {
-            tty,
-            ..StartExecOptions::default()
-        };
-        let started = docker.start_exec(&exec.id, Some(options)).await;
-        let StartExecResults::Attached {
-            output: from,
-            input: into,
-        } = started.map_err(failed)?
-        else {
-            return Err(DriverError::Engine {
-                action: "run the command",
-                detail: "the engine did not attach".into(),
-            });
-        };
-        let resize = |size: Size| {
-            let (docker, id) = (&docker, &exec.id);
-            async move {
-                let options = ResizeExecOptions {
-                    h: size.rows.into(),
-                    w: size.cols.into(),
-                };
-                // One that has ended has no size.
-                let _ = docker.resize_exec(id, options).await;
-            }
-        };
-        if let Some(size) = wanted.size {
-            resize(size).await;
-        }
-        self.follow(from, output, write(into, input, resize), &stop)
-            .await?;
-        let ended = docker.inspect_exec(&exec.id).await.map_err(failed)?;
-        let code = ended.exit_code.and_then(|code| i32::try_from(code).ok());
-        Ok(code.unwrap_or(-1))
-    }
-
-    async fn keep(&self, _until: SystemTime) -> Result<(), DriverError> {
-        Err(DriverError::Invalid("the step still runs".to_owned()))
-    }
-
-    async fn discard(&self) {
-        // It is the step's.
-    }
-}
-
-impl Running {
-    /// Passes output on until the command has ended, or ends it.
-    async fn follow(
-        &self,
-        from: LogStream,
-        output: mpsc::Sender<Output>,
-        writing: impl Future<Output = ()>,
-        stop: &CancellationToken,
-    ) -> Result<(), DriverError> {
-        let (told_pid, pid) = oneshot::channel();
-        let reading = sandbox::read(from, output, told_pid);
-        tokio::pin!(reading);
-        tokio::pin!(writing);
-        tokio::select! {
-            () = &mut reading => return Ok(()),
-            () = &mut writing => {}
-            () = stop.cancelled() => {}
-        }
-        let kill = async {
-            if let Ok(pid) = pid.await {
-                sandbox::signal(&self.driver, &self.id, pid.trim(), "KILL").await;
-            }
-        };
-        // What left its group and keeps the output open lives as long as the step.
-        let _ = tokio::time::timeout(KILL_WITHIN, kill).await;
-        let _ = tokio::time::timeout(DRAIN_WITHIN.min(KILL_WITHIN), reading).await;
-        Err(ended_by_us())
-    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::container::{Output, OutputStream, Remains};
 use crate::resource::{LookedAt, StepIo};
 use crate::shelf::StepId;
 use bytes::Bytes;
+use pocketci_proto::agent::yaml_job::Work;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -36,11 +37,15 @@ impl Running {
             step: logged.step(),
         };
         let shelf = &build.workshop.shelf;
+        // A resource that cannot be checked, again and again, would push out what people look for.
+        let is_check = matches!(build.about.yaml.work, Some(Work::Check(_)));
+        let begin = || shelf.begin(id.clone(), &build.about.pipeline_id);
+        let remains = (!is_check).then(begin).flatten();
         Self {
             logged,
             output: Some(output),
             workshop: build.workshop.clone(),
-            remains: shelf.begin(id.clone(), &build.about.pipeline_id),
+            remains,
             id,
             kept: Duration::ZERO,
         }

@@ -207,6 +207,58 @@ async fn a_shell_has_a_terminal_of_the_users_size_and_leaves_the_users_own_as_it
     no_terminals(&engine, &stack).await;
 }
 
+/// Its image is an artifact of the job, which the job's end removes.
+const BROKEN_PUT: &str = r#"
+resource_types: [{name: own, type: registry-image, source: {repository: busybox}}]
+resources: [{name: target, type: own, source: {}, check_every: never}]
+jobs:
+- name: publish
+  plan:
+  - task: words
+    config:
+      platform: linux
+      image_resource: {type: registry-image, source: {repository: busybox}}
+      outputs: [{name: words}, {name: image}]
+      run:
+        path: sh
+        args: [-c, "echo original > words/file; mkdir -p image/rootfs; cp -a /bin /etc image/rootfs/; echo '{}' > image/metadata.json"]
+  - try:
+      task: in-image
+      image: image
+      config: {platform: linux, run: {path: sh, args: [-c, "echo mine > /own; exit 1"]}}
+  - put: target
+    inputs: all
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_put_saw_and_what_an_image_of_the_jobs_own_left_is_seen_too() {
+    let engine = Engine::new();
+    let stack = Stack::plain().await;
+    stack.set_content("broken", BROKEN_PUT).await;
+    let ended = stack.run("broken", &[]).await;
+    assert_eq!(ended["status"], "errored", "{ended}");
+    let file = "/tmp/build/put/words/file";
+    let put = intercept(
+        &stack,
+        "broken/publish",
+        &["-s", "target", "--", "cat", file],
+    );
+    assert_eq!(stdout(&put), "original\n", "{}", stderr(&put));
+    let own = intercept(
+        &stack,
+        "broken/publish",
+        &["-s", "in-image", "--", "cat", "/own"],
+    );
+    assert_eq!(stdout(&own), "mine\n", "{}", stderr(&own));
+    no_terminals(&engine, &stack).await;
+    let run = ended["id"].as_str().unwrap();
+    let removed = stack
+        .client
+        .request(reqwest::Method::DELETE, "/api/pipelines/broken");
+    assert_eq!(removed.send().await.unwrap().status(), 204);
+    super::intercept_ends::nothing_left(&engine, run).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn several_steps_are_listed_where_nobody_can_be_asked() {
     let stack = Stack::plain().await;

@@ -79,7 +79,7 @@ async fn failed(flags: &[&str]) -> (Stack, String) {
 }
 
 /// Waits until the engine has nothing of the run.
-async fn nothing_left(engine: &Engine, run: &str) {
+pub(super) async fn nothing_left(engine: &Engine, run: &str) {
     let label = format!("label=pocketci.run={run}");
     until("nothing of the run is left", || async {
         let containers = engine.run(&["ps", "-a", "-q", "--filter", &label]);
@@ -236,6 +236,12 @@ async fn operators_may_forbid_it_and_a_token_is_needed() {
         assert_eq!(seen.status.code(), Some(3));
         refused.push(stderr(&seen));
     }
+    let page = stack
+        .client
+        .request(Method::GET, &format!("/api/runs/{run}/terminal"));
+    let page = page.header("origin", "http://evil.example");
+    let page = page.bearer_auth("hunter2").send().await.unwrap();
+    assert_eq!(page.status(), 403);
     assert!(refused[0].contains("token"), "{refused:?}");
     assert!(refused[1].contains("--no-intercept"), "{refused:?}");
     assert!(Path::new(stack.server.home()).is_dir());
