@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod assignment;
 pub mod concurrency;
+pub mod derived;
 pub mod gate;
 pub mod journal;
 pub mod pipeline;

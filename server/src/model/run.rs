@@ -147,6 +147,8 @@ pub enum TriggerKind {
     Pipeline,
     /// A new version of a resource that a job is triggered by.
     Version,
+    /// The clock.
+    Schedule,
     /// The server, to look for new versions of a resource.
     Check,
 }
@@ -159,6 +161,7 @@ impl TriggerKind {
             Self::Manual => "manual",
             Self::Pipeline => "pipeline",
             Self::Version => "version",
+            Self::Schedule => "schedule",
             Self::Check => "check",
         }
     }
@@ -170,6 +173,7 @@ impl TriggerKind {
             Self::Manual,
             Self::Pipeline,
             Self::Version,
+            Self::Schedule,
             Self::Check,
         ]
         .into_iter()

@@ -211,3 +211,38 @@ async fn a_server_that_dies_goes_on_with_what_waited() {
     ];
     assert_eq!(statuses(&ended), all, "{ended}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_clock_starts_a_job_and_those_that_follow_it() {
+    let stack = Stack::plain().await;
+    let content = "
+jobs:
+- name: nightly
+  triggers: {schedule: {every: 1s}}
+  plan: []
+- name: report
+  triggers: {passed: [nightly]}
+  plan: []
+- name: other
+  plan: []
+";
+    let id = stack.set_content("clock", content).await;
+    let report = stack.build("clock", "report", "1").await;
+    assert_eq!(report["triggered_by"], "schedule");
+    let other = stack.status("/api/pipelines/clock/jobs/other/builds").await;
+    assert_eq!(other["items"], json!([]), "the clock asked for another job");
+    // A webhook does not start what only the clock starts, nor what follows it.
+    stack.client.webhook(&id).send().await.unwrap();
+    let other = stack.build("clock", "other", "1").await;
+    let run = stack
+        .client
+        .finished(other["run_id"].as_str().unwrap())
+        .await;
+    let all = [
+        ("nightly", "skipped"),
+        ("report", "skipped"),
+        ("other", "success"),
+    ];
+    assert_eq!(statuses(&run), all);
+    assert_eq!(run["jobs"][0]["reason"], "trigger_kind");
+}
