@@ -61,7 +61,7 @@ struct Unfinished<'a> {
 }
 
 impl Unfinished<'_> {
-    fn is_kept(mut self) {
+    fn keep(mut self) {
         self.files = None;
     }
 }
@@ -192,7 +192,7 @@ impl GetCache {
             && let Some(entry) = self.entry(key, files, fetched).await
         {
             self.state().entries.insert(key.clone(), entry);
-            unfinished.is_kept();
+            unfinished.keep();
         }
         got
     }

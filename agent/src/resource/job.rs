@@ -231,17 +231,12 @@ impl Resources {
                     .await
             }
             Kind::Image { image } => {
+                let mut script = self.script(Action::Out, image, &known, &resource.name);
+                script.env = env.clone();
+                let request = script::request(&known.source, None, Some(params));
                 let mut made = Vec::new();
                 let put = self
-                    .put_by_script(
-                        &known,
-                        (&resource.name, image),
-                        params,
-                        artifacts,
-                        env,
-                        io,
-                        &mut made,
-                    )
+                    .put_by_script(script, &request, artifacts, io, &mut made)
                     .await;
                 for volume in &made {
                     self.setup.driver.remove_volume(volume).await;
@@ -251,23 +246,17 @@ impl Resources {
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
     async fn put_by_script(
         &self,
-        known: &Known,
-        (name, image): (&str, &str),
-        params: &Value,
+        mut script: Script<'_>,
+        request: &Value,
         artifacts: &[(String, Artifact)],
-        env: &BTreeMap<String, String>,
         io: &StepIo,
         made: &mut Vec<Volume>,
     ) -> Result<Fetched, Stop> {
-        let owner = self.owner(image).await?;
-        let mut script = self.script(Action::Out, image, known, name);
-        script.env = env.clone();
+        let owner = self.owner(script.image).await?;
         script.mounts = self.put_mounts(artifacts, owner, made).await?;
-        let request = script::request(&known.source, None, Some(params));
-        let answer = script::run(&*self.setup.driver, script, &request, io).await?;
+        let answer = script::run(&*self.setup.driver, script, request, io).await?;
         script::fetched(Action::Out, &answer)
     }
 
