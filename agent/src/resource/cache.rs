@@ -326,8 +326,12 @@ impl GetCache {
     /// Removes entries beyond the limits, those that were not used for longest first.
     async fn trim(&self) {
         let unfinished = std::mem::take(&mut self.state().unfinished);
-        for volume in &unfinished {
-            self.driver.remove_volume(volume).await;
+        for volume in unfinished {
+            self.driver.remove_volume(&volume).await;
+            // The engine may not have removed the container yet that wrote it.
+            if self.driver.has_volume(&volume).await {
+                self.state().unfinished.push(volume);
+            }
         }
         while let Some(key) = self.one_too_many() {
             // Whoever uses it trims again at their end.
