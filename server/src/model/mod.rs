@@ -14,6 +14,7 @@ pub mod secret;
 pub mod selection;
 pub mod settings;
 pub mod transition;
+pub mod trigger;
 pub mod vault;
 pub mod version;
 
