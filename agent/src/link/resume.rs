@@ -3,7 +3,8 @@
 use super::session::Session;
 use super::{Agent, lock};
 use crate::attempt::{Attempt, Reports, SERVER_LABEL, StopReason};
-use crate::plan::cache::CACHE_LABEL;
+use crate::plan::cache::CACHE_LABEL as TASK_CACHE_LABEL;
+use crate::resource::cache::CACHE_LABEL;
 use crate::state::Saved;
 use pb::held_verdict::Action;
 use pb::report::Kind;
@@ -85,8 +86,9 @@ fn is_left(agent: &Agent, labels: &BTreeMap<String, String>) -> bool {
     let config = agent.config();
     label("pocketci.agent") == config.name
         && label(SERVER_LABEL) == config.identity()
-        // A cache belongs to no job.
+        // What was fetched, and what tasks keep, outlives jobs; the caches look after their own.
         && !labels.contains_key(CACHE_LABEL)
+        && !labels.contains_key(TASK_CACHE_LABEL)
         && !held.contains(&job)
 }
 
@@ -138,5 +140,10 @@ mod tests {
         let mut unlabelled = labels(&config(), "2");
         unlabelled.remove(SERVER_LABEL);
         assert!(!is_left(&agent, &unlabelled));
+        let mut cached = labels(&config(), "");
+        cached.remove("pocketci.job");
+        assert!(is_left(&agent, &cached));
+        cached.insert(CACHE_LABEL.to_owned(), "key".to_owned());
+        assert!(!is_left(&agent, &cached));
     }
 }

@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 /// The label with a cache's key.
-pub(crate) const CACHE_LABEL: &str = "pocketci.cache";
+pub(crate) const CACHE_LABEL: &str = "pocketci.task-cache";
 /// Most caches of an agent; the one that was not used for longest goes.
 const MAX_CACHES: usize = 256;
 

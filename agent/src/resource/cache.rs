@@ -8,6 +8,7 @@
 use super::job::sorted;
 use super::kind::Known;
 use super::{Fetched, StepIo, Stop, Version};
+use crate::container::docker::READER_LABEL;
 use crate::container::{Driver, NewVolume, Volume};
 use futures_util::StreamExt;
 use serde_json::{Value, json};
@@ -299,10 +300,16 @@ impl GetCache {
                 return;
             }
         };
-        let ours = |labels: &BTreeMap<String, String>| {
-            let mut own = self.labels.iter();
+        let own = self.labels.clone();
+        let ours = move |labels: &BTreeMap<String, String>| {
+            let mut own = own.iter();
             own.all(|(name, value)| labels.get(name) == Some(value))
         };
+        // What was reading when the process was killed would keep its volume.
+        let was_reading = |labels: &BTreeMap<String, String>| {
+            ours(labels) && labels.contains_key(CACHE_LABEL) && labels.contains_key(READER_LABEL)
+        };
+        self.driver.sweep(&was_reading).await;
         let found: Vec<_> = found
             .into_iter()
             .filter(|(_, labels)| ours(labels))

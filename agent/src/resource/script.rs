@@ -98,7 +98,8 @@ pub(super) async fn run(
         path: path.to_owned(),
         args: script.action.args(),
         env: script.env,
-        stdin: Some(Bytes::from(request.to_string())),
+        // With a line end: a script may read a line.
+        stdin: Some(Bytes::from(format!("{request}\n"))),
         privileged: script.privileged,
         mounts: script.mounts,
         labels: script.labels,

@@ -48,6 +48,7 @@ pub(super) use container::remove;
 use container::{Container, LogStream, copy, create_container, feed};
 pub(super) use images::remove as remove_image;
 pub(super) use overlay::{PART_OF, remove as remove_volume};
+pub(crate) use volume::READER_LABEL;
 
 /// See the module.
 pub struct DockerDriver {

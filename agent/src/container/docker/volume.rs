@@ -18,6 +18,8 @@ use futures_util::{StreamExt, TryStreamExt};
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 
+/// On containers that are there for a volume's files alone.
+pub(crate) const READER_LABEL: &str = "pocketci.reader";
 /// An image without any file.
 const EMPTY_IMAGE: &str = "pocketci/empty";
 const EMPTY_TAG: &str = "1";
@@ -117,8 +119,10 @@ pub(super) async fn reader(
         .inspect_volume(&volume.id)
         .await
         .map_err(|error| driver.error("look at the volume", error))?;
+    let mut labels: BTreeMap<String, String> = marked.labels.into_iter().collect();
+    labels.insert(READER_LABEL.to_owned(), String::new());
     let spec = StepSpec {
-        labels: marked.labels.into_iter().collect(),
+        labels,
         image: format!("{EMPTY_IMAGE}:{EMPTY_TAG}"),
         path: "none".to_owned(),
         mounts: vec![Mount {

@@ -256,17 +256,20 @@ pub(super) async fn put(
         tags.extend(more_tags(call, artifacts, file).await?);
     }
     let loaded = load::load(call, engine, artifacts, &params.image).await?;
-    let mut pushed = Err(wrong("params.image", "nothing was pushed"));
+    let mut pushed = Vec::new();
     for tag in &tags {
         let named = format!("{}:{tag}", source.repository);
         call.io.say(&format!("pushing {named}\n")).await;
-        pushed = load::push(engine, &loaded, &source, tag).await;
-        if pushed.is_err() {
+        pushed.push(load::push(engine, &loaded, &source, tag).await);
+        if pushed.last().is_some_and(Result::is_err) {
             break;
         }
     }
     engine.remove_image(&loaded).await;
-    let digest = pushed?;
+    let digests: Vec<String> = pushed.into_iter().collect::<Result<_, _>>()?;
+    // That of the source's own tag.
+    let digest = digests.into_iter().next();
+    let digest = digest.ok_or_else(|| wrong("source.tag", "nothing was pushed"))?;
     Ok(Fetched {
         version: of(digest),
         metadata: vec![

@@ -1,0 +1,13 @@
+//! Resources: the protocol of scripts in real containers, types on types, the cache, and the built-in types offline. What
+//! runs containers needs an engine; `make test` starts one.
+#![allow(clippy::unwrap_used, missing_docs)] // a test fails by panicking
+
+mod cache;
+mod git;
+
+mod offline;
+mod protocol;
+mod registry;
+
+mod support;
+mod types;
