@@ -5,6 +5,7 @@ use super::model::{Config, TaskConfig};
 use super::tree::{self, Kind, Node, Position};
 use super::vars::{Lookup, Vars, interpolate_tree};
 use super::{decode, validate};
+use std::collections::{HashMap, HashSet};
 
 /// A pipeline that may be stored.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,7 +61,7 @@ pub fn load_as(
         });
     }
     let mut faults = decoded.faults;
-    let honest = honest(found.faults, &faults);
+    let honest = honest(found.faults, &faults, &decoded.places);
     faults.extend(in_groups(honest, decoded.unknown));
     if strictness == Strictness::Strict {
         let refused = warnings.iter().filter(|w| w.kind != WarningKind::Note);
@@ -154,7 +155,7 @@ fn text_fault(at: Position, message: String) -> Fault {
 
 /// Faults that do not merely follow from a part that could not be read: with such a part, nobody knows what the
 /// pipeline uses, and the thing it is in is known only in part.
-fn honest(found: Vec<Fault>, unread: &[Fault]) -> Vec<Fault> {
+fn honest(found: Vec<Fault>, unread: &[Fault], places: &HashMap<String, Position>) -> Vec<Fault> {
     if unread.is_empty() {
         return found;
     }
@@ -165,16 +166,16 @@ fn honest(found: Vec<Fault>, unread: &[Fault]) -> Vec<Fault> {
         "no jobs match",
         "belongs to no group",
     ];
+    let thing = |fault: &'_ Fault| {
+        validate::nearest(places, &fault.path).map_or_else(String::new, |(path, _)| path.to_owned())
+    };
+    let damaged: HashSet<String> = unread.iter().map(thing).collect();
     found
         .into_iter()
         .filter(|fault| {
             let follows = OF_THE_WHOLE.iter().any(|part| fault.message.contains(part))
                 || fault.path == "jobs"
-                || unread.iter().any(|unread| {
-                    unread.at == fault.at
-                        || unread.path.starts_with(&fault.path)
-                        || fault.path.starts_with(&unread.path)
-                });
+                || damaged.contains(&thing(fault));
             !follows
         })
         .collect()

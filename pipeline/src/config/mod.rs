@@ -21,8 +21,10 @@ mod conformance;
 mod corpus;
 #[cfg(test)]
 mod hostile;
+#[cfg(test)]
+mod tests;
 
-pub use decode::env_text_of;
+pub use decode::{MAX_STEP_DEPTH, env_text_of};
 pub use fault::{Fault, Warning, WarningKind, report};
 pub use load::{Loaded, Strictness, decoded, load, load_as, load_task, looks_like_a_pipeline};
 pub use model::{Config, Job, Resource, ResourceType, Step};

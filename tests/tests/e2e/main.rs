@@ -21,3 +21,4 @@ mod stopping;
 mod versions;
 mod watching;
 mod webhook;
+mod yaml_files;

@@ -13,6 +13,7 @@ mod task;
 mod top;
 
 pub use scalars::env_text_of;
+pub use step::MAX_STEP_DEPTH;
 
 use super::fault::{Fault, Warning, WarningKind};
 use super::model::{Config, TaskConfig};

@@ -6,9 +6,8 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
-/// Most comparisons of a glob with a job's name in one pipeline. Ten thousand jobs with as many wildcards would be above
-/// it; nobody has those.
-const MAX_MATCHES: usize = 10_000_000;
+/// Most comparisons of a glob with a job's name in one pipeline: a thousand jobs with two thousand different globs.
+const MAX_MATCHES: usize = 2_000_000;
 
 /// A pipeline's names.
 pub struct Index<'a> {

@@ -91,13 +91,21 @@ impl Report<'_> {
 
     /// Where a path is, or the nearest thing around it.
     fn place(&self, path: &str) -> Option<Position> {
-        let mut path = path;
-        loop {
-            if let Some(at) = self.places.get(path) {
-                return Some(*at);
-            }
-            path = &path[..path.rfind(['.', '[', '('])?];
+        nearest(self.places, path).map(|(_, at)| at)
+    }
+}
+
+/// The thing at a path, or the nearest one around it: its path and its place.
+pub fn nearest<'p>(
+    places: &HashMap<String, Position>,
+    path: &'p str,
+) -> Option<(&'p str, Position)> {
+    let mut path = path;
+    loop {
+        if let Some(at) = places.get(path) {
+            return Some((path, *at));
         }
+        path = &path[..path.rfind(['.', '[', '('])?];
     }
 }
 
