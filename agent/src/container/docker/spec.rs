@@ -2,9 +2,7 @@
 
 use super::super::{DriverError, StepSpec};
 use super::image::with_tag;
-use bollard::models::{
-    ContainerCreateBody, HostConfig, Mount, MountType, MountVolumeOptions,
-};
+use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType, MountVolumeOptions};
 use bollard::query_parameters::CreateContainerOptions;
 
 /// What the engine would refuse with words that do not help.

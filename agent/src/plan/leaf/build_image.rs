@@ -171,7 +171,10 @@ mod tests {
             ..BuildImage::default()
         };
         assert_eq!(tag(&step("a/b:1", "r.test:5000")), "r.test:5000/a/b:1");
-        assert_eq!(tag(&step("r.test:5000/a:1", "r.test:5000")), "r.test:5000/a:1");
+        assert_eq!(
+            tag(&step("r.test:5000/a:1", "r.test:5000")),
+            "r.test:5000/a:1"
+        );
         assert_eq!(tag(&step("a:1", "docker.io")), "a:1");
         assert_eq!(split("r.test:5000/a/b:1"), ("r.test:5000/a/b", "1"));
         assert_eq!(split("r.test:5000/a"), ("r.test:5000/a", "latest"));

@@ -99,7 +99,9 @@ impl Fetch<'_> {
                     None => newest(build, spec, &io, what).await?,
                 };
                 let getting = build.resources.get(spec, &version, params, env, &io);
-                Box::pin(getting).await.map_err(|stop| Ended::of_resource(what, stop))
+                Box::pin(getting)
+                    .await
+                    .map_err(|stop| Ended::of_resource(what, stop))
             }
         })
         .await?;

@@ -98,7 +98,9 @@ impl Step for Leaf {
             Plan::Get(step) => Box::pin(get::get(build, state, step)).await,
             Plan::Put(step) => Box::pin(put::put(build, state, step)).await,
             Plan::Task(step) => Box::pin(task::task(build, state, step)).await,
-            Plan::SetPipeline(step) => Box::pin(set_pipeline::set_pipeline(build, state, step)).await,
+            Plan::SetPipeline(step) => {
+                Box::pin(set_pipeline::set_pipeline(build, state, step)).await
+            }
             Plan::LoadVar(step) => Box::pin(load_var::load_var(build, state, step)).await,
             Plan::Notify(step) => Box::pin(message::notify(build, state, step)).await,
             Plan::Gate(step) => Box::pin(message::gate(build, state, step)).await,

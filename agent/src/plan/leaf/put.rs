@@ -52,7 +52,9 @@ async fn publish(
         let (spec, params, artifacts, env, what) = (&spec, &params, &artifacts, &env, &what);
         async move {
             let putting = build.resources.put(spec, params, artifacts, env, &io);
-            Box::pin(putting).await.map_err(|stop| Ended::of_resource(what, stop))
+            Box::pin(putting)
+                .await
+                .map_err(|stop| Ended::of_resource(what, stop))
         }
     })
     .await?;
