@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// What steps do, by name, for each of their tries; the last one repeats. `S`ucceed, `F`ail, `E`rror, `A`bort the job,
 /// be stoppe`D` by somebody, `H`ang until stopped, `W`ait a while and succeed. Without an entry a step succeeds.
