@@ -173,6 +173,11 @@ impl Attempt {
         self.stop.cancelled().await;
     }
 
+    /// Whether it was asked to stop because this agent is going down.
+    pub(crate) fn is_handed_back(&self) -> bool {
+        *lock(&self.stop_reason) == Some(StopReason::AgentStopped)
+    }
+
     pub(crate) async fn lost(&self) {
         self.lost.cancelled().await;
     }

@@ -30,6 +30,9 @@ use tokio_util::sync::CancellationToken;
 /// hold the job for ever.
 const HOOKS_WITHIN: Duration = Duration::from_secs(300);
 
+/// The same while the agent is going down, which waits little longer.
+const HOOKS_WITHIN_LEAVING: Duration = Duration::from_secs(3);
+
 /// Carries the job out; nothing of it is left when this returns.
 pub(crate) async fn execute(
     workshop: &Arc<Workshop>,
@@ -57,7 +60,11 @@ pub(crate) async fn execute(
             () = tokio::time::sleep(within) => attempt.stop(too_long),
             () = attempt.stop_token().cancelled() => {}
         }
-        tokio::time::sleep(HOOKS_WITHIN).await;
+        let grace = match attempt.is_handed_back() {
+            true => HOOKS_WITHIN_LEAVING,
+            false => HOOKS_WITHIN,
+        };
+        tokio::time::sleep(grace).await;
         hooks.cancel();
         std::future::pending::<()>().await;
     };
