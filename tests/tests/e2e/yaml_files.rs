@@ -50,6 +50,18 @@ invalid jobs:
 error: bad.yml has 3 faults
 "
     );
+    std::fs::write(folder.path().join("bytes.yml"), b"jobs:\n- name: \xff\n").unwrap();
+    let judged = run(&[
+        "validate-pipeline",
+        "-c",
+        &bad.replace("bad.yml", "bytes.yml"),
+    ]);
+    assert_eq!(judged.status.code(), Some(1));
+    assert!(
+        err(&judged).contains("bytes.yml:2: the file is not UTF-8"),
+        "{}",
+        err(&judged)
+    );
     let odd = file(&folder, "odd.yml", "x: 1\njobs: [{name: Build}]\n");
     let judged = run(&["validate-pipeline", "-c", &odd]);
     assert!(judged.status.success() && err(&judged).starts_with("warning: invalid_identifier: "));
