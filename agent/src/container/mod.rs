@@ -9,6 +9,7 @@ pub mod leftovers;
 pub mod native;
 mod native_files;
 mod native_tree;
+mod native_user;
 pub mod tar_stream;
 
 use async_trait::async_trait;

@@ -127,15 +127,15 @@ async fn paths_choose_commits() {
     };
     assert_eq!(
         check(json!({"paths": ["docs"]}), None).await,
-        [docs.clone()]
+        std::slice::from_ref(&docs)
     );
     assert_eq!(
         check(json!({"paths": ["*.rs"]}), None).await,
-        [both.clone()]
+        std::slice::from_ref(&both)
     );
     assert_eq!(
         check(json!({"ignore_paths": ["src"]}), None).await,
-        [docs.clone()]
+        std::slice::from_ref(&docs)
     );
     let since = check(
         json!({"paths": ["src"], "ignore_paths": ["src/b.rs"]}),
