@@ -2,7 +2,7 @@
 
 use super::build::{About, Build, lock};
 use super::check::check;
-use super::leaf::{Gate, Leaf, conclude};
+use super::leaf::Leaf;
 use super::one_off::one_off;
 use super::tree::tree;
 use super::vars::Vault;
@@ -11,9 +11,7 @@ use crate::attempt::secrets::Secrets;
 use crate::attempt::{Attempt, Backend, Numbers, Work, Workshop, finished, labels, time_limit};
 use crate::container::Driver;
 use crate::resource::{Resources, Setup, TypeSpec};
-use pocketci_pipeline::config::model::{
-    Assert, Core, DoStep, Job, Modifiers, ResourceType, Step as Written,
-};
+use pocketci_pipeline::config::model::{Assert, GateStep, Job, ResourceType};
 use pocketci_pipeline::config::vars::Vars;
 use pocketci_pipeline::config::{self, Config};
 use pocketci_pipeline::plan::{Plan, plan_of};
@@ -216,21 +214,27 @@ async fn plan(build: &Arc<Build>, state: &State) -> Outcome {
         build.fault(state, Outcome::Errored, &said).await;
         return Outcome::Errored;
     };
-    if let Some(gate) = &job.gate {
-        let wanted = Gate {
-            name,
-            message: &gate.message,
-            timeout: Some(&gate.timeout),
-        };
-        if let Err(ended) = wanted.pass(build, state).await {
-            return conclude(build, state, ended).await;
-        }
-    }
     let leaf = |plan: Plan| -> Arc<dyn Step> {
         let build = build.clone();
         Arc::new(Leaf { build, plan })
     };
-    let steps = match tree(plan_of(&bounded(job)), &leaf) {
+    if let Some(gate) = &job.gate {
+        // Not as a step of the plan, whose paths it would shift.
+        let asking = leaf(Plan::Gate(GateStep {
+            name: name.clone(),
+            message: gate.message.clone(),
+            timeout: Some(gate.timeout.clone()).filter(|timeout| !timeout.is_empty()),
+        }));
+        let outcome = asking.run(&state.within("gate")).await;
+        if outcome != Outcome::Succeeded {
+            return outcome;
+        }
+    }
+    let after_gate = Job {
+        gate: None,
+        ..job.clone()
+    };
+    let steps = match tree(plan_of(&after_gate), &leaf) {
         Ok(steps) => steps,
         Err(error) => {
             build.fault(state, Outcome::Errored, &error).await;
@@ -242,23 +246,6 @@ async fn plan(build: &Arc<Build>, state: &State) -> Outcome {
         Some(assert) => judge(build, state, outcome, assert).await,
         None => outcome,
     }
-}
-
-/// The job with its own time limit, if it has one, around its plan and within its hooks.
-fn bounded(job: &Job) -> Job {
-    let mut job = job.clone();
-    if !job.timeout.is_empty() {
-        let core = Core::Do(DoStep {
-            steps: std::mem::take(&mut job.plan),
-            ..DoStep::default()
-        });
-        let modifiers = Modifiers {
-            timeout: Some(job.timeout.clone()),
-            ..Modifiers::default()
-        };
-        job.plan = vec![Written { core, modifiers }];
-    }
-    job
 }
 
 /// PocketCI's `assert`: with what should have run, in order, a failure on the way is as it should be.

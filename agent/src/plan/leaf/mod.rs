@@ -10,7 +10,6 @@ mod step;
 mod task;
 
 pub(super) use get::{Fetch, version_of};
-pub(super) use message::Wanted as Gate;
 pub(super) use step::{Running, within};
 
 use super::build::Build;
