@@ -235,6 +235,16 @@ impl Build {
         env
     }
 
+    /// Keeps in mind why a step did not succeed.
+    pub(super) fn note_fault(&self, state: &State, outcome: Outcome, said: &str) {
+        lock(&self.faults).push(Fault {
+            path: state.path.clone(),
+            outcome,
+            in_hook: state.hook_of.is_some(),
+            said: self.attempt.redactor.text(said),
+        });
+    }
+
     /// Why the plan ended so: what was said last, of its steps rather than of their hooks.
     pub(super) fn reason(&self, outcome: Outcome) -> String {
         let faults = lock(&self.faults);
@@ -290,17 +300,10 @@ impl Job for Build {
     }
 
     async fn fault(&self, state: &State, outcome: Outcome, said: &str) {
-        let said = self.attempt.redactor.text(said);
-        let line = self
-            .attempt
-            .redactor
-            .text(&format!("{}: {said}\n", state.path));
+        let colon = if state.path.is_empty() { "" } else { ": " };
+        let line = format!("{}{colon}{said}\n", state.path);
+        let line = self.attempt.redactor.text(&line);
         self.attempt.log.append(SYSTEM, Bytes::from(line)).await;
-        lock(&self.faults).push(Fault {
-            path: state.path.clone(),
-            outcome,
-            in_hook: state.hook_of.is_some(),
-            said,
-        });
+        self.note_fault(state, outcome, said);
     }
 }

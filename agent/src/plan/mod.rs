@@ -32,6 +32,8 @@ mod vars;
 #[cfg(test)]
 mod composites_tests;
 #[cfg(test)]
+mod stage_tests;
+#[cfg(test)]
 mod truth_table_tests;
 
 pub use cache::TaskCaches;

@@ -10,6 +10,7 @@ use pocketci_agent::container::native::NativeDriver;
 use pocketci_agent::js::request::Storage;
 use pocketci_agent::js::{Limits, Program};
 use pocketci_agent::local::{self, Happening, LocalJob};
+use pocketci_agent::outside::guard::Guard;
 use pocketci_agent::{AgentConfig, Token};
 use pocketci_proto::agent as pb;
 use pocketci_proto::api::Driver as DriverName;
@@ -231,6 +232,17 @@ pub fn image() -> String {
 }
 
 impl Bench {
+    /// May reach this machine's own addresses.
+    pub fn native_with_loopback() -> Self {
+        let driver = NativeDriver::with_grace(Duration::from_millis(300));
+        let mut bench = Self::with(Arc::new(driver), false);
+        let mut config = bench.workshop.config.clone();
+        config.outside.guard = Guard::new(vec!["127.0.0.1".parse().unwrap()]);
+        let drivers = bench.workshop.drivers.clone();
+        bench.workshop = Arc::new(Workshop::new(config, drivers));
+        bench
+    }
+
     pub fn native() -> Self {
         let driver = NativeDriver::with_grace(Duration::from_millis(300));
         Self::with(Arc::new(driver), false)

@@ -192,7 +192,7 @@ async fn left(agent: &str) -> Vec<String> {
     };
     let volumes = docker.list_volumes(Some(options)).await.unwrap();
     let volumes = volumes.volumes.unwrap_or_default().into_iter();
-    let volumes = volumes.filter(|volume| !volume.labels.contains_key("pocketci.cache"));
+    let volumes = volumes.filter(|volume| !volume.labels.contains_key("pocketci.task-cache"));
     let containers = containers.into_iter().filter_map(|container| container.id);
     containers
         .chain(volumes.map(|volume| volume.name))

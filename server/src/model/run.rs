@@ -7,7 +7,6 @@ use super::{AgentId, JobId, PipelineId, ReceiptId, RevisionId, RunId, SessionId}
 use bytes::Bytes;
 use pocketci_proto::api::{Driver, LogGap, RunEventKind, RunStatus};
 use pocketci_proto::log;
-use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
 use time::OffsetDateTime;

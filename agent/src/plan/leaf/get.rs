@@ -18,7 +18,10 @@ pub(super) async fn get(build: &Build, state: &State, step: &GetStep) -> Result<
                 step.name
             )));
         }
-        None => None,
+        None => match build.backend.put_last(resource) {
+            Some(version) => Some(version_of(&version)?),
+            None => None,
+        },
     };
     let fetch = Fetch {
         name: &step.name,
