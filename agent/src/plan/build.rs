@@ -38,7 +38,7 @@ pub(super) struct Build {
     pub(super) tasks: Mutex<JoinSet<()>>,
     pub(super) volumes: Mutex<Vec<Volume>>,
     pub(super) faults: Mutex<Vec<Fault>>,
-    /// Names of the tasks in the order in which they began.
+    /// Names of tasks, `get-NAME` and `put-NAME`, in the order in which they began.
     pub(super) ran: Mutex<Vec<String>>,
 }
 

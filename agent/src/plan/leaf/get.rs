@@ -1,7 +1,7 @@
 //! `get`: fetches the version that was chosen before the job began.
 
 use super::super::State;
-use super::super::build::Build;
+use super::super::build::{Build, lock};
 use super::{Ended, Running, within};
 use crate::attempt::Began;
 use crate::resource::{ResourceSpec, Version};
@@ -76,6 +76,7 @@ impl Fetch<'_> {
             image: "",
             path: self.path,
         };
+        lock(&build.ran).push(format!("get-{}", self.name));
         let running = Running::begin(build, began).await;
         let result = self.fetch(build, state, &running).await;
         running.end(&result).await;
