@@ -6,6 +6,9 @@ ALTER TABLE runs DROP CONSTRAINT runs_trigger_kind_check;
 ALTER TABLE runs ADD CONSTRAINT runs_trigger_kind_check
     CHECK (trigger_kind IN ('webhook', 'manual', 'pipeline', 'version', 'schedule', 'check')) NOT VALID;
 
+-- Builds that are not over: how many of a job have begun.
+CREATE INDEX builds_open ON jobs (pipeline_id, name) WHERE number IS NOT NULL AND state <> 'finished';
+
 -- Checks come by the minute: they are found to be forgotten.
 CREATE INDEX runs_checks ON runs (finished_at) WHERE trigger_kind = 'check';
 

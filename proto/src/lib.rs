@@ -14,8 +14,12 @@ pub mod agent {
 
 /// Oldest and newest protocol this build speaks (`Hello.protocol_min..=protocol_max`).
 pub const PROTOCOL_MIN: u32 = 1;
-/// See [`PROTOCOL_MIN`]. What 2 added is in docs/PROTOCOL.md.
-pub const PROTOCOL_MAX: u32 = 2;
+/// See [`PROTOCOL_MIN`]. What 2 and 3 added is in docs/PROTOCOL.md.
+pub const PROTOCOL_MAX: u32 = 3;
+
+/// The label of agents that run jobs of YAML pipelines (protocol 3 and later); the server gives it to them, and asks for
+/// it in the name of such jobs.
+pub const YAML_LABEL: (&str, &str) = ("pocketci.yaml", "true");
 
 /// Largest page of a streamed body, revision or reply, in bytes.
 pub const PAGE_BYTES: usize = 256 * 1024;

@@ -228,7 +228,7 @@ impl fmt::Display for BuildNumber {
 }
 
 /// One job of a run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Job {
     /// Its id.
     pub id: JobId,

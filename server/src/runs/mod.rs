@@ -31,9 +31,8 @@ use cache::Cache;
 use dispatch::Dispatch;
 use pocketci_pipeline::expression::ExpressionCache;
 use schedule::Programs;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Times and limits of runs.
 #[derive(Debug, Clone)]
@@ -80,8 +79,8 @@ struct Inner {
     /// Of concurrency groups and filters.
     expressions: Arc<ExpressionCache>,
     programs: Programs,
-    /// Whether this server starts runs for new versions and looks for them: one of all servers does.
-    leads: AtomicBool,
+    /// Until when this server starts runs for new versions and looks for them: one of all servers does.
+    leads: Mutex<Option<Instant>>,
 }
 
 impl Runs {
@@ -96,7 +95,7 @@ impl Runs {
                 dispatch: Dispatch::default(),
                 expressions: Arc::default(),
                 programs: Programs::default(),
-                leads: AtomicBool::new(false),
+                leads: Mutex::default(),
             }),
         }
     }
@@ -108,12 +107,21 @@ impl Runs {
 
     /// Whether this server has the scheduler's duty.
     pub fn leads(&self) -> bool {
-        self.inner.leads.load(Ordering::Relaxed)
+        let until = *self
+            .inner
+            .leads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        until.is_some_and(|until| Instant::now() < until)
     }
 
-    /// It has it now, or no more.
-    pub fn set_leads(&self, leads: bool) {
-        self.inner.leads.store(leads, Ordering::Relaxed);
+    /// It has it until then, or no more.
+    pub fn set_leads(&self, until: Option<Instant>) {
+        *self
+            .inner
+            .leads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = until;
     }
 
     /// Times and limits.

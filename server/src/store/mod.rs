@@ -168,6 +168,13 @@ impl NewRun {
         self.jobs.iter().any(ready)
     }
 
+    /// How many of its jobs go to the queue; builds that wait for their inputs do later.
+    fn queued(&self) -> usize {
+        let queued =
+            |job: &&NewJob| job.hand_to.is_none() && self.hold_of(job) != Some(Hold::Inputs);
+        self.jobs.iter().filter(queued).count()
+    }
+
     /// Why a job of it may not be handed out yet.
     fn hold_of(&self, job: &NewJob) -> Option<Hold> {
         match (&job.hand_to, &self.group, &job.build) {

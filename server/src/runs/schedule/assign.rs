@@ -2,7 +2,6 @@
 
 use super::super::Runs;
 use crate::model::assignment::Assignment;
-use crate::model::run::TriggerKind;
 use crate::store::{ClaimRequest, Claimed, Result};
 use std::collections::BTreeMap;
 
@@ -56,8 +55,7 @@ impl Runs {
             env: self.build_env(claimed),
             ..Assignment::default()
         };
-        let webhook = claimed.run.trigger.kind == TriggerKind::Webhook;
-        if let Some(receipt) = claimed.receipt.as_ref().filter(|_| webhook)
+        if let Some(receipt) = &claimed.receipt
             && let Some(program) = self.program(claimed.run.revision_id).await?
             && let Some(job) = program.config.job(&claimed.job.name)
         {

@@ -3,14 +3,14 @@
 //! A check has a number in its resource, from which the id of its run follows. So whoever comes by finishes what a
 //! server that died has begun: a check without a run gets it, one whose run is over is over.
 
-use super::super::{Runs, StartRun};
+use super::super::{Runs, StartRun, Started};
 use super::begin::Standing;
 use super::program::Program;
 use crate::model::derived;
 use crate::model::pipeline::Pipeline;
-use crate::model::run::{CheckTrigger, Job, Outcome, Trigger, TriggerKind};
+use crate::model::run::{CheckTrigger, Job, Outcome, RunState, Trigger, TriggerKind};
 use crate::model::selection::{InputConfig, Wish};
-use crate::model::version::{ResourceState, Version};
+use crate::model::version::{ResourceState, Version, contains};
 use crate::model::{PipelineId, RunId};
 use crate::store::{OpenRun, Result};
 use pocketci_pipeline::config::Resource;
@@ -56,7 +56,8 @@ impl Runs {
             else {
                 continue;
             };
-            let since = state.check_started_at.map(|at| now - at);
+            // From its end: one that takes long does not follow itself at once.
+            let since = state.check_finished_at.map(|at| now - at);
             let left = since.map_or(Duration::ZERO, |since| {
                 every.saturating_sub(Duration::try_from(since).unwrap_or_default())
             });
@@ -68,6 +69,25 @@ impl Runs {
             }
         }
         Ok(Some(pause))
+    }
+
+    /// A check of what is there now: one that has not begun yet will see it, so that whoever asks often starts few.
+    pub async fn ask_for_check(
+        &self,
+        pipeline: &Arc<Pipeline>,
+        program: &Program,
+        state: &ResourceState,
+        from: Option<Version>,
+    ) -> Result<Option<RunId>> {
+        if state.checking
+            && from.is_none()
+            && let Some(id) = check_run(pipeline.id, state)
+            && let Some(view) = self.store().run(id).await?
+            && view.run.state == RunState::Queued
+        {
+            return Ok(Some(id));
+        }
+        self.begin_check(pipeline, program, state, from).await
     }
 
     /// Begins a check now; `None` if the resource is not (or no longer) what `state` says. `from` is the version to
@@ -89,7 +109,7 @@ impl Runs {
         let Some(now) = self.store().resource(pipeline.id, &state.name).await? else {
             return Ok(None);
         };
-        let from = from.or_else(|| now.newest.clone());
+        let from = from.or_else(|| start_of(program, &now));
         self.run_check(pipeline, program, &now, from).await
     }
 
@@ -99,17 +119,17 @@ impl Runs {
         pipeline: &Arc<Pipeline>,
         program: &Program,
         state: &ResourceState,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let Some(id) = check_run(pipeline.id, state) else {
-            return Ok(());
+            return Ok(false);
         };
         let Some(view) = self.store().run(id).await? else {
-            let from = state.newest.clone();
+            let from = start_of(program, state);
             self.run_check(pipeline, program, state, from).await?;
-            return Ok(());
+            return Ok(false);
         };
         let Some(end) = view.run.end else {
-            return Ok(());
+            return Ok(false);
         };
         let error = match end.outcome {
             Outcome::Succeeded | Outcome::Skipped => None,
@@ -118,8 +138,7 @@ impl Runs {
         };
         self.store()
             .check_ended(pipeline.id, &state.name, state.check_seq, error.as_deref())
-            .await?;
-        Ok(())
+            .await
     }
 
     async fn run_check(
@@ -151,9 +170,9 @@ impl Runs {
             id: Some(id),
             rerun_of: None,
         };
-        // Changed meanwhile, or too much is queued: the next look gives it a run.
-        self.start(start).await?;
-        Ok(Some(id))
+        // Changed this very moment: the next look gives it a run.
+        let stored = matches!(self.start(start).await?, Started::Stored { .. });
+        Ok(stored.then_some(id))
     }
 
     /// Why a build must wait for a check of one of its inputs; with `act` the check is begun.
@@ -189,8 +208,14 @@ impl Runs {
             return Ok(None);
         };
         if act && let Some(pipeline) = self.reload_pipeline(open.run.pipeline_id).await? {
+            let mut ended = false;
             for state in &states {
-                self.look_now(&pipeline, state).await?;
+                ended |= self.look_now(&pipeline, state).await?;
+            }
+            if ended {
+                // What was waited for is known now, or begun anew: look again.
+                let looked = Box::pin(self.unchecked(open, job, program, inputs, false));
+                return looked.await;
             }
         }
         let names: Vec<&str> = states.iter().map(|state| state.name.as_str()).collect();
@@ -204,16 +229,17 @@ impl Runs {
         }))
     }
 
-    /// One check at a time: who comes while one is under way begins the next one when that is over.
-    async fn look_now(&self, pipeline: &Arc<Pipeline>, state: &ResourceState) -> Result<()> {
+    /// One check at a time: who comes while one is under way begins the next one when that is over. Whether one has
+    /// ended.
+    async fn look_now(&self, pipeline: &Arc<Pipeline>, state: &ResourceState) -> Result<bool> {
         let Some(program) = self.program(pipeline.revision_id).await? else {
-            return Ok(());
+            return Ok(false);
         };
         if state.checking {
             return self.tend_check(pipeline, &program, state).await;
         }
         self.begin_check(pipeline, &program, state, None).await?;
-        Ok(())
+        Ok(false)
     }
 }
 
@@ -224,11 +250,8 @@ fn is_fresh(
     input: &InputConfig,
     state: &ResourceState,
 ) -> bool {
-    let Some(started) = state.check_started_at.filter(|_| !state.checking) else {
-        return false;
-    };
     if open.run.trigger.kind != TriggerKind::Version {
-        return started >= job.queued_at;
+        return state.checked_at.is_some_and(|at| at >= job.queued_at);
     }
     let of_input = |found: &&JobInput| found.name == input.name;
     let is_trigger = program.inputs(&job.name).iter().find(of_input);
@@ -236,7 +259,19 @@ fn is_fresh(
     let Some(every) = every.filter(|_| !is_trigger.is_some_and(|found| found.trigger)) else {
         return true;
     };
-    started + every >= job.queued_at
+    state
+        .checked_at
+        .is_some_and(|at| at + every >= job.queued_at)
+}
+
+/// The version to begin with: what is pinned and not known, else the newest.
+fn start_of(program: &Program, state: &ResourceState) -> Option<Version> {
+    let configured = program.config.resource(&state.name);
+    let configured = configured.and_then(|resource| resource.version.clone());
+    let by_command = state.pin.as_ref().filter(|_| !state.pin_found);
+    configured
+        .or_else(|| by_command.map(|pin| pin.fields.clone()))
+        .or_else(|| state.newest.clone())
 }
 
 /// Between checks by the clock; `None` for never.
@@ -257,7 +292,13 @@ fn is_watched(program: &Program, resource: &Resource, state: &ResourceState) -> 
         inputs.iter().filter(of_it).any(|input| input.trigger)
     });
     let pinned_unknown = state.pin.is_some() && !state.pin_found;
+    // What the pipeline itself pins may be older than all that is known.
+    let pinned_beyond = match (&resource.version, &state.newest) {
+        (Some(pin), Some(newest)) => !contains(newest, pin),
+        _ => false,
+    };
     triggers
+        || pinned_beyond
         || state.check_error.is_some()
         || state.check_finished_at.is_none()
         || state.newest.is_none()

@@ -10,6 +10,7 @@ use crate::model::run::{Trigger, TriggerKind};
 use crate::model::settings::MAX_PRIORITY;
 use crate::store::{NewBuild, NewJob, Result};
 use pocketci_pipeline::config::Job as JobConfig;
+use pocketci_proto::YAML_LABEL;
 use std::collections::BTreeSet;
 
 /// The name of the one job of a JavaScript pipeline.
@@ -129,6 +130,11 @@ fn new_job(
 ) -> NewJob {
     let mut labels = pipeline.labels.clone();
     labels.extend(tags.into_iter().map(label));
+    if pipeline.content_type == ContentType::Yaml {
+        // An older agent would not know what it was given.
+        let (name, value) = YAML_LABEL;
+        labels.insert(name.to_owned(), value.to_owned());
+    }
     NewJob {
         id: JobId::new(),
         name: name.to_owned(),
