@@ -1,5 +1,6 @@
 //! Runs and jobs: what is stored of an execution.
 
+use super::one_off::OneOff;
 use super::pipeline::Labels;
 use super::settings::DEFAULT_ATTEMPTS;
 use super::{AgentId, JobId, PipelineId, ReceiptId, RevisionId, RunId, SessionId};
@@ -121,6 +122,9 @@ pub struct Trigger {
     /// The resource to look at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<CheckTrigger>,
+    /// The task to execute instead of a job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub one_off: Option<OneOff>,
 }
 
 impl Trigger {
@@ -131,6 +135,7 @@ impl Trigger {
             args: Vec::new(),
             jobs: Vec::new(),
             check: None,
+            one_off: None,
         }
     }
 }
@@ -151,31 +156,13 @@ pub enum TriggerKind {
     Check,
 }
 
-impl TriggerKind {
-    /// The word in the database and the API.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Webhook => "webhook",
-            Self::Manual => "manual",
-            Self::Pipeline => "pipeline",
-            Self::Version => "version",
-            Self::Check => "check",
-        }
-    }
-
-    /// Reads what [`Self::as_str`] wrote.
-    pub fn parse(text: &str) -> Option<Self> {
-        [
-            Self::Webhook,
-            Self::Manual,
-            Self::Pipeline,
-            Self::Version,
-            Self::Check,
-        ]
-        .into_iter()
-        .find(|kind| kind.as_str() == text)
-    }
-}
+words!(TriggerKind {
+    Webhook = "webhook",
+    Manual = "manual",
+    Pipeline = "pipeline",
+    Version = "version",
+    Check = "check",
+});
 
 /// What a run of kind [`TriggerKind::Check`] looks at.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -84,6 +84,8 @@ impl Runs {
         let settings = self.settings();
         let rule = pipeline.settings.concurrency.as_ref();
         let group = match rule {
+            // No part of the pipeline's own work.
+            Some(_) if trigger.one_off.is_some() => None,
             Some(rule) => Some(self.group_of(rule, receipt.as_ref()).await),
             None => None,
         };

@@ -25,6 +25,14 @@ impl Runs {
             });
             return Ok(());
         }
+        if let Some(one_off) = &claimed.run.trigger.one_off {
+            claimed.build = Some(Assignment {
+                inputs: one_off.inputs.clone(),
+                one_off: Some(one_off.clone()),
+                ..Assignment::default()
+            });
+            return Ok(());
+        }
         let Some(number) = claimed.job.build else {
             return Ok(());
         };
