@@ -4,8 +4,8 @@ use super::{JobId, RunId, SessionId};
 use std::time::Duration;
 use uuid::Uuid;
 
-/// Largest archive, in bytes: a repository with its history, not a disk image.
-pub const MAX_ARCHIVE_BYTES: i64 = 1 << 30;
+/// Largest archive, in bytes.
+pub const MAX_ARCHIVE_BYTES: i64 = pocketci_proto::MAX_ARCHIVE_BYTES as i64;
 /// Most bytes of all archives that are kept when a new one begins: the database is not the place for more.
 pub const MAX_KEPT_BYTES: i64 = 16 << 30;
 /// Most inputs, and most outputs, of one run.

@@ -6,6 +6,7 @@ mod docker;
 mod docs;
 mod durable;
 mod examples;
+mod execute;
 mod faults;
 mod gates;
 mod http;
