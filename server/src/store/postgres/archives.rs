@@ -123,9 +123,10 @@ impl ArchiveStore for PostgresStore {
         let size = data.len() as i64;
         // One statement: the page is there if and only if it is counted.
         let sql = "WITH mine AS (
-                UPDATE archives SET pages = $2, bytes = bytes + $3
-                WHERE upload_id = $1 AND pages = $2 - 1 AND NOT complete AND bytes + $3 <= $5 RETURNING upload_id
-            ) INSERT INTO archive_pages (upload_id, seq, data) SELECT upload_id, $2, $4 FROM mine";
+                UPDATE archives SET pages = $2::bigint, bytes = bytes + $3::bigint
+                WHERE upload_id = $1 AND pages = $2::bigint - 1 AND NOT complete
+                AND bytes + $3::bigint <= $5::bigint RETURNING upload_id
+            ) INSERT INTO archive_pages (upload_id, seq, data) SELECT upload_id, $2::bigint, $4::bytea FROM mine";
         let statement = client.prepare_cached(sql).await.map_err(sql_error)?;
         let stored = client
             .execute(
