@@ -16,7 +16,7 @@ mod reports;
 pub(crate) mod secrets;
 mod steps;
 
-pub use backend::{Backend, GateState, NewPipeline, PipelineSet};
+pub use backend::{Archive, Backend, GateState, NewPipeline, Pieces, PipelineSet};
 pub(crate) use execute::time_limit;
 pub(crate) use host::{Numbers, SERVER_LABEL, labels};
 pub(crate) use logged::{Began, Logged};

@@ -75,6 +75,12 @@ pub enum Executed {
     Busy,
 }
 
+/// An input that was not sent.
+struct Missing {
+    name: String,
+    required: bool,
+}
+
 /// Ends early without being an error of the storage.
 enum Stop {
     With(Executed),
@@ -214,7 +220,7 @@ impl Runs {
         &self,
         pipeline: &Arc<Pipeline>,
         job: &str,
-        wanted: &[(String, bool)],
+        wanted: &[Missing],
     ) -> std::result::Result<Vec<(String, String, Version)>, Stop> {
         let Some(program) = self.program(pipeline.revision_id).await? else {
             return Err(conflict(format!(
@@ -230,11 +236,13 @@ impl Runs {
         }
         self.declare(pipeline, &program).await?;
         let mut configs = input_configs(&program, job, &[]);
-        configs.retain(|input| wanted.iter().any(|(name, _)| *name == input.name));
+        configs.retain(|input| wanted.iter().any(|missing| missing.name == input.name));
         let unknown: Vec<String> = wanted
             .iter()
-            .filter(|(name, required)| *required && !configs.iter().any(|i| i.name == *name))
-            .map(|(name, _)| {
+            .filter(|missing| missing.required)
+            .map(|missing| &missing.name)
+            .filter(|name| !configs.iter().any(|input| input.name == **name))
+            .map(|name| {
                 format!("input {name:?} was not sent, and job {job:?} has none of this name")
             })
             .collect();
@@ -267,10 +275,8 @@ fn is_built_in(program: &Program) -> bool {
     }
 }
 
-/// The configuration, and the inputs that were not sent with whether they are required; or all faults.
-fn checked(
-    execute: &Execute,
-) -> std::result::Result<(TaskConfig, Vec<(String, bool)>), Vec<String>> {
+/// The configuration, and the inputs that were not sent; or all faults.
+fn checked(execute: &Execute) -> std::result::Result<(TaskConfig, Vec<Missing>), Vec<String>> {
     if execute.config.len() > MAX_CONFIG_BYTES {
         return Err(vec![format!(
             "the task's configuration has more than {MAX_CONFIG_BYTES} bytes"
@@ -314,14 +320,18 @@ fn checked(
             faults.extend(name_fault(name));
         }
     }
-    let missing: Vec<(String, bool)> = config
+    let missing: Vec<Missing> = config
         .inputs
         .iter()
         .filter(|input| !execute.uploads.contains(&input.name))
-        .map(|input| (input.name.clone(), !input.optional))
+        .map(|input| Missing {
+            name: input.name.clone(),
+            required: !input.optional,
+        })
         .collect();
     if execute.inputs_from.is_none() {
-        for (name, _) in missing.iter().filter(|(_, required)| *required) {
+        for missing in missing.iter().filter(|missing| missing.required) {
+            let name = &missing.name;
             faults.push(format!(
                 "input {name:?} was not sent, and there is no job to take it from"
             ));
