@@ -18,6 +18,9 @@ pub mod exit {
 
     /// The code for an error.
     pub fn of(error: &anyhow::Error) -> u8 {
+        if error.is::<crate::commands::NotText>() {
+            return FAILED;
+        }
         match error.downcast_ref::<crate::client::ClientError>() {
             Some(error) if error.is_temporary() => UNAVAILABLE,
             Some(_) => REFUSED,

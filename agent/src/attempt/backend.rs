@@ -107,6 +107,10 @@ pub trait Backend: Send + Sync {
     fn keeps_versions(&self) -> bool {
         true
     }
+    /// Where nobody chooses: the version, as JSON, that a put of this resource made last.
+    fn put_last(&self, _resource: &str) -> Option<String> {
+        None
+    }
     /// A put step made this version; it counts though the job fails later. Both are JSON.
     async fn save_output(
         &self,

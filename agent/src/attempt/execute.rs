@@ -35,7 +35,7 @@ pub(super) async fn execute(
         }
     }
     if work.assign.yaml.is_some() {
-        return execute_plan(workshop, attempt, backend, &work, driver_name).await;
+        return Box::pin(execute_plan(workshop, attempt, backend, &work, driver_name)).await;
     }
     let mut journal = match load_journal(attempt, &*backend, &work).await {
         Ok(journal) => journal,
@@ -83,7 +83,7 @@ async fn execute_plan(
     let Some(driver) = workshop.driver(driver_name) else {
         return finished("errored", "driver", host::lacks(driver_name));
     };
-    let end = plan::execute(workshop, attempt, backend, work, driver).await;
+    let end = Box::pin(plan::execute(workshop, attempt, backend, work, driver)).await;
     if attempt.is_stopping() {
         // Whatever was being made when it was broken off.
         remove_of(workshop, attempt, None).await;
@@ -94,7 +94,7 @@ async fn execute_plan(
 /// Removes containers of the attempt (of one step), and volumes with all of them.
 /// How many there were.
 pub(super) async fn remove_of(workshop: &Workshop, attempt: &Attempt, step: Option<&str>) -> usize {
-    let ours = host::labels(workshop, attempt);
+    let ours = super::labels(workshop, attempt);
     let is_left = |labels: &BTreeMap<String, String>| {
         let is_ours = ours
             .iter()

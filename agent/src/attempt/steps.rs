@@ -142,6 +142,7 @@ pub(super) fn spec(request: &RunRequest) -> StepSpec {
         }),
         no_network: request.no_network,
         host_certificates: false,
+        no_copy: false,
         groups: None,
         labels: Default::default(),
     }

@@ -9,6 +9,7 @@ pub mod leftovers;
 pub mod native;
 mod native_files;
 mod native_tree;
+mod native_user;
 pub mod tar_stream;
 
 use async_trait::async_trait;
@@ -70,6 +71,9 @@ pub struct StepSpec {
     /// The certificates that the engine's machine trusts are mounted at `/etc/ssl/certs`, read-only, where the engine is
     /// on this machine.
     pub host_certificates: bool,
+    /// A volume without files hides what the image has at its place; otherwise the engine fills it with a copy of that, and
+    /// gives it that owner.
+    pub no_copy: bool,
     /// Told of process groups on this machine.
     pub groups: Option<Arc<dyn Groups>>,
     /// Marks everything the driver creates: `pocketci.run`, `.job`, `.attempt`, `.step`, `.agent`.

@@ -23,6 +23,9 @@ impl Step for Attempts {
                 return stopped;
             }
             let is_over = matches!(outcome, Outcome::Succeeded | Outcome::Aborted);
+            if outcome == Outcome::Succeeded {
+                state.job.forgive(state);
+            }
             if is_over || attempt >= self.attempts {
                 return outcome;
             }

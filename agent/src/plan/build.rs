@@ -38,7 +38,7 @@ pub(super) struct Build {
     pub(super) tasks: Mutex<JoinSet<()>>,
     pub(super) volumes: Mutex<Vec<Volume>>,
     pub(super) faults: Mutex<Vec<Fault>>,
-    /// Names of the tasks in the order in which they began.
+    /// Names of tasks, `get-NAME` and `put-NAME`, in the order in which they began.
     pub(super) ran: Mutex<Vec<String>>,
 }
 
@@ -56,6 +56,7 @@ pub(super) struct About {
 
 /// Why a step did not succeed.
 pub(super) struct Fault {
+    path: Arc<str>,
     outcome: Outcome,
     in_hook: bool,
     said: String,
@@ -234,6 +235,16 @@ impl Build {
         env
     }
 
+    /// Keeps in mind why a step did not succeed.
+    pub(super) fn note_fault(&self, state: &State, outcome: Outcome, said: &str) {
+        lock(&self.faults).push(Fault {
+            path: state.path.clone(),
+            outcome,
+            in_hook: state.hook_of.is_some(),
+            said: self.attempt.redactor.text(said),
+        });
+    }
+
     /// Why the plan ended so: what was said last, of its steps rather than of their hooks.
     pub(super) fn reason(&self, outcome: Outcome) -> String {
         let faults = lock(&self.faults);
@@ -284,17 +295,15 @@ impl Job for Build {
         vault.fill(state.scope.vars(), value).await
     }
 
+    fn forgive(&self, state: &State) {
+        lock(&self.faults).retain(|fault| !fault.path.starts_with(&*state.path));
+    }
+
     async fn fault(&self, state: &State, outcome: Outcome, said: &str) {
-        let said = self.attempt.redactor.text(said);
-        let line = self
-            .attempt
-            .redactor
-            .text(&format!("{}: {said}\n", state.path));
+        let colon = if state.path.is_empty() { "" } else { ": " };
+        let line = format!("{}{colon}{said}\n", state.path);
+        let line = self.attempt.redactor.text(&line);
         self.attempt.log.append(SYSTEM, Bytes::from(line)).await;
-        lock(&self.faults).push(Fault {
-            outcome,
-            in_hook: state.hook_of.is_some(),
-            said,
-        });
+        self.note_fault(state, outcome, said);
     }
 }

@@ -47,7 +47,7 @@ async fn ask(
         let io = running.io(&stop);
         let (spec, from) = (&spec, from.as_ref());
         async move {
-            let found = build.resources.check(spec, from, &io).await;
+            let found = Box::pin(build.resources.check(spec, from, &io)).await;
             found.map_err(|stop| Ended::of_resource(what, stop))
         }
     })

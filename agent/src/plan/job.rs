@@ -2,7 +2,7 @@
 
 use super::build::{About, Build, lock};
 use super::check::check;
-use super::leaf::{Gate, Leaf, conclude};
+use super::leaf::Leaf;
 use super::one_off::one_off;
 use super::tree::tree;
 use super::vars::Vault;
@@ -11,9 +11,7 @@ use crate::attempt::secrets::Secrets;
 use crate::attempt::{Attempt, Backend, Numbers, Work, Workshop, finished, labels, time_limit};
 use crate::container::Driver;
 use crate::resource::{Resources, Setup, TypeSpec};
-use pocketci_pipeline::config::model::{
-    Assert, Core, DoStep, Job, Modifiers, ResourceType, Step as Written,
-};
+use pocketci_pipeline::config::model::{Assert, GateStep, Job, ResourceType};
 use pocketci_pipeline::config::vars::Vars;
 use pocketci_pipeline::config::{self, Config};
 use pocketci_pipeline::plan::{Plan, plan_of};
@@ -29,6 +27,9 @@ use tokio_util::sync::CancellationToken;
 /// How long hooks may go on after the job was told to stop: cleaning up takes a while, and a hook that hangs must not
 /// hold the job for ever.
 const HOOKS_WITHIN: Duration = Duration::from_secs(300);
+
+/// The same while the agent is going down, which waits little longer.
+const HOOKS_WITHIN_LEAVING: Duration = Duration::from_secs(3);
 
 /// Carries the job out; nothing of it is left when this returns.
 pub(crate) async fn execute(
@@ -57,15 +58,19 @@ pub(crate) async fn execute(
             () = tokio::time::sleep(within) => attempt.stop(too_long),
             () = attempt.stop_token().cancelled() => {}
         }
-        tokio::time::sleep(HOOKS_WITHIN).await;
+        let grace = match attempt.is_handed_back() {
+            true => HOOKS_WITHIN_LEAVING,
+            false => HOOKS_WITHIN,
+        };
+        tokio::time::sleep(grace).await;
         hooks.cancel();
         std::future::pending::<()>().await;
     };
     let working = async {
         let outcome = match &build.about.yaml.work {
-            None => plan(&build, &state).await,
-            Some(Wanted::Check(wanted)) => check(&build, &state, wanted).await,
-            Some(Wanted::OneOff(wanted)) => one_off(&build, &state, wanted).await,
+            None => Box::pin(plan(&build, &state)).await,
+            Some(Wanted::Check(wanted)) => Box::pin(check(&build, &state, wanted)).await,
+            Some(Wanted::OneOff(wanted)) => Box::pin(one_off(&build, &state, wanted)).await,
         };
         build.settle().await;
         outcome
@@ -209,21 +214,27 @@ async fn plan(build: &Arc<Build>, state: &State) -> Outcome {
         build.fault(state, Outcome::Errored, &said).await;
         return Outcome::Errored;
     };
-    if let Some(gate) = &job.gate {
-        let wanted = Gate {
-            name,
-            message: &gate.message,
-            timeout: Some(&gate.timeout),
-        };
-        if let Err(ended) = wanted.pass(build, state).await {
-            return conclude(build, state, ended).await;
-        }
-    }
     let leaf = |plan: Plan| -> Arc<dyn Step> {
         let build = build.clone();
         Arc::new(Leaf { build, plan })
     };
-    let steps = match tree(plan_of(&bounded(job)), &leaf) {
+    if let Some(gate) = &job.gate {
+        // Not as a step of the plan, whose paths it would shift.
+        let asking = leaf(Plan::Gate(GateStep {
+            name: name.clone(),
+            message: gate.message.clone(),
+            timeout: Some(gate.timeout.clone()).filter(|timeout| !timeout.is_empty()),
+        }));
+        let outcome = asking.run(&state.within("gate")).await;
+        if outcome != Outcome::Succeeded {
+            return outcome;
+        }
+    }
+    let after_gate = Job {
+        gate: None,
+        ..job.clone()
+    };
+    let steps = match tree(plan_of(&after_gate), &leaf) {
         Ok(steps) => steps,
         Err(error) => {
             build.fault(state, Outcome::Errored, &error).await;
@@ -235,23 +246,6 @@ async fn plan(build: &Arc<Build>, state: &State) -> Outcome {
         Some(assert) => judge(build, state, outcome, assert).await,
         None => outcome,
     }
-}
-
-/// The job with its own time limit, if it has one, around its plan and within its hooks.
-fn bounded(job: &Job) -> Job {
-    let mut job = job.clone();
-    if !job.timeout.is_empty() {
-        let core = Core::Do(DoStep {
-            steps: std::mem::take(&mut job.plan),
-            ..DoStep::default()
-        });
-        let modifiers = Modifiers {
-            timeout: Some(job.timeout.clone()),
-            ..Modifiers::default()
-        };
-        job.plan = vec![Written { core, modifiers }];
-    }
-    job
 }
 
 /// PocketCI's `assert`: with what should have run, in order, a failure on the way is as it should be.

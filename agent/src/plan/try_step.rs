@@ -9,9 +9,11 @@ pub(super) struct Try(pub(super) Arc<dyn Step>);
 #[async_trait]
 impl Step for Try {
     async fn run(&self, state: &State) -> Outcome {
-        match self.0.run(&state.within("try")).await {
+        let state = state.within("try");
+        match self.0.run(&state).await {
             Outcome::Aborted => Outcome::Aborted,
             Outcome::Succeeded | Outcome::Failed | Outcome::Errored | Outcome::TimedOut => {
+                state.job.forgive(&state);
                 Outcome::Succeeded
             }
         }

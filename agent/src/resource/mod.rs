@@ -7,7 +7,9 @@
 mod built_in;
 pub mod cache;
 mod git;
+mod image;
 mod job;
+mod key;
 mod kind;
 mod mock;
 mod registry;

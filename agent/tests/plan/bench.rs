@@ -13,6 +13,7 @@ use pocketci_agent::container::native::NativeDriver;
 use pocketci_agent::js::request::Storage;
 use pocketci_agent::js::{Limits, Program};
 use pocketci_agent::local::{self, Happening, LocalJob};
+use pocketci_agent::outside::guard::Guard;
 use pocketci_agent::{AgentConfig, Token};
 use pocketci_proto::agent as pb;
 use pocketci_proto::api::Driver as DriverName;
@@ -247,6 +248,17 @@ pub fn image() -> String {
 }
 
 impl Bench {
+    /// May reach this machine's own addresses.
+    pub fn native_with_loopback() -> Self {
+        let driver = NativeDriver::with_grace(Duration::from_millis(300));
+        let mut bench = Self::with(Arc::new(driver), false);
+        let mut config = bench.workshop.config.clone();
+        config.outside.guard = Guard::new(vec!["127.0.0.1".parse().unwrap()]);
+        let drivers = bench.workshop.drivers.clone();
+        bench.workshop = Arc::new(Workshop::new(config, drivers));
+        bench
+    }
+
     pub fn native() -> Self {
         let driver = NativeDriver::with_grace(Duration::from_millis(300));
         Self::with(Arc::new(driver), false)
@@ -262,11 +274,22 @@ impl Bench {
         Self::with(Arc::new(driver), allow_privileged)
     }
 
+    /// An agent of this name.
+    pub fn docker_named(name: String) -> Self {
+        let driver = DockerDriver::with_grace(Some(docker_host()), Duration::from_millis(300));
+        Self::named(name, Arc::new(driver), false)
+    }
+
     pub fn with(driver: Arc<dyn Driver>, allow_privileged: bool) -> Self {
+        let name = format!("test-{:08x}", rand::random::<u32>());
+        Self::named(name, driver, allow_privileged)
+    }
+
+    fn named(name: String, driver: Arc<dyn Driver>, allow_privileged: bool) -> Self {
         let config = AgentConfig {
             server_url: "http://127.0.0.1:1".into(),
             token: Token::new("t"),
-            name: format!("test-{:08x}", rand::random::<u32>()),
+            name,
             labels: BTreeMap::new(),
             slots: 1,
             default_driver: driver.name(),

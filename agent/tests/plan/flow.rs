@@ -133,7 +133,7 @@ async fn attempts_and_try_and_ensure_do_as_they_should(bench: Bench) {
     let ran = bench.run(&yaml).await;
     assert_eq!(ran.outcome, "failed");
     assert_eq!(ran.names(), ["tried", "good", "bad-hook"]);
-    assert_eq!(ran.message, "task \"tried\": exit code 1");
+    assert_eq!(ran.message, "task \"bad-hook\": exit code 1");
 }
 
 async fn fail_fast_stops_the_other_task(bench: Bench) {
@@ -165,7 +165,11 @@ async fn gates_hold_the_job_and_a_rejection_fails_it(bench: Bench) {
     let server = Arc::new(Server::default());
     let ran = bench.run_at(&server, Wanted::of(&yaml)).await.succeeded();
     assert_eq!(server.saved(), ["gate job: first", "gate ask: really"]);
-    assert_eq!(ran.names(), ["ask", "go"]);
+    assert_eq!(ran.names(), ["job", "ask", "go"]);
+    assert_eq!(
+        (ran.steps[&1].path.as_str(), ran.steps[&2].path.as_str()),
+        ("gate", "plan[0]")
+    );
     let rejecting = Server {
         rejects: true,
         ..Server::default()
@@ -249,4 +253,20 @@ async fn asserts_of_tasks_look_at_code_and_output(bench: Bench) {
         assert_eq!(ran.outcome, outcome, "{script} {assert}: {ran:#?}");
         assert!(ran.message.ends_with(message), "{}", ran.message);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deeply_nested_plan_runs_on_the_stack_of_a_worker() {
+    let mut step =
+        "task: deep, config: {platform: linux, run: {path: echo, args: [here]}}".to_owned();
+    for _ in 0..15 {
+        step = format!("do: [{{{step}}}], attempts: 2, ensure: {{do: []}}");
+    }
+    let yaml = job("", &[format!("{{{step}}}")]);
+    let bench = Bench::native();
+    // On a worker, as in an agent.
+    let ran = tokio::spawn(async move { bench.run(&yaml).await })
+        .await
+        .unwrap();
+    assert_eq!(ran.succeeded().stdout("deep"), "here");
 }

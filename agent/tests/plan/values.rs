@@ -104,7 +104,7 @@ jobs:
             "ann",
             "of-source",
             "5",
-            r#"{"count":5,"list":["p","q"]}"#,
+            r#"{"list":["p","q"],"count":5}"#,
             "text"
         ],
         "{ran:#?}"

@@ -4,6 +4,7 @@
 
 mod cache;
 mod git;
+mod git_put;
 
 mod offline;
 mod protocol;

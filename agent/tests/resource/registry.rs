@@ -176,7 +176,7 @@ fn answer(
         );
     };
     registry.logins.push(login.clone());
-    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let path = path.split('?').next().unwrap_or(path);
     let last = path.rsplit('/').next().unwrap_or_default().to_owned();
     let none = || ("404 Not Found", String::new(), vec![]);
     match method {
@@ -213,10 +213,7 @@ fn answer(
             registry.blobs.insert(digest(&body), body);
             ("202 Accepted", location, vec![])
         }
-        "PUT" if path.contains("/blobs/") => {
-            let _ = query;
-            ("201 Created", "Location: /v2/\r\n".into(), vec![])
-        }
+        "PUT" if path.contains("/blobs/") => ("201 Created", "Location: /v2/\r\n".into(), vec![]),
         "PUT" => {
             let kind = headers.get("content-type").cloned().unwrap_or_default();
             let digest = digest(&body);
@@ -283,7 +280,7 @@ async fn an_archive_is_pushed_checked_pulled_and_takes_no_name_of_its_own() {
     );
     assert_eq!(
         job.check(&remote, None).await.unwrap(),
-        [put.version.clone()]
+        std::slice::from_ref(&put.version)
     );
     assert!(registry.lock().unwrap().manifests.contains_key("extra"));
     // Basic me:hunter2

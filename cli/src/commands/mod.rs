@@ -21,6 +21,8 @@ mod server;
 mod set_pipeline;
 mod validate;
 
+pub use validate::NotText;
+
 use crate::args::Command;
 
 /// Carries out a command; the exit code is one of [`crate::output::exit`].

@@ -50,8 +50,9 @@ pub fn read(path: &Path) -> anyhow::Result<PipelineFile> {
             path.display()
         ),
     };
-    let content = std::fs::read_to_string(path)
+    let bytes = std::fs::read(path)
         .with_context(|| format!("cannot read the pipeline's file {}", path.display()))?;
+    let content = text(bytes, path)?;
     let name = path.file_name().unwrap_or(path.as_os_str());
     let name = name.to_string_lossy().into_owned();
     let modules = match content_type {
@@ -63,6 +64,25 @@ pub fn read(path: &Path) -> anyhow::Result<PipelineFile> {
         content_type,
         content,
         modules,
+    })
+}
+
+/// A pipeline's file that is no text. As any other fault of a file it ends with [`exit::FAILED`].
+#[derive(Debug, thiserror::Error)]
+#[error("{file}:{line}: the file is not UTF-8 from here on")]
+pub struct NotText {
+    file: String,
+    line: usize,
+}
+
+fn text(bytes: Vec<u8>, path: &Path) -> Result<String, NotText> {
+    String::from_utf8(bytes).map_err(|error| {
+        let good = error.utf8_error().valid_up_to();
+        let before = &error.as_bytes()[..good];
+        NotText {
+            file: path.display().to_string(),
+            line: 1 + before.iter().filter(|byte| **byte == b'\n').count(),
+        }
     })
 }
 

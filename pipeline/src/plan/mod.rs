@@ -109,9 +109,27 @@ pub enum Plan {
 }
 
 /// What a job does. The outermost nodes are the job's hooks; inside them is a [`Plan::Do`] of the job's steps.
+///
+/// PocketCI: a job's `timeout` is around its steps and inside of its hooks; a job's `gate` comes before all of it, so that
+/// hooks do not run for what was never approved. It has the job's name.
 pub fn plan_of(job: &Job) -> Plan {
-    let steps = plans(&job.plan, &job.tags);
-    hooked(Plan::Do(steps), &job.hooks, &job.tags)
+    let mut plan = Plan::Do(plans(&job.plan, &job.tags));
+    if !job.timeout.is_empty() {
+        plan = Plan::Timeout {
+            duration: job.timeout.clone(),
+            step: Box::new(plan),
+        };
+    }
+    let plan = hooked(plan, &job.hooks, &job.tags);
+    let Some(gate) = &job.gate else {
+        return plan;
+    };
+    let gate = Plan::Gate(GateStep {
+        name: job.name.clone(),
+        message: gate.message.clone(),
+        timeout: Some(gate.timeout.clone()).filter(|timeout| !timeout.is_empty()),
+    });
+    Plan::Do(vec![gate, plan])
 }
 
 fn plans(steps: &[Step], tags: &[String]) -> Vec<Plan> {

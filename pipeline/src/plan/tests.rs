@@ -1,3 +1,5 @@
+//! The nesting of plans.
+
 use super::*;
 use serde_json::{Value, json};
 
@@ -56,6 +58,24 @@ fn hooks_of_the_job_are_around_its_plan_and_tags_come_from_the_nearest() {
             ]}]},
             "hook": {"put": {"put": "p", "tags": ["job"]}},
         }})
+    );
+}
+
+#[test]
+fn a_jobs_gate_comes_before_its_hooks_and_its_timeout_inside_of_them() {
+    let job = job(
+        json!({"name": "j", "gate": {"message": "sure?"}, "timeout": "1h",
+        "ensure": {"put": "p"}, "plan": [{"get": "a"}]}),
+    );
+    assert_eq!(
+        serde_json::to_value(plan_of(&job)).expect("json"),
+        json!({"do": [
+            {"gate": {"gate": "j", "message": "sure?"}},
+            {"ensure": {
+                "step": {"timeout": {"duration": "1h", "step": {"do": [{"get": {"get": "a"}}]}}},
+                "hook": {"put": {"put": "p"}},
+            }},
+        ]})
     );
 }
 

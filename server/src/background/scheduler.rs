@@ -114,7 +114,7 @@ impl Scheduler {
 
     async fn check(&mut self, pipeline_id: PipelineId) -> Result<()> {
         self.checks.remove(&pipeline_id);
-        if let Some(pause) = self.runs.check_due(pipeline_id).await? {
+        if let Some(pause) = self.runs.by_clock(pipeline_id).await? {
             self.checks.insert(pipeline_id, Instant::now() + pause);
         }
         Ok(())

@@ -321,6 +321,7 @@ pub(super) fn assign(
                 TriggerKind::Manual
                 | TriggerKind::Pipeline
                 | TriggerKind::Version
+                | TriggerKind::Schedule
                 | TriggerKind::Check => None,
             },
         }),

@@ -4,6 +4,7 @@ pub mod agent;
 pub mod archive;
 pub mod assignment;
 pub mod concurrency;
+pub mod derived;
 pub mod gate;
 pub mod journal;
 pub mod one_off;
@@ -15,6 +16,7 @@ pub mod secret;
 pub mod selection;
 pub mod settings;
 pub mod transition;
+pub mod trigger;
 pub mod vault;
 pub mod version;
 

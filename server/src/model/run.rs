@@ -1,13 +1,12 @@
 //! Runs and jobs: what is stored of an execution.
 
-use super::one_off::OneOff;
 use super::pipeline::Labels;
 use super::settings::DEFAULT_ATTEMPTS;
+pub use super::trigger::{CheckTrigger, Trigger, TriggerKind};
 use super::{AgentId, JobId, PipelineId, ReceiptId, RevisionId, RunId, SessionId};
 use bytes::Bytes;
 use pocketci_proto::api::{Driver, LogGap, RunEventKind, RunStatus};
 use pocketci_proto::log;
-use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -106,74 +105,6 @@ pub struct End {
     pub actor: String,
     /// For people.
     pub message: String,
-}
-
-/// What started a run, as the pipeline sees it (the webhook itself is in the receipt).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Trigger {
-    /// How.
-    pub kind: TriggerKind,
-    /// `pipelineContext.args`.
-    #[serde(default)]
-    pub args: Vec<String>,
-    /// Jobs asked for.
-    #[serde(default)]
-    pub jobs: Vec<String>,
-    /// The resource to look at.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub check: Option<CheckTrigger>,
-    /// The task to execute instead of a job.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub one_off: Option<OneOff>,
-}
-
-impl Trigger {
-    /// Without arguments.
-    pub fn new(kind: TriggerKind) -> Self {
-        Self {
-            kind,
-            args: Vec::new(),
-            jobs: Vec::new(),
-            check: None,
-            one_off: None,
-        }
-    }
-}
-
-/// See [`Trigger`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TriggerKind {
-    /// An HTTP request to `/api/webhooks/…`, or a simulated one.
-    Webhook,
-    /// A user.
-    Manual,
-    /// Another pipeline's `triggerPipeline`.
-    Pipeline,
-    /// A new version of a resource that a job is triggered by.
-    Version,
-    /// The server, to look for new versions of a resource.
-    Check,
-}
-
-words!(TriggerKind {
-    Webhook = "webhook",
-    Manual = "manual",
-    Pipeline = "pipeline",
-    Version = "version",
-    Check = "check",
-});
-
-/// What a run of kind [`TriggerKind::Check`] looks at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CheckTrigger {
-    /// The resource.
-    pub resource: String,
-    /// Its [`super::version::ResourceScope`] when the check began, in hexadecimal digits.
-    pub scope: String,
-    /// The newest version known, or the one to begin with.
-    #[serde(default)]
-    pub from: Option<std::collections::BTreeMap<String, String>>,
 }
 
 /// One execution of a pipeline.

@@ -52,6 +52,8 @@ pub struct RunSettings {
     pub max_running: Option<i64>,
     /// How long a job may be queued if its pipeline says nothing; for ever if `None`.
     pub queue_timeout: Option<Duration>,
+    /// Where users reach the server, if it is known.
+    pub external_url: Option<String>,
 }
 
 impl Default for RunSettings {
@@ -62,6 +64,7 @@ impl Default for RunSettings {
             max_queue: 10_000,
             max_running: None,
             queue_timeout: None,
+            external_url: None,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::super::{DriverError, StepSpec};
 use super::image::with_tag;
-use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType};
+use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType, MountVolumeOptions};
 use bollard::query_parameters::CreateContainerOptions;
 
 /// What the engine would refuse with words that do not help.
@@ -65,6 +65,10 @@ fn mounts(spec: &StepSpec) -> Vec<Mount> {
             mount.path.clone()
         } else {
             format!("{work_dir}/{}", mount.path.trim_start_matches("./"))
+        }),
+        volume_options: spec.no_copy.then(|| MountVolumeOptions {
+            no_copy: Some(true),
+            ..MountVolumeOptions::default()
         }),
         ..Mount::default()
     });

@@ -1,7 +1,7 @@
 //! `get`: fetches the version that was chosen before the job began.
 
 use super::super::State;
-use super::super::build::Build;
+use super::super::build::{Build, lock};
 use super::{Ended, Running, within};
 use crate::attempt::Began;
 use crate::resource::{ResourceSpec, Version};
@@ -18,7 +18,10 @@ pub(super) async fn get(build: &Build, state: &State, step: &GetStep) -> Result<
                 step.name
             )));
         }
-        None => None,
+        None => match build.backend.put_last(resource) {
+            Some(version) => Some(version_of(&version)?),
+            None => None,
+        },
     };
     let fetch = Fetch {
         name: &step.name,
@@ -73,6 +76,7 @@ impl Fetch<'_> {
             image: "",
             path: self.path,
         };
+        lock(&build.ran).push(format!("get-{}", self.name));
         let running = Running::begin(build, began).await;
         let result = self.fetch(build, state, &running).await;
         running.end(&result).await;
@@ -98,8 +102,10 @@ impl Fetch<'_> {
                     Some(version) => version.clone(),
                     None => newest(build, spec, &io, what).await?,
                 };
-                let got = build.resources.get(spec, &version, params, env, &io).await;
-                got.map_err(|stop| Ended::of_resource(what, stop))
+                let getting = build.resources.get(spec, &version, params, env, &io);
+                Box::pin(getting)
+                    .await
+                    .map_err(|stop| Ended::of_resource(what, stop))
             }
         })
         .await?;
@@ -123,7 +129,7 @@ async fn newest(
     io: &crate::resource::StepIo,
     what: &str,
 ) -> Result<Version, Ended> {
-    let found = build.resources.check(spec, None, io).await;
+    let found = Box::pin(build.resources.check(spec, None, io)).await;
     let found = found.map_err(|stop| Ended::of_resource(what, stop))?;
     found
         .into_iter()

@@ -10,7 +10,6 @@ mod step;
 mod task;
 
 pub(super) use get::{Fetch, version_of};
-pub(super) use message::Wanted as Gate;
 pub(super) use step::{Running, within};
 
 use super::build::Build;
@@ -93,16 +92,19 @@ impl Step for Leaf {
             return stopped;
         }
         let build = &self.build;
+        // Boxed: one kind's state would make every leaf's as large.
         let ended = match &self.plan {
-            Plan::Get(step) => get::get(build, state, step).await,
-            Plan::Put(step) => put::put(build, state, step).await,
-            Plan::Task(step) => task::task(build, state, step).await,
-            Plan::SetPipeline(step) => set_pipeline::set_pipeline(build, state, step).await,
-            Plan::LoadVar(step) => load_var::load_var(build, state, step).await,
-            Plan::Notify(step) => message::notify(build, state, step).await,
-            Plan::Gate(step) => message::gate(build, state, step).await,
-            Plan::Run(step) => message::run(build, state, step).await,
-            Plan::BuildImage(step) => build_image::build_image(build, state, step).await,
+            Plan::Get(step) => Box::pin(get::get(build, state, step)).await,
+            Plan::Put(step) => Box::pin(put::put(build, state, step)).await,
+            Plan::Task(step) => Box::pin(task::task(build, state, step)).await,
+            Plan::SetPipeline(step) => {
+                Box::pin(set_pipeline::set_pipeline(build, state, step)).await
+            }
+            Plan::LoadVar(step) => Box::pin(load_var::load_var(build, state, step)).await,
+            Plan::Notify(step) => Box::pin(message::notify(build, state, step)).await,
+            Plan::Gate(step) => Box::pin(message::gate(build, state, step)).await,
+            Plan::Run(step) => Box::pin(message::run(build, state, step)).await,
+            Plan::BuildImage(step) => Box::pin(build_image::build_image(build, state, step)).await,
             Plan::Agent(step) => Err(Ended::Errored(format!(
                 "agent step {:?}: this server does not run language models; run your own program in a task",
                 step.name
@@ -128,11 +130,20 @@ impl Step for Leaf {
 
 /// What a step ends with; tells why.
 pub(super) async fn conclude(build: &Build, state: &State, ended: Ended) -> Outcome {
-    let (outcome, said) = match ended {
-        Ended::Failed { said, .. } | Ended::TooLong(said) => (Outcome::Failed, said),
-        Ended::Errored(said) => (Outcome::Errored, said),
-        Ended::Stopped => return state.halt.stopped().unwrap_or(Outcome::Aborted),
-    };
-    build.fault(state, outcome, &said).await;
-    outcome
+    match ended {
+        Ended::Failed { said, .. } => {
+            // Its step has said it.
+            build.note_fault(state, Outcome::Failed, &said);
+            Outcome::Failed
+        }
+        Ended::TooLong(said) => {
+            build.fault(state, Outcome::Failed, &said).await;
+            Outcome::Failed
+        }
+        Ended::Errored(said) => {
+            build.fault(state, Outcome::Errored, &said).await;
+            Outcome::Errored
+        }
+        Ended::Stopped => state.halt.stopped().unwrap_or(Outcome::Aborted),
+    }
 }

@@ -3,6 +3,7 @@
 
 use super::uri::{self, Login, Uri};
 use super::{Source, wrong};
+use crate::container::leftovers::directory_prefix;
 use crate::resource::built_in::Call;
 use crate::resource::{StepIo, Stop};
 use nix::sys::signal::{Signal, killpg};
@@ -57,7 +58,8 @@ impl<'a> Program<'a> {
         let local = call.driver.name() == DriverName::Native || call.allow_privileged;
         let (uri, in_uri) = uri::parse(&source.uri, local)?;
         let home = tempfile::Builder::new()
-            .prefix("pocketci-git-")
+            // With what is left of it, a key perhaps, by the next start if this process is killed.
+            .prefix(&directory_prefix("git"))
             .tempdir()
             .map_err(|error| wrong("a directory for it", error))?;
         let mut program = Self {

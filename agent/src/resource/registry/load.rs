@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 
-/// Where images are between archive and registry.
-const LOADED: &str = "pocketci/loaded";
+/// Where images are between archive and registry; with a host, so that no engine adds its own.
+const LOADED: &str = "localhost/pocketci/loaded";
 /// Largest list of an archive's images.
 const MAX_INDEX_BYTES: u64 = 1 << 20;
 /// Names of images in the index of an OCI archive.
@@ -155,7 +155,7 @@ fn index(list: &mut Value, name: &str) -> Option<()> {
     for name in NAMES {
         annotations.remove(name);
     }
-    annotations.insert(NAMES[0].to_owned(), json!(format!("docker.io/{name}")));
+    annotations.insert(NAMES[0].to_owned(), json!(name));
     Some(())
 }
 
@@ -200,8 +200,8 @@ mod tests {
         assert!(manifest(&mut json!([]), "x:1").is_none());
         assert!(manifest(&mut json!([{}, {}]), "x:1").is_none());
         let mut list = json!({"manifests": [{"digest": "d", "annotations": {"org.opencontainers.image.ref.name": "busybox"}}]});
-        assert!(index(&mut list, "x:1").is_some());
-        let said = json!({"io.containerd.image.name": "docker.io/x:1"});
+        assert!(index(&mut list, "localhost/x:1").is_some());
+        let said = json!({"io.containerd.image.name": "localhost/x:1"});
         assert_eq!(list["manifests"][0]["annotations"], said);
     }
 }

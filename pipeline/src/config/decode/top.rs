@@ -62,6 +62,7 @@ fn path_of(section: &str, index: usize, item: &Node) -> String {
     let name = item
         .get("name")
         .or_else(|| item.get("Name"))
+        .filter(|name| !matches!(name.kind, Kind::List(_) | Kind::Map(_)))
         .map(super::scalars::env_text)
         .filter(|name| !name.is_empty());
     match name {

@@ -71,7 +71,7 @@ pub struct Job {
 }
 
 impl Job {
-    /// Most builds of this job at a time; `None` for no limit.
+    /// Most builds of this job at a time, the pipeline's default left out; `None` for no limit.
     pub fn limit(&self) -> Option<u32> {
         if self.serial || !self.serial_groups.is_empty() {
             return Some(1);

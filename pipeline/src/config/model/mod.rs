@@ -81,6 +81,15 @@ impl Config {
         self.jobs.iter().find(|job| job.name == name)
     }
 
+    /// Most builds of a job at a time; `None` for no limit. The pipeline's `max_in_flight` is the default.
+    pub fn limit(&self, job: &Job) -> Option<u32> {
+        let of_pipeline = self.max_in_flight.filter(|limit| *limit > 0);
+        match job.max_in_flight {
+            Some(_) => job.limit(),
+            None => job.limit().or(of_pipeline),
+        }
+    }
+
     /// The resource of that name.
     pub fn resource(&self, name: &str) -> Option<&Resource> {
         self.resources.iter().find(|resource| resource.name == name)

@@ -35,6 +35,15 @@ fn cycles_are_found_through_globs_hooks_and_pocketcis_edges() {
 }
 
 #[test]
+fn the_limit_of_a_job_is_its_own_or_the_pipelines() {
+    let config = config(
+        "max_in_flight: 4\njobs: [{name: a}, {name: b, max_in_flight: 2}, {name: c, serial: on, max_in_flight: 9}, {name: d, serial_groups: [x]}, {name: e, max_in_flight: 0}]",
+    );
+    let limits: Vec<_> = config.jobs.iter().map(|job| config.limit(job)).collect();
+    assert_eq!(limits, [Some(4), Some(2), Some(1), Some(1), None]);
+}
+
+#[test]
 fn groups_types_sources_and_display_are_checked() {
     for (text, line) in [
         (

@@ -1,3 +1,5 @@
+//! What `((vars))` become, and what is refused.
+
 use super::*;
 use crate::config::tree;
 use serde_json::{Map, Value, json};

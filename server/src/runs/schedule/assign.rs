@@ -4,6 +4,7 @@ use super::super::Runs;
 use crate::model::assignment::Assignment;
 use crate::model::run::TriggerKind;
 use crate::store::{ClaimRequest, Claimed, Result};
+use std::collections::BTreeMap;
 
 impl Runs {
     /// Hands out jobs, with all that they need. One that cannot be completed is not told of, so that it is handed out
@@ -14,6 +15,22 @@ impl Runs {
             self.complete(job).await?;
         }
         Ok(jobs)
+    }
+
+    /// What gets and puts are told of the server.
+    fn build_env(&self, claimed: &Claimed) -> BTreeMap<String, String> {
+        let Some(url) = &self.settings().external_url else {
+            return BTreeMap::new();
+        };
+        let url = url.trim_end_matches('/');
+        let of_run = format!("{url}/api/runs/{}", claimed.run.id);
+        [
+            ("ATC_EXTERNAL_URL", url.to_owned()),
+            ("BUILD_URL", of_run.clone()),
+            ("BUILD_URL_SHORT", of_run),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
     }
 
     /// Adds what a job of a YAML pipeline needs; nothing for any other.
@@ -29,6 +46,7 @@ impl Runs {
             claimed.build = Some(Assignment {
                 inputs: one_off.inputs.clone(),
                 one_off: Some(one_off.clone()),
+                env: self.build_env(claimed),
                 ..Assignment::default()
             });
             return Ok(());
@@ -44,6 +62,7 @@ impl Runs {
                 .map(|input| (input.name, input.resource, input.version))
                 .collect(),
             number: number.to_string(),
+            env: self.build_env(claimed),
             ..Assignment::default()
         };
         let webhook = claimed.run.trigger.kind == TriggerKind::Webhook;

@@ -267,6 +267,10 @@ fn waits_for_inputs(job: &Job) -> bool {
 }
 
 fn before(open: &OpenRun, job: &Job, program: &Program) -> Before {
+    let triggers = program.config.job(&job.name);
+    let triggers = triggers.and_then(|config| config.triggers.as_ref());
+    // What is to start the job must have succeeded: that it was skipped is not enough.
+    let starts_it = |name: &str| triggers.is_some_and(|t| t.passed.iter().any(|p| p == name));
     let mut passed_over = Vec::new();
     for name in program.graph.before(&job.name) {
         let Some(earlier) = open.jobs.iter().find(|other| other.name == name) else {
@@ -279,7 +283,9 @@ fn before(open: &OpenRun, job: &Job, program: &Program) -> Before {
             }
             Some(end) => match end.outcome {
                 Outcome::Succeeded => {}
-                Outcome::Skipped if lets_pass(&end.reason) => passed_over.push(name.to_owned()),
+                Outcome::Skipped if lets_pass(&end.reason) && !starts_it(name) => {
+                    passed_over.push(name.to_owned());
+                }
                 other => {
                     let how = match other {
                         Outcome::Skipped => "was skipped".to_owned(),

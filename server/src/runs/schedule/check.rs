@@ -6,6 +6,7 @@
 use super::super::{Runs, StartRun};
 use super::begin::Standing;
 use super::program::Program;
+use crate::model::derived;
 use crate::model::pipeline::Pipeline;
 use crate::model::run::{CheckTrigger, Job, Outcome, Trigger, TriggerKind};
 use crate::model::selection::{InputConfig, Wish};
@@ -15,11 +16,9 @@ use crate::store::{OpenRun, Result};
 use pocketci_pipeline::config::Resource;
 use pocketci_pipeline::config::model::JobInput;
 use pocketci_pipeline::duration;
-use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::time::Duration;
 use time::OffsetDateTime;
-use uuid::Uuid;
 
 /// Between checks of a resource that says nothing else (Concourse's default).
 const CHECK_EVERY: Duration = Duration::from_secs(60);
@@ -29,8 +28,9 @@ const MAX_PAUSE: Duration = Duration::from_secs(60);
 const NEVER: &str = "never";
 
 impl Runs {
-    /// Begins the checks of a pipeline that are due and ends those whose run is over; when to come again, if ever.
-    pub async fn check_due(&self, pipeline_id: PipelineId) -> Result<Option<Duration>> {
+    /// Does what the clock says: starts jobs by their schedules, begins the checks of a pipeline that are due and ends
+    /// those whose run is over; when to come again, if ever.
+    pub async fn by_clock(&self, pipeline_id: PipelineId) -> Result<Option<Duration>> {
         let Some(pipeline) = self.pipeline(pipeline_id).await? else {
             return Ok(None);
         };
@@ -41,7 +41,8 @@ impl Runs {
             return Ok(None);
         }
         let now = OffsetDateTime::now_utc();
-        let mut pause = MAX_PAUSE;
+        let by_clock = self.start_by_clock(&pipeline, &program, now).await?;
+        let mut pause = by_clock.map_or(MAX_PAUSE, |next| next.min(MAX_PAUSE));
         for state in self.store().resources(pipeline_id).await? {
             let Some(resource) = program.config.resource(&state.name) else {
                 continue;
@@ -263,21 +264,9 @@ fn is_watched(program: &Program, resource: &Resource, state: &ResourceState) -> 
         || pinned_unknown
 }
 
-/// The id of a check's run: the same whoever asks. Its time is the check's, which keeps it a version 7 UUID that sorts
-/// among its neighbours.
+/// The id of a check's run: the same whoever asks.
 fn check_run(pipeline_id: PipelineId, state: &ResourceState) -> Option<RunId> {
-    let started = state.check_started_at?;
-    let millis = u64::try_from(started.unix_timestamp_nanos() / 1_000_000).ok()?;
-    let mut hash = Sha256::new();
-    hash.update(b"check");
-    hash.update(pipeline_id.to_vec());
-    hash.update(state.name.as_bytes());
-    hash.update(state.check_seq.to_be_bytes());
-    let hash = hash.finalize();
-    let mut bytes = [0; 16];
-    bytes[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
-    bytes[6..].copy_from_slice(&hash[..10]);
-    bytes[6] = (bytes[6] & 0x0f) | 0x70;
-    bytes[8] = (bytes[8] & 0x3f) | 0x80;
-    Some(RunId(Uuid::from_bytes(bytes)))
+    let seq = state.check_seq.to_be_bytes();
+    let parts: [&[u8]; 4] = [b"check", &pipeline_id.to_vec(), state.name.as_bytes(), &seq];
+    Some(derived::run_id(state.check_started_at?, &parts))
 }

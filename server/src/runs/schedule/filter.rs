@@ -43,7 +43,12 @@ impl Runs {
         job: &Job,
     ) -> Result<Option<Refusal>> {
         let webhook = match &job.triggers {
-            Some(triggers) if triggers.webhook.is_none() && job.webhook_filter().is_none() => {
+            // A job that follows others is started by them.
+            Some(triggers)
+                if triggers.webhook.is_none()
+                    && triggers.passed.is_empty()
+                    && job.webhook_filter().is_none() =>
+            {
                 let message = "its triggers do not name webhooks".to_owned();
                 return Ok(Some((NOT_TRIGGERED, message)));
             }

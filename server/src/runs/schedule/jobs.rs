@@ -73,7 +73,7 @@ fn wanted(
 ) -> std::result::Result<BTreeSet<String>, Refused> {
     let config = &program.config;
     let asked = &trigger.jobs;
-    let by_hand = !matches!(trigger.kind, TriggerKind::Version | TriggerKind::Webhook);
+    let by_hand = matches!(trigger.kind, TriggerKind::Manual | TriggerKind::Pipeline);
     for name in asked {
         let job = config
             .job(name)
@@ -86,10 +86,12 @@ fn wanted(
         }
     }
     if !asked.is_empty() {
-        let alone = rerun || trigger.kind == TriggerKind::Version;
-        return Ok(match alone {
-            true => asked.iter().cloned().collect(),
-            false => program.graph.with_dependants(asked),
+        let asked_for: BTreeSet<String> = asked.iter().cloned().collect();
+        return Ok(match (rerun, trigger.kind) {
+            (true, _) => asked_for,
+            // What follows by versions is started when there are versions to follow.
+            (false, TriggerKind::Version) => with_passed_triggers(program, asked_for),
+            (false, _) => with_passed_triggers(program, program.graph.with_dependants(asked)),
         });
     }
     let allowed = |job: &&JobConfig| !(by_hand && job.disable_manual_trigger);
@@ -102,6 +104,23 @@ fn wanted(
     match (all.is_empty(), config.jobs.first()) {
         (true, Some(first)) => Err(Refused::NoManualTrigger(first.name.clone())),
         _ => Ok(all),
+    }
+}
+
+/// Adds the jobs that start when others have succeeded (`triggers.passed`), if all of these are in the run.
+fn with_passed_triggers(program: &Program, mut jobs: BTreeSet<String>) -> BTreeSet<String> {
+    loop {
+        let follows = |job: &&JobConfig| {
+            let passed = job.triggers.as_ref().map_or(&[][..], |t| &t.passed);
+            !jobs.contains(&job.name)
+                && !passed.is_empty()
+                && passed.iter().all(|name| jobs.contains(name))
+        };
+        let Some(next) = program.config.jobs.iter().find(follows) else {
+            return jobs;
+        };
+        let name = next.name.clone();
+        jobs.insert(name);
     }
 }
 

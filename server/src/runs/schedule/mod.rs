@@ -8,6 +8,7 @@
 mod assign;
 mod begin;
 mod check;
+mod clock;
 mod filter;
 mod graph;
 mod jobs;

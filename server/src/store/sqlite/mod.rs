@@ -25,6 +25,7 @@ mod rows;
 mod runs;
 mod secrets;
 mod values;
+mod version_store;
 mod versions;
 mod writer;
 

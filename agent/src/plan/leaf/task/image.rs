@@ -86,7 +86,7 @@ async fn fetch(build: &Build, state: &State, wanted: Wanted<'_>) -> Result<Strin
     let running = Running::begin(build, began).await;
     let io = running.io(state.halt.token());
     let fetched = match wanted {
-        Wanted::Artifact(_, artifact) => build.resources.image_of(artifact, &io).await,
+        Wanted::Artifact(_, artifact) => Box::pin(build.resources.image_of(artifact, &io)).await,
         Wanted::Resource(image) => {
             // Its vars are filled in, as the rest of the configuration's.
             let spec = ResourceSpec {
@@ -103,7 +103,7 @@ async fn fetch(build: &Build, state: &State, wanted: Wanted<'_>) -> Result<Strin
                 }
                 Ok(()) => {
                     let version = image.version.as_ref();
-                    build.resources.image(&spec, version, &params, &io).await
+                    Box::pin(build.resources.image(&spec, version, &params, &io)).await
                 }
             }
         }
