@@ -25,5 +25,7 @@ pub const YAML_LABEL: (&str, &str) = ("pocketci.yaml", "true");
 pub const PAGE_BYTES: usize = 256 * 1024;
 /// Largest webhook or reply body that travels inside a Session message, in bytes.
 pub const INLINE_BODY_BYTES: usize = 256 * 1024;
+/// Largest input or output of a one-off task, as a tar, in bytes: a repository with its history, not a disk image.
+pub const MAX_ARCHIVE_BYTES: u64 = 1 << 30;
 /// Largest log chunk, in bytes.
 pub const LOG_CHUNK_BYTES: usize = 64 * 1024;

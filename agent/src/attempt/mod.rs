@@ -19,7 +19,7 @@ pub(crate) mod secrets;
 mod steps;
 mod workshop;
 
-pub use backend::{Backend, GateState, NewPipeline, PipelineSet};
+pub use backend::{Archive, Backend, GateState, NewPipeline, Pieces, PipelineSet};
 pub(crate) use execute::time_limit;
 pub(crate) use labels::{SERVER_LABEL, labels};
 pub(crate) use logged::{Began, Logged};

@@ -2,8 +2,11 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use pb::report::Kind;
-use pocketci_agent::attempt::{Backend, GateState, NewPipeline, PipelineSet, Workshop};
+use pocketci_agent::attempt::{
+    Archive, Backend, GateState, NewPipeline, Pieces, PipelineSet, Workshop,
+};
 use pocketci_agent::container::Driver;
 use pocketci_agent::container::docker::DockerDriver;
 use pocketci_agent::container::native::NativeDriver;
@@ -28,6 +31,8 @@ pub struct Server {
     /// What is wrong with pipelines that are set.
     pub invalid: String,
     pub uploads: BTreeMap<String, Bytes>,
+    /// They end too early.
+    pub breaks_off: bool,
     pub saved: Mutex<Vec<String>>,
     pub pipelines: Mutex<Vec<NewPipeline>>,
     pub outputs: Mutex<BTreeMap<String, Bytes>>,
@@ -118,14 +123,25 @@ impl Backend for Server {
         })
     }
 
-    async fn fetch_input(&self, name: &str) -> Result<Bytes, String> {
-        self.uploads
-            .get(name)
-            .cloned()
-            .ok_or_else(|| "not uploaded".to_owned())
+    async fn fetch_input(&self, name: &str) -> Result<Pieces, String> {
+        let found = self.uploads.get(name).cloned();
+        let tar = found.ok_or_else(|| "not uploaded".to_owned())?;
+        let mut pieces: Vec<_> = tar
+            .chunks(700)
+            .map(|p| Ok(Bytes::copy_from_slice(p)))
+            .collect();
+        if self.breaks_off {
+            pieces.truncate(1);
+            pieces.push(Err("the line is cut".to_owned()));
+        }
+        Ok(stream::iter(pieces).boxed())
     }
 
-    async fn upload_output(&self, name: &str, tar: Bytes) -> Result<(), String> {
+    async fn upload_output(&self, name: &str, archive: &dyn Archive) -> Result<(), String> {
+        // The first time is lost with its connection.
+        drop(archive.pieces().await?.next().await);
+        let pieces: Vec<Bytes> = archive.pieces().await?.try_collect().await?;
+        let tar = pieces.concat().into();
         self.outputs.lock().unwrap().insert(name.to_owned(), tar);
         Ok(())
     }

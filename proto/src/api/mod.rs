@@ -5,6 +5,7 @@
 mod agent;
 mod dag;
 mod event;
+mod execute;
 mod settings;
 
 pub use agent::{Agent, AgentToken, CreateAgentToken};
@@ -13,6 +14,7 @@ pub use dag::{
     Version, VersionRequest,
 };
 pub use event::{LogGap, RunEvent, RunEventKind};
+pub use execute::ExecuteRequest;
 pub use settings::{By, ConcurrencySettings, OnConflict, PipelineSettings, Queue, QueuedJob, Wait};
 
 use crate::ids::{GateId, PipelineId, ReceiptId, RevisionId, RunId};

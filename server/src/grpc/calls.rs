@@ -298,6 +298,7 @@ impl Job<'_> {
             args: ask.args,
             jobs: ask.jobs,
             check: None,
+            one_off: None,
         };
         for _ in 0..MAX_TRIES {
             let named = runs

@@ -15,6 +15,8 @@ pub(super) enum ApiError {
     BadSignature,
     Invalid(String),
     InvalidPipeline { name: String, faults: Vec<String> },
+    InvalidTask { name: String, faults: Vec<String> },
+    StorageFull(String),
     Paused { name: String },
     GateClosed(String),
     Conflict(String),
@@ -39,7 +41,10 @@ impl ApiError {
             Self::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
             Self::Unauthorized | Self::BadSignature => StatusCode::UNAUTHORIZED,
             Self::Invalid(_) | Self::BodyBroken => StatusCode::BAD_REQUEST,
-            Self::InvalidPipeline { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::InvalidPipeline { .. } | Self::InvalidTask { .. } => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
+            Self::StorageFull(_) => StatusCode::INSUFFICIENT_STORAGE,
             Self::Paused { .. } | Self::GateClosed(_) | Self::Conflict(_) => StatusCode::CONFLICT,
             Self::QueueFull => StatusCode::TOO_MANY_REQUESTS,
             Self::HeadTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -65,6 +70,8 @@ impl ApiError {
             Self::BadSignature => "invalid_signature",
             Self::Invalid(_) => "invalid_request",
             Self::InvalidPipeline { .. } => "invalid_pipeline",
+            Self::InvalidTask { .. } => "invalid_task",
+            Self::StorageFull(_) => "storage_full",
             Self::Paused { .. } => "pipeline_paused",
             Self::GateClosed(_) => "gate_closed",
             Self::Conflict(_) => "conflict",
@@ -94,6 +101,11 @@ impl ApiError {
                 let plural = if faults.len() == 1 { "fault" } else { "faults" };
                 format!("{name} has {} {plural}", faults.len())
             }
+            Self::InvalidTask { name, faults } => {
+                let plural = if faults.len() == 1 { "fault" } else { "faults" };
+                format!("task {name:?} has {} {plural}", faults.len())
+            }
+            Self::StorageFull(why) => why.clone(),
             Self::Paused { name } => format!("pipeline {name:?} is paused; unpause it first"),
             Self::GateClosed(why) => format!("the gate cannot be decided any more: {why}"),
             Self::Conflict(why) => why.clone(),
@@ -118,7 +130,9 @@ impl ApiError {
                 message: self.message(),
                 request_id: request_id.to_owned(),
                 details: match &self {
-                    Self::InvalidPipeline { faults, .. } => faults.clone(),
+                    Self::InvalidPipeline { faults, .. } | Self::InvalidTask { faults, .. } => {
+                        faults.clone()
+                    }
                     _ => Vec::new(),
                 },
             },

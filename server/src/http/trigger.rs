@@ -66,6 +66,7 @@ async fn start(app: &App, name_or_id: &str, request: TriggerRequest) -> Result<R
         args: request.args,
         jobs: request.jobs,
         check: None,
+        one_off: None,
     };
     store(app, name_or_id, trigger, |pipeline| {
         incoming
@@ -156,6 +157,11 @@ pub(super) async fn rerun(
     PathId(id): PathId,
 ) -> Result<(StatusCode, Json<Triggered>), ApiError> {
     let view = app.find_run(&id).await?;
+    if view.run.trigger.one_off.is_some() {
+        return Err(ApiError::Conflict(
+            "the inputs of a one-off task are kept for its own run only; execute it again".into(),
+        ));
+    }
     if view.run.trigger.check.is_some() {
         return Err(ApiError::Conflict(
             "the run looked for versions of a resource; ask for a check instead".into(),

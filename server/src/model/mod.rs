@@ -1,11 +1,13 @@
 //! The domain's nouns and the rules of how a run may change; no I/O.
 
 pub mod agent;
+pub mod archive;
 pub mod assignment;
 pub mod concurrency;
 pub mod derived;
 pub mod gate;
 pub mod journal;
+pub mod one_off;
 pub mod pipeline;
 pub mod receipt;
 pub mod retry;

@@ -1,5 +1,6 @@
 //! What starts a run.
 
+use super::one_off::OneOff;
 use super::version::Version;
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,9 @@ pub struct Trigger {
     /// The resource to look at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub check: Option<CheckTrigger>,
+    /// The task to execute instead of a job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub one_off: Option<OneOff>,
 }
 
 impl Trigger {
@@ -27,6 +31,7 @@ impl Trigger {
             args: Vec::new(),
             jobs: Vec::new(),
             check: None,
+            one_off: None,
         }
     }
 }

@@ -1,11 +1,13 @@
 //! Runs: starting them, handing their jobs to agents, waiting for their replies, following their events.
 
+mod archives;
 mod cache;
 pub mod dispatch;
 pub mod expire;
 mod follow;
 mod group;
 pub mod matcher;
+mod one_off;
 mod reply;
 mod schedule;
 mod secrets;
@@ -13,7 +15,9 @@ mod set_pipeline;
 mod start;
 mod wait;
 
+pub use archives::{ArchiveError, Incoming};
 pub use follow::Follow;
+pub use one_off::{Execute, Executed};
 pub use reply::ReplyWait;
 pub use schedule::Program;
 pub use secrets::KeyError;

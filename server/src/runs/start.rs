@@ -83,9 +83,9 @@ impl Runs {
         let wait = reply_within.map(|within| ReplyWait::register(self.store(), run_id, within));
         let settings = self.settings();
         let is_check = trigger.check.is_some();
-        // A look at versions keeps nobody from running, and what is for nobody waits for nobody.
+        // Looks at versions and one-off tasks are no part of the pipeline's own work, and what is for nobody waits for nobody.
         let rule = pipeline.settings.concurrency.as_ref();
-        let group = match rule.filter(|_| !is_check) {
+        let group = match rule.filter(|_| !is_check && trigger.one_off.is_none()) {
             Some(rule)
                 if !self
                     .is_for_nobody(&pipeline, &trigger, receipt.as_ref(), run_id)

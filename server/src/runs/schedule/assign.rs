@@ -41,6 +41,15 @@ impl Runs {
             });
             return Ok(());
         }
+        if let Some(one_off) = &claimed.run.trigger.one_off {
+            claimed.build = Some(Assignment {
+                inputs: one_off.inputs.clone(),
+                one_off: Some(one_off.clone()),
+                env: self.build_env(claimed),
+                ..Assignment::default()
+            });
+            return Ok(());
+        }
         let Some(number) = claimed.job.build else {
             return Ok(());
         };

@@ -423,7 +423,7 @@ fn asserted(open: &OpenRun, job: &Job, program: &Program, expected: &[String]) -
 }
 
 /// What a job gets, in the words of the selection; jobs that were passed over need not have passed anything on.
-pub(super) fn input_configs(
+pub(in super::super) fn input_configs(
     program: &Program,
     job: &str,
     passed_over: &[String],

@@ -5,6 +5,7 @@ use super::super::{RunSettings, Runs};
 use super::program::Program;
 use super::tags::tags_of;
 use crate::model::JobId;
+use crate::model::one_off::OneOff;
 use crate::model::pipeline::{ContentType, Pipeline};
 use crate::model::run::{Trigger, TriggerKind};
 use crate::model::settings::MAX_PRIORITY;
@@ -43,6 +44,9 @@ impl Runs {
                 &program,
                 &check.resource,
             )]));
+        }
+        if let Some(one_off) = &trigger.one_off {
+            return Ok(Ok(vec![one_off_job(pipeline, settings, one_off)]));
         }
         let wanted = match wanted(&program, trigger, rerun_of.is_some()) {
             Ok(wanted) => wanted,
@@ -162,8 +166,16 @@ fn check_job(
     job
 }
 
+/// No build: it is not one of the pipeline's jobs, so it has no number among them and nothing to wait for.
+fn one_off_job(pipeline: &Pipeline, settings: &RunSettings, one_off: &OneOff) -> NewJob {
+    let mut job = new_job(pipeline, settings, &one_off.name, [], None);
+    job.labels.extend(one_off.labels.clone());
+    job.driver = one_off.driver.or(job.driver);
+    job
+}
+
 /// `os=linux` asks for that label; `gpu` alone asks for `gpu=true`.
-fn label(tag: String) -> (String, String) {
+pub(in super::super) fn label(tag: String) -> (String, String) {
     match tag.split_once('=') {
         Some((name, value)) => (name.to_owned(), value.to_owned()),
         None => (tag, BARE_TAG.to_owned()),

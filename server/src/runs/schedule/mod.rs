@@ -16,6 +16,8 @@ mod program;
 mod tags;
 mod trigger;
 
+pub(super) use begin::input_configs;
+pub(super) use jobs::label;
 pub use program::{Program, Programs};
 
 use super::Runs;

@@ -6,6 +6,7 @@
 
 mod admission;
 mod agents;
+mod archives;
 mod builds;
 mod claims;
 mod error;
