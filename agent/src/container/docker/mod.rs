@@ -58,6 +58,8 @@ pub struct DockerDriver {
     layers: RwLock<()>,
     /// Volumes to be removed once nothing lies above them.
     doomed: Mutex<BTreeSet<String>>,
+    /// Names of images that are another's for a while.
+    names: registry::Names,
 }
 
 impl DockerDriver {
@@ -80,6 +82,7 @@ impl DockerDriver {
             overlays: OnceCell::new(),
             layers: RwLock::default(),
             doomed: Mutex::default(),
+            names: registry::Names::default(),
         }
     }
 
