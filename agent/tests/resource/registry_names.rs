@@ -113,3 +113,30 @@ async fn of_two_pushes_of_one_name_each_pushes_its_own_image() {
     job.resources.release().await;
     sweep(test).await;
 }
+
+#[tokio::test]
+async fn an_image_that_is_not_downloaded_is_pulled_once_a_task_wants_it() {
+    let test = "skipped";
+    let (port, _, serving) = start().await;
+    let job = Job::new(docker(), test, Vec::new());
+    let (_, saved) = archive(&job, "echo skipped").await;
+    let remote = remote(port);
+    let put = job.put(&remote, params(), &[("img", &saved)]).await;
+    let version = put.unwrap().version;
+    let skip = json!({"skip_download": true});
+    let (_, artifact) = job.get(&remote, &version, skip).await.unwrap();
+    assert_eq!(artifact.image, None);
+    assert_eq!(job.read(&artifact, "digest").await, version["digest"]);
+    assert!(!job.log().await.contains("pulling"));
+    let pulled = job.resources.image_of(&artifact, &job.io).await.unwrap();
+    assert!(pulled.ends_with(&version["digest"]), "{pulled}");
+    assert!(job.log().await.contains("pulling"));
+    let said = job
+        .shell(&pulled, "cat /opt/resource/hello", &artifact.volume)
+        .await;
+    assert!(said.contains("echo skipped"), "{said}");
+    job.driver.engine().unwrap().remove_image(&pulled).await;
+    serving.abort();
+    job.resources.release().await;
+    sweep(test).await;
+}

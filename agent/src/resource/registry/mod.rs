@@ -178,6 +178,12 @@ pub(super) async fn image(
     Ok(pinned)
 }
 
+/// Whether a get with these params leaves the image where it is.
+pub(super) fn skips_download(params: &Value) -> Result<bool, Stop> {
+    let params: GetParams = decode_params(NAME, params)?;
+    Ok(params.skip_download)
+}
+
 pub(super) async fn get(
     call: &Call<'_>,
     version: &Version,
