@@ -60,6 +60,11 @@ impl Resources {
             return Ok(image.clone());
         }
         let engine = self.engine()?;
+        if let Some((known, version)) = self.unpulled(&artifact.volume) {
+            let call = self.call(&known, io);
+            let image = registry::image(&call, &version, &Value::Null);
+            return io.unless_stopped(image).await;
+        }
         let cell = self.image_cell(&artifact.volume);
         let importing = cell.get_or_try_init(|| async {
             let made = engine.import_image(&artifact.volume, &self.setup().labels);

@@ -37,6 +37,8 @@ struct Held {
     volumes: Vec<Volume>,
     /// Made of the artifacts in these volumes.
     images: HashMap<String, Arc<OnceCell<String>>>,
+    /// What the volumes of images that were got without being pulled are versions of.
+    unpulled: HashMap<String, (Known, Version)>,
     /// See [`super::kind`].
     types: HashMap<String, Arc<OnceCell<TypeImage>>>,
 }
@@ -179,6 +181,12 @@ impl Resources {
         let (fetched, volume) = cache.get(&key, self.new_volume("get"), io, fetch).await?;
         self.held().volumes.push(volume.clone());
         let image = match known.kind {
+            // Only if a task wants to run in it.
+            Kind::BuiltIn(BuiltIn::RegistryImage) if registry::skips_download(params)? => {
+                let unpulled = (known.clone(), version.clone());
+                self.held().unpulled.insert(volume.id.clone(), unpulled);
+                None
+            }
             Kind::BuiltIn(BuiltIn::RegistryImage) => {
                 let call = self.call(known, io);
                 Some(
@@ -299,6 +307,11 @@ impl Resources {
     pub(super) fn image_cell(&self, volume: &Volume) -> Arc<OnceCell<String>> {
         let mut held = self.held();
         held.images.entry(volume.id.clone()).or_default().clone()
+    }
+
+    /// What an image's volume is a version of, if the image was not pulled.
+    pub(super) fn unpulled(&self, volume: &Volume) -> Option<(Known, Version)> {
+        self.held().unpulled.get(&volume.id).cloned()
     }
 
     /// Removes the volumes and images that were made for the job.

@@ -28,6 +28,7 @@ use bollard::models::ContainerCreateBody;
 use bytes::Bytes;
 use pocketci_proto::api::Driver as DriverName;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OnceCell, RwLock, mpsc};
@@ -57,6 +58,8 @@ pub struct DockerDriver {
     layers: RwLock<()>,
     /// Volumes to be removed once nothing lies above them.
     doomed: Mutex<BTreeSet<String>>,
+    /// Names of images that are another's for a while.
+    names: registry::Names,
 }
 
 impl DockerDriver {
@@ -79,6 +82,7 @@ impl DockerDriver {
             overlays: OnceCell::new(),
             layers: RwLock::default(),
             doomed: Mutex::default(),
+            names: registry::Names::default(),
         }
     }
 
@@ -273,7 +277,7 @@ impl DockerDriver {
             host_certificates: false,
             ..spec.clone()
         };
-        if self.is_local() {
+        if self.is_local() && spec::has_bundle(Path::new(spec::CERTIFICATES)) {
             match self.create_from(docker, spec, spec::body(spec)).await {
                 // The engine's machine keeps none there, or is another than ours after all.
                 Err(DriverError::Engine { detail, .. }) if detail.contains("bind source path") => {}
