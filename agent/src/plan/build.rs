@@ -159,8 +159,9 @@ impl Build {
         value: &Value,
         what: &str,
     ) -> Result<Value, Ended> {
-        self.interpolate(state, value)
-            .await
+        // A server that does not answer keeps nobody from stopping.
+        self.unless_stopped(state, self.interpolate(state, value))
+            .await?
             .map_err(|error| Ended::Errored(format!("{what}: {error}")))
     }
 
@@ -293,6 +294,10 @@ impl Job for Build {
             sources: &self.config.var_sources,
         };
         vault.fill(state.scope.vars(), value).await
+    }
+
+    fn masked(&self, text: String) -> String {
+        self.attempt.redactor.text(&text)
     }
 
     fn forgive(&self, state: &State) {

@@ -91,7 +91,9 @@ impl Fetch<'_> {
     ) -> Result<String, Ended> {
         let spec = build.resource(state, self.resource).await?;
         let params = build.filled(state, self.params, "params").await?;
-        let env = build.resource_env(state);
+        let mut env = build.resource_env(state);
+        // Only a put may say who began the build: what a get fetches is everybody's.
+        env.remove("BUILD_CREATED_BY");
         let what = &format!("get {:?}", self.name);
         let _room = build.room(state).await?;
         let (fetched, artifact) = within(state, self.timeout, |stop| {

@@ -110,6 +110,7 @@ impl Mounts {
         let build = task.build;
         let labels = labels(build, running);
         for input in inputs {
+            unless_stopped(task)?;
             let new = NewVolume {
                 name: "input",
                 labels: labels.clone(),
@@ -128,10 +129,12 @@ impl Mounts {
             let place = place(&output.path, &output.name);
             // An output where an input is begins with the input's files.
             if !self.volumes.contains_key(&place) {
+                unless_stopped(task)?;
                 self.make_empty(build, place, owner, &labels).await?;
             }
         }
         for cache in &config.caches {
+            unless_stopped(task)?;
             self.lend(task, cache, owner, &labels, running).await?;
         }
         // A user who is not root could not write to the directory that the engine makes.
@@ -243,6 +246,13 @@ impl Mounts {
     async fn drop_all(self, build: &Build) {
         drop(self.leases);
         build.remove_volumes(&self.temporary).await;
+    }
+}
+
+fn unless_stopped(task: &Task<'_>) -> Result<(), Ended> {
+    match task.state.halt.stopped() {
+        None => Ok(()),
+        Some(_) => Err(Ended::Stopped),
     }
 }
 
