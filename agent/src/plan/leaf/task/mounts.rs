@@ -200,10 +200,12 @@ impl Mounts {
         let what = format!("cache {place:?}");
         match lent.map_err(|error| Ended::of_driver(&what, &error))? {
             Some(lease) => {
-                if let Some(owner) = owner.filter(|_| lease.is_new()) {
-                    let owned = build.driver.own_volume(lease.volume(), owner).await;
+                // The user of the task, or of its image, may be another than last time.
+                if let Some(new) = owner.filter(|_| lease.owner() != owner) {
+                    let owned = build.driver.own_volume(lease.volume(), new).await;
                     owned.map_err(|error| Ended::of_driver(&what, &error))?;
                 }
+                lease.set_owner(owner);
                 self.volumes.insert(place, lease.volume().clone());
                 self.leases.push(lease);
                 Ok(())
