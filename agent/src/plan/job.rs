@@ -193,6 +193,7 @@ async fn build(
         numbers: Numbers::default(),
         tasks: Mutex::default(),
         volumes: Mutex::default(),
+        names: Mutex::default(),
         faults: Mutex::default(),
         ran: Mutex::default(),
     })
