@@ -22,6 +22,8 @@ pub struct Workshop {
     pub outside: Outside,
     /// What tasks of YAML pipelines keep between jobs.
     pub caches: TaskCaches,
+    /// Held while `build_image` gives its image the name under which it is pushed.
+    pub(crate) pushing: tokio::sync::Mutex<()>,
     /// What gets of YAML pipelines fetched, for each driver.
     get_caches: Vec<Arc<GetCache>>,
 }
@@ -38,6 +40,7 @@ impl Workshop {
             outside: Outside::new(config.outside.clone()),
             get_caches: get_caches.collect(),
             caches: TaskCaches::default(),
+            pushing: tokio::sync::Mutex::default(),
             config,
             drivers,
             expressions: ExpressionCache::default(),
@@ -59,6 +62,14 @@ impl Workshop {
                 ))
             }
         }
+    }
+
+    /// Removes what was kept between jobs, where nobody comes after this one.
+    pub async fn clear_caches(&self) {
+        for cache in &self.get_caches {
+            cache.clear().await;
+        }
+        self.caches.clear().await;
     }
 
     pub(crate) fn driver(&self, name: DriverName) -> Option<Arc<dyn Driver>> {

@@ -1,6 +1,6 @@
 //! Composites over steps that do as a script says.
 
-use super::stage_tests::{A_WHILE, Script, play, run, script, task};
+use super::stage_tests::{A_WHILE, SECRET, Script, play, run, script, task};
 use super::*;
 use pocketci_pipeline::config::model::{AcrossVar, MaxInFlight};
 use pocketci_pipeline::plan::Plan;
@@ -333,4 +333,33 @@ async fn five_hundred_steps_cost_less_than_a_millisecond_each() {
     println!("{each:?} a step");
     assert_eq!((outcome, ran.len()), (Outcome::Succeeded, 500));
     assert!(each < Duration::from_millis(1), "{each:?} a step");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_timeout_that_runs_out_while_an_aborted_job_cleans_up_is_an_abort() {
+    // The step aborts the job; its hook, which runs all the same, outlasts the timeout.
+    let plan = Plan::Timeout {
+        step: Box::new(Plan::InParallel {
+            steps: vec![Plan::Ensure {
+                step: Box::new(task("aborts")),
+                hook: Box::new(task("waits")),
+            }],
+            limit: 0,
+            fail_fast: false,
+        }),
+        duration: "5ms".to_owned(),
+    };
+    assert!(A_WHILE > Duration::from_millis(5));
+    let does = script(&[("aborts", "A"), ("waits", "W")]);
+    let (outcome, ran) = run(plan, does, halt()).await;
+    assert_eq!(ran, ["aborts", "waits"]);
+    assert_eq!(outcome, Outcome::Aborted);
+}
+
+#[tokio::test]
+async fn a_value_in_a_path_is_masked_before_it_is_cut() {
+    let values = serde_json::json!([SECRET, format!("x{SECRET}")]);
+    let plan = across(vec![var("v", values, None)], false, task("t"));
+    let (_, stage) = play(plan, Script::default(), halt()).await;
+    assert_eq!(*stage.paths.lock().unwrap(), ["{v=***}", "{v=x***}"]);
 }

@@ -22,6 +22,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How long hooks may go on after the job was told to stop: cleaning up takes a while, and a hook that hangs must not
@@ -44,7 +45,19 @@ pub(crate) async fn execute(
         Ok(config) => config,
         Err(error) => return finished("errored", "config", error),
     };
-    let build = build(workshop, attempt, backend, driver, config, about).await;
+    let (within, too_long) = time_limit(work, &workshop.config.limits);
+    let until = Instant::now() + within;
+    // It asks the server for secrets; nothing is made yet that would have to be removed.
+    let build = tokio::select! {
+        biased;
+        () = attempt.stop_token().cancelled() => return attempt.end_of_abort(),
+        () = attempt.lost() => return attempt.end_of_abort(),
+        () = tokio::time::sleep_until(until) => {
+            attempt.stop(too_long);
+            return attempt.end_of_abort();
+        }
+        build = build(workshop, attempt, backend, driver, config, about) => build,
+    };
     let hooks = CancellationToken::new();
     let state = State::new(
         build.clone(),
@@ -52,10 +65,9 @@ pub(crate) async fn execute(
         Halt::new(attempt.stop_token().clone()),
         Halt::new(hooks.clone()),
     );
-    let (within, too_long) = time_limit(work, &workshop.config.limits);
     let watching = async {
         tokio::select! {
-            () = tokio::time::sleep(within) => attempt.stop(too_long),
+            () = tokio::time::sleep_until(until) => attempt.stop(too_long),
             () = attempt.stop_token().cancelled() => {}
         }
         let grace = match attempt.is_handed_back() {
@@ -181,6 +193,7 @@ async fn build(
         numbers: Numbers::default(),
         tasks: Mutex::default(),
         volumes: Mutex::default(),
+        names: Mutex::default(),
         faults: Mutex::default(),
         ran: Mutex::default(),
     })

@@ -51,6 +51,10 @@ impl Job for Stage {
         }
     }
 
+    fn masked(&self, text: String) -> String {
+        text.replace(SECRET, "***")
+    }
+
     fn forgive(&self, _: &State) {}
 
     async fn fault(&self, state: &State, _: Outcome, said: &str) {
@@ -64,6 +68,9 @@ struct Scripted {
     name: String,
     halt: Halt,
 }
+
+/// What no path may show.
+pub(super) const SECRET: &str = "a-secret-that-is-longer-than-what-a-path-shows";
 
 /// How long a `W` waits.
 pub(super) const A_WHILE: Duration = Duration::from_millis(10);

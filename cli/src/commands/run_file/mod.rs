@@ -32,6 +32,9 @@ use tokio_util::task::AbortOnDropHandle;
 /// What a shell says of a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
 
+/// How agents of this command are named.
+const KIND: &str = "run";
+
 pub async fn run(args: RunFileArgs) -> anyhow::Result<u8> {
     let file = read(&args.file)?;
     if file.content_type == ContentType::Yaml {
@@ -43,6 +46,7 @@ pub async fn run(args: RunFileArgs) -> anyhow::Result<u8> {
     let secrets = secrets(&args)?;
     let request = webhook::simulated(&args)?;
     let chosen = driver_of(&args).await;
+    sweep(chosen, &args).await;
     let name = file_stem(&file.name);
     let (webhook, body) = match request {
         Some(request) => {
@@ -83,6 +87,19 @@ async fn driver_of(args: &RunFileArgs) -> DriverArg {
     }
 }
 
+/// Removes what an earlier run left behind that was killed, or left by a second Ctrl-C.
+async fn sweep(chosen: DriverArg, args: &RunFileArgs) {
+    match chosen {
+        DriverArg::Docker => {
+            let engine = DockerDriver::new(args.limits.docker_host.clone());
+            leftovers::remove_of_dead_processes(&engine, KIND).await;
+        }
+        DriverArg::Native => {
+            leftovers::remove_directories();
+        }
+    }
+}
+
 /// This machine as agent and server of jobs, one after the other.
 struct Machine {
     workshop: Arc<Workshop>,
@@ -109,7 +126,7 @@ impl Machine {
         let config = agent_config(
             String::new(),
             Token::new(""),
-            leftovers::process_name("run"),
+            leftovers::process_name(KIND),
             BTreeMap::new(),
             None,
             &work,

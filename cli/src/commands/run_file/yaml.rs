@@ -2,7 +2,7 @@
 //!
 //! Nobody chooses versions here: each get takes the newest at its time. Nothing is stored.
 
-use super::{Machine, assign, driver_of, file_stem, secrets};
+use super::{Machine, assign, driver_of, file_stem, secrets, sweep};
 use crate::args::RunFileArgs;
 use crate::commands::validate::PipelineFile;
 use crate::output::exit;
@@ -34,6 +34,7 @@ pub(super) async fn run(args: RunFileArgs, file: PipelineFile) -> anyhow::Result
         },
     };
     let chosen = driver_of(&args).await;
+    sweep(chosen, &args).await;
     let machine = Machine::new(&args, chosen, secrets(&args)?);
     let program = Arc::new(Program {
         file_name: file.name.clone(),
@@ -77,6 +78,8 @@ pub(super) async fn run(args: RunFileArgs, file: PipelineFile) -> anyhow::Result
             break;
         }
     }
+    // What jobs keep for each other: nobody comes after them.
+    machine.workshop.clear_caches().await;
     Ok(worst)
 }
 
