@@ -21,6 +21,10 @@ impl Job for Nothing {
         Ok(value.clone())
     }
 
+    fn masked(&self, text: String) -> String {
+        text
+    }
+
     fn forgive(&self, _: &State) {}
 
     async fn fault(&self, _: &State, _: Outcome, _: &str) {}
