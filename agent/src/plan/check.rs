@@ -83,24 +83,6 @@ fn newest(mut versions: Vec<Version>) -> Vec<Version> {
     versions.split_off(versions.len() - kept)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_too_many_versions_the_newest_are_kept() {
-        let version =
-            |number: usize, bytes: usize| Version::from([(number.to_string(), "v".repeat(bytes))]);
-        let many: Vec<Version> = (0..MAX_VERSIONS + 5).map(|at| version(at, 1)).collect();
-        assert_eq!(newest(many.clone()), many[5..]);
-        let large: Vec<Version> = (0..100).map(|at| version(at, 60_000)).collect();
-        let kept = newest(large.clone());
-        assert!(json!(kept).to_string().len() <= MAX_VERSIONS_BYTES);
-        assert_eq!(kept, large[large.len() - kept.len()..]);
-        assert!(kept.len() > 50, "{}", kept.len());
-    }
-}
-
 /// What is asked, and how long it may take.
 async fn spec(
     build: &Build,
@@ -130,4 +112,22 @@ async fn spec(
         .spec(state, name, &declared.type_name, &source)
         .await?;
     Ok((spec, usual()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_too_many_versions_the_newest_are_kept() {
+        let version =
+            |number: usize, bytes: usize| Version::from([(number.to_string(), "v".repeat(bytes))]);
+        let many: Vec<Version> = (0..MAX_VERSIONS + 5).map(|at| version(at, 1)).collect();
+        assert_eq!(newest(many.clone()), many[5..]);
+        let large: Vec<Version> = (0..100).map(|at| version(at, 60_000)).collect();
+        let kept = newest(large.clone());
+        assert!(json!(kept).to_string().len() <= MAX_VERSIONS_BYTES);
+        assert_eq!(kept, large[large.len() - kept.len()..]);
+        assert!(kept.len() > 50, "{}", kept.len());
+    }
 }
