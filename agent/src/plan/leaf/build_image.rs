@@ -13,8 +13,8 @@ use std::collections::BTreeMap;
 
 /// Where built images are; with a host, so that no engine adds its own.
 const BUILT: &str = "localhost/pocketci/built";
-/// What engines call Docker's own registry in logins.
-const DOCKER_HUB: &str = "https://index.docker.io/v1/";
+/// The registry of images without a host.
+const DOCKER_HUB: &str = "docker.io";
 
 pub(super) async fn build_image(
     build: &Build,
@@ -192,13 +192,18 @@ fn login(step: &BuildImage, tag: &str) -> Option<RegistryLogin> {
     }
     let hostname = match (registry.hostname.as_str(), tag.split_once('/')) {
         ("", Some((first, _))) if first.contains(['.', ':']) || first == "localhost" => first,
-        ("" | "docker.io" | "index.docker.io", _) => DOCKER_HUB,
+        ("" | DOCKER_HUB | "index.docker.io", _) => DOCKER_HUB,
         (hostname, _) => hostname,
+    };
+    // What engines call it in logins is not its name.
+    let registry_key = match hostname {
+        DOCKER_HUB => format!("https://index.{DOCKER_HUB}/v1/"),
+        other => other.to_owned(),
     };
     Some(RegistryLogin {
         username: registry.username.clone(),
         password: registry.password.clone(),
-        registry: hostname.to_owned(),
+        registry: registry_key,
     })
 }
 
@@ -236,8 +241,9 @@ mod tests {
             }
             login(&step, tag).map(|login| login.registry)
         };
-        assert_eq!(known("a/b:1", "").as_deref(), Some(DOCKER_HUB));
-        assert_eq!(known("a:1", "docker.io").as_deref(), Some(DOCKER_HUB));
+        let hub = Some(format!("https://index.{DOCKER_HUB}/v1/"));
+        assert_eq!(known("a/b:1", ""), hub);
+        assert_eq!(known("a:1", "docker.io"), hub);
         assert_eq!(known("r.test:1/a", "").as_deref(), Some("r.test:1"));
         assert_eq!(known("a", "r.test").as_deref(), Some("r.test"));
         assert!(login(&step("a", "r.test"), "a").is_none());
