@@ -2,6 +2,8 @@
 #   docker build .                     builds from source
 #   docker build --target prebuilt .   takes target/release/pocketci, built on this machine
 FROM debian:bookworm-slim AS runtime
+# For the resource type git of YAML pipelines.
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates git openssh-client && rm -rf /var/lib/apt/lists/*
 RUN useradd --system --create-home --home-dir /var/lib/pocketci pocketci
 WORKDIR /var/lib/pocketci
 EXPOSE 8080 9090

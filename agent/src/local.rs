@@ -143,6 +143,8 @@ struct State {
     values: BTreeMap<String, Value>,
     seen: BTreeSet<[u8; 32]>,
     gates: BTreeMap<Bytes, Gate>,
+    /// The last version of each resource that was put.
+    put: BTreeMap<String, String>,
 }
 
 struct Gate {
@@ -273,7 +275,18 @@ impl Backend for LocalBackend {
         false
     }
 
-    async fn save_output(&self, _: u32, _: &str, _: String, _: String) -> Result<(), String> {
+    fn put_last(&self, resource: &str) -> Option<String> {
+        self.state().put.get(resource).cloned()
+    }
+
+    async fn save_output(
+        &self,
+        _: u32,
+        resource: &str,
+        version: String,
+        _: String,
+    ) -> Result<(), String> {
+        self.state().put.insert(resource.to_owned(), version);
         Ok(())
     }
 

@@ -6,6 +6,7 @@ mod fleet;
 mod history;
 mod javascript;
 mod load;
+mod plan;
 mod stack;
 
 use anyhow::Context;
@@ -102,6 +103,12 @@ async fn run(args: Args) -> anyhow::Result<()> {
         dispatch::measure(&mut report, &stack).await?;
         return report.write(&args.json);
     }
+    let step_us = plan::step_us().await?;
+    report.add(
+        "(y) a step of a YAML plan of 500, beside its container",
+        format!("{step_us:.1} µs"),
+        json!(step_us),
+    );
     for start in javascript::start().await? {
         let stages: Vec<String> = start
             .stages

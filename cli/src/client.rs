@@ -4,7 +4,7 @@ use crate::args::Connection;
 use anyhow::Context;
 use futures_util::StreamExt;
 use pocketci_proto::api::{By, ErrorBody, Pipeline, RunEvent};
-use reqwest::{Method, RequestBuilder, Response, StatusCode, Upgraded, Version};
+use reqwest::{Body, Method, RequestBuilder, Response, StatusCode, Upgraded, Version};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::time::Duration;
@@ -218,6 +218,32 @@ impl Client {
             .upgrade()
             .await
             .map_err(|error| self.unreachable(&error).into())
+    }
+
+    /// A PUT of a body that is made while it is sent; it takes the time it takes.
+    pub async fn upload(&self, path: &[&str], body: Body) -> Result<(), ClientError> {
+        let request = self.request(Method::PUT, self.url(path)).body(body);
+        self.checked(request).await?;
+        Ok(())
+    }
+
+    /// A GET of something large, to be read piece by piece.
+    pub async fn download(&self, path: &[&str]) -> Result<Response, ClientError> {
+        self.checked(self.request(Method::GET, self.url(path)))
+            .await
+    }
+
+    /// What to say of an answer that broke off.
+    pub fn broken(&self, error: &reqwest::Error) -> ClientError {
+        self.unreachable(error)
+    }
+
+    /// What to say of an answer that does not go on.
+    pub fn silent(&self) -> ClientError {
+        ClientError::Unreachable {
+            url: self.base.clone(),
+            reason: "the answer fell silent".into(),
+        }
     }
 
     fn request(&self, method: Method, url: Url) -> RequestBuilder {

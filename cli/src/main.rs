@@ -1,5 +1,6 @@
 //! `pocketci`: server, agent and the user's commands, in one binary.
 
+mod archive;
 mod args;
 mod client;
 mod commands;

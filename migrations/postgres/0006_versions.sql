@@ -10,6 +10,8 @@ CREATE TABLE resources (
     check_ended_seq   bigint NOT NULL DEFAULT 0 CHECK (check_ended_seq BETWEEN 0 AND check_seq),
     check_started_at  timestamptz,
     check_finished_at timestamptz,
+    -- When the check that ended last had begun: what was there before that is known.
+    checked_at        timestamptz,
     -- Of the last check that ended.
     check_error       text CHECK (check_error IS NULL OR check_finished_at IS NOT NULL),
     -- Fields (JSON) of the version somebody pinned.

@@ -4,7 +4,10 @@ ALTER TABLE jobs DROP CONSTRAINT jobs_hold_check;
 ALTER TABLE jobs ADD CONSTRAINT jobs_hold_check CHECK (hold IN ('group', 'paused', 'inputs')) NOT VALID;
 ALTER TABLE runs DROP CONSTRAINT runs_trigger_kind_check;
 ALTER TABLE runs ADD CONSTRAINT runs_trigger_kind_check
-    CHECK (trigger_kind IN ('webhook', 'manual', 'pipeline', 'version', 'check')) NOT VALID;
+    CHECK (trigger_kind IN ('webhook', 'manual', 'pipeline', 'version', 'schedule', 'check')) NOT VALID;
+
+-- Builds that are not over: how many of a job have begun.
+CREATE INDEX builds_open ON jobs (pipeline_id, name) WHERE number IS NOT NULL AND state <> 'finished';
 
 -- Checks come by the minute: they are found to be forgotten.
 CREATE INDEX runs_checks ON runs (finished_at) WHERE trigger_kind = 'check';

@@ -10,6 +10,8 @@ CREATE TABLE resources (
     check_ended_seq   INTEGER NOT NULL DEFAULT 0 CHECK (check_ended_seq BETWEEN 0 AND check_seq),
     check_started_at  INTEGER,
     check_finished_at INTEGER,
+    -- When the check that ended last had begun: what was there before that is known.
+    checked_at        INTEGER,
     -- Of the last check that ended.
     check_error       TEXT CHECK (check_error IS NULL OR check_finished_at IS NOT NULL),
     -- Fields of the version somebody pinned.

@@ -12,5 +12,8 @@ CREATE INDEX jobs_ready ON jobs (needs, priority, turn, queued_at, id) WHERE sta
 CREATE INDEX jobs_oldest ON jobs (needs, priority, queued_at, id) WHERE state = 'queued' AND hold IS NULL;
 CREATE INDEX jobs_held ON jobs (pipeline_id, run_id) WHERE state = 'queued' AND hold IS NOT NULL;
 
+-- Builds that are not over: how many of a job have begun.
+CREATE INDEX builds_open ON jobs (pipeline_id, name) WHERE number IS NOT NULL AND outcome IS NULL;
+
 -- Checks come by the minute: they are found to be forgotten.
 CREATE INDEX runs_checks ON runs (finished_at) WHERE trigger ->> '$.kind' = 'check';

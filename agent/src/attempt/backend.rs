@@ -4,6 +4,7 @@ use crate::js::journal::Entry;
 use crate::js::request::Storage;
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::stream::BoxStream;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -48,6 +49,16 @@ pub struct PipelineSet {
     pub warnings: Vec<String>,
     /// Why it was not set, or empty.
     pub error: String,
+}
+
+/// A tar archive piece by piece, or why it does not go on; its end without an error is its end.
+pub type Pieces = BoxStream<'static, Result<Bytes, String>>;
+
+/// A tar archive that is never whole in memory, and can be read again from its beginning.
+#[async_trait]
+pub trait Archive: Send + Sync {
+    /// Its pieces.
+    async fn pieces(&self) -> Result<Pieces, String>;
 }
 
 /// The server's side of a job's calls: over gRPC for an agent, in memory for `pocketci run`.
@@ -96,6 +107,10 @@ pub trait Backend: Send + Sync {
     fn keeps_versions(&self) -> bool {
         true
     }
+    /// Where nobody chooses: the version, as JSON, that a put of this resource made last.
+    fn put_last(&self, _resource: &str) -> Option<String> {
+        None
+    }
     /// A put step made this version; it counts though the job fails later. Both are JSON.
     async fn save_output(
         &self,
@@ -126,12 +141,12 @@ pub trait Backend: Send + Sync {
             pipeline.name
         ))
     }
-    /// An uploaded input of a one-off task, as a tar archive.
-    async fn fetch_input(&self, name: &str) -> Result<Bytes, String> {
+    /// An uploaded input of a one-off task.
+    async fn fetch_input(&self, name: &str) -> Result<Pieces, String> {
         Err(format!("no input {name:?} was uploaded here"))
     }
-    /// Sends an output of a one-off task back, as a tar archive.
-    async fn upload_output(&self, name: &str, _tar: Bytes) -> Result<(), String> {
+    /// Sends an output of a one-off task back.
+    async fn upload_output(&self, name: &str, _archive: &dyn Archive) -> Result<(), String> {
         Err(format!("there is nowhere to send the output {name:?}"))
     }
 }

@@ -94,7 +94,7 @@ async fn execute_plan(
 /// Removes containers of the attempt (of one step), and volumes with all of them.
 /// How many there were.
 pub(super) async fn remove_of(workshop: &Workshop, attempt: &Attempt, step: Option<&str>) -> usize {
-    let ours = host::labels(workshop, attempt);
+    let ours = super::labels(workshop, attempt);
     let is_left = |labels: &BTreeMap<String, String>| {
         let is_ours = ours
             .iter()

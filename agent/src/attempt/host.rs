@@ -4,10 +4,11 @@ use super::backend::Backend;
 use super::gate;
 use super::holdings::Holdings;
 use super::journal::JobJournal;
+use super::labels::labels;
+use super::numbers::Numbers;
 use super::secrets::Secrets;
 use super::steps::{self, InDriver, InSandbox, Wanted};
 use super::{Attempt, StopReason, Workshop};
-use crate::config::AgentConfig;
 use crate::container::{Driver, StepSpec, Volume};
 use crate::js::host::{
     Answer, Answered, ConsoleStream, Failure, Host, Reply, Request, RunRequest, RunResult,
@@ -26,7 +27,6 @@ use pocketci_proto::agent as pb;
 use pocketci_proto::api::Driver as DriverName;
 use serde_json::json;
 use sha2::{Digest, Sha256};
-use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
@@ -34,33 +34,12 @@ use tokio::sync::Semaphore;
 /// Bytes of a call's hash in the label of its container: a restarted agent goes on with the same call only.
 const CONTENT_LABEL_BYTES: usize = 8;
 
-/// The label that tells an agent from another server's of the same name.
-pub(crate) const SERVER_LABEL: &str = "pocketci.server";
-
 pub(super) struct JobHost {
     parts: Arc<Parts>,
     webhook: Option<WebhookRequest>,
     runtime: Handle,
     numbers: Numbers,
     journal: Mutex<Option<Journal>>,
-}
-
-/// Calls so far, by kind and content: see [`Backend`]. Side by side, the same calls may come in another order when the job
-/// is attempted again; so what is numbered is the how-manieth call with the same content.
-#[derive(Default)]
-pub(crate) struct Numbers(Mutex<HashMap<String, u32>>);
-
-impl Numbers {
-    /// A number for the next call of this kind with this content.
-    pub(crate) fn next(&self, kind: &str, content: &str) -> u32 {
-        let key = format!("{kind}\n{content}");
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(key.clone()).or_default();
-        *count += 1;
-        let hash = Sha256::digest(format!("{key}\n{count}").as_bytes());
-        // 31 bits: the server keeps a signed number. Gates are compared by name as well.
-        u32::from_be_bytes([hash[0], hash[1], hash[2], hash[3]]) & 0x7fff_ffff
-    }
 }
 
 /// What calls under way share.
@@ -142,38 +121,6 @@ impl JobHost {
             body: String::from_utf8_lossy(&webhook.body).into_owned(),
         })
     }
-}
-
-/// What tells the agent in what it creates.
-pub(crate) fn agent_labels(config: &AgentConfig) -> BTreeMap<String, String> {
-    let labels = [
-        ("pocketci.agent", config.name.clone()),
-        (SERVER_LABEL, config.identity()),
-    ];
-    labels
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .collect()
-}
-
-/// What everything that a job creates is marked with.
-pub(crate) fn labels(workshop: &Workshop, attempt: &Attempt) -> BTreeMap<String, String> {
-    let id = |bytes: &[u8]| {
-        uuid::Uuid::from_slice(bytes)
-            .map(|id| id.to_string())
-            .unwrap_or_default()
-    };
-    let reference = &attempt.reference;
-    let labels = [
-        ("pocketci.run", id(&reference.run_id)),
-        ("pocketci.job", id(&reference.job_id)),
-        ("pocketci.attempt", reference.attempt.to_string()),
-    ];
-    labels
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), value))
-        .chain(agent_labels(&workshop.config))
-        .collect()
 }
 
 impl Host for JobHost {

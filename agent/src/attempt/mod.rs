@@ -10,34 +10,32 @@ pub(crate) mod gate;
 mod holdings;
 mod host;
 mod journal;
+mod labels;
 mod logged;
+mod numbers;
 mod output;
 mod reports;
 pub(crate) mod secrets;
 mod steps;
+mod workshop;
 
-pub use backend::{Backend, GateState, NewPipeline, PipelineSet};
+pub use backend::{Archive, Backend, GateState, NewPipeline, Pieces, PipelineSet};
 pub(crate) use execute::time_limit;
-pub(crate) use host::{Numbers, SERVER_LABEL, labels};
+pub(crate) use labels::{SERVER_LABEL, labels};
 pub(crate) use logged::{Began, Logged, StepEnd};
+pub(crate) use numbers::Numbers;
 pub use reports::{Outlet, ReplyUpload, Reports};
 pub(crate) use steps::told;
+pub use workshop::Workshop;
 
-use crate::config::AgentConfig;
-use crate::container::{Driver, Groups};
+use crate::container::Groups;
 use crate::js::Program;
 use crate::log::redact::Redactor;
 use crate::log::{AttemptLog, Source};
-use crate::outside::Outside;
-use crate::plan::TaskCaches;
-use crate::resource::{CacheLimits, GetCache};
-use crate::shelf::Shelf;
 use crate::state::{AttemptFile, BegunStep, Saved};
 use bytes::Bytes;
 use pb::report::Kind;
-use pocketci_pipeline::expression::ExpressionCache;
 use pocketci_proto::agent as pb;
-use pocketci_proto::api::Driver as DriverName;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -58,68 +56,6 @@ pub enum StopReason {
     PipelineTimedOut,
     /// This agent's earlier process began something that nothing is left of: only another attempt may do it again.
     Interrupted,
-}
-
-/// What all attempts of an agent share.
-pub struct Workshop {
-    /// The agent's settings.
-    pub config: AgentConfig,
-    /// Where steps run.
-    pub drivers: Vec<Arc<dyn Driver>>,
-    /// Compiled trigger expressions.
-    pub expressions: ExpressionCache,
-    /// HTTP and mail, within what the operator allows.
-    pub outside: Outside,
-    /// What tasks of YAML pipelines keep between jobs.
-    pub caches: TaskCaches,
-    /// Steps of YAML pipelines that can be looked into.
-    pub(crate) shelf: Shelf,
-    /// What gets of YAML pipelines fetched, for each driver.
-    get_caches: Vec<Arc<GetCache>>,
-}
-
-impl Workshop {
-    /// A workshop with these settings.
-    pub fn new(config: AgentConfig, drivers: Vec<Arc<dyn Driver>>) -> Self {
-        let labels = host::agent_labels(&config);
-        let get_caches = drivers.iter().map(|driver| {
-            let cache = GetCache::new(driver.clone(), labels.clone(), CacheLimits::default());
-            Arc::new(cache)
-        });
-        Self {
-            outside: Outside::new(config.outside.clone()),
-            get_caches: get_caches.collect(),
-            caches: TaskCaches::default(),
-            shelf: Shelf::new(config.keep_failed, labels),
-            config,
-            drivers,
-            expressions: ExpressionCache::default(),
-        }
-    }
-
-    /// What gets keep on this driver, one of the workshop's.
-    pub(crate) fn get_cache(&self, driver: &Arc<dyn Driver>) -> Arc<GetCache> {
-        let known = self.drivers.iter().zip(&self.get_caches);
-        let mut of_driver = known.filter(|(known, _)| known.name() == driver.name());
-        match of_driver.next() {
-            Some((_, cache)) => cache.clone(),
-            None => {
-                let labels = host::agent_labels(&self.config);
-                Arc::new(GetCache::new(
-                    driver.clone(),
-                    labels,
-                    CacheLimits::default(),
-                ))
-            }
-        }
-    }
-
-    pub(crate) fn driver(&self, name: DriverName) -> Option<Arc<dyn Driver>> {
-        self.drivers
-            .iter()
-            .find(|driver| driver.name() == name)
-            .cloned()
-    }
 }
 
 /// One attempt that this agent holds.
@@ -235,6 +171,11 @@ impl Attempt {
 
     async fn stopping(&self) {
         self.stop.cancelled().await;
+    }
+
+    /// Whether it was asked to stop because this agent is going down.
+    pub(crate) fn is_handed_back(&self) -> bool {
+        *lock(&self.stop_reason) == Some(StopReason::AgentStopped)
     }
 
     pub(crate) async fn lost(&self) {

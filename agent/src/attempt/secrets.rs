@@ -70,7 +70,7 @@ impl Secrets {
             return Ok(Some(known.clone()));
         }
         let found = self.backend.secrets(vec![name.to_owned()]).await?;
-        found.values().for_each(|value| self.redactor.add(value));
+        self.redactor.add_all(found.values().map(String::as_str));
         self.lock().extend(found.clone());
         Ok(found.get(name).cloned())
     }
@@ -87,7 +87,7 @@ impl Secrets {
         }
         let found = self.backend.secrets(missing.clone()).await?;
         // Before anything can print them.
-        found.values().for_each(|value| self.redactor.add(value));
+        self.redactor.add_all(found.values().map(String::as_str));
         self.new
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

@@ -24,7 +24,7 @@ fn process_prefix(kind: &str) -> String {
 }
 
 /// How directories of this process are named: `pocketci-KIND-PID-…`.
-pub(super) fn directory_prefix(kind: &str) -> String {
+pub(crate) fn directory_prefix(kind: &str) -> String {
     format!("pocketci-{kind}-{}-", std::process::id())
 }
 
@@ -123,7 +123,7 @@ async fn images_left(
     Some(ids.len())
 }
 
-/// Removes directories of native steps and volumes whose process is gone; returns how many there were.
+/// Removes directories of native steps and volumes, and of resources that are fetched here, whose process is gone; returns how many there were.
 pub fn remove_directories() -> usize {
     let Ok(entries) = std::fs::read_dir(std::env::temp_dir()) else {
         return 0;
@@ -131,7 +131,7 @@ pub fn remove_directories() -> usize {
     let mut removed = 0;
     for entry in entries.flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
-        let rest = ["pocketci-step-", "pocketci-volume-"]
+        let rest = ["pocketci-step-", "pocketci-volume-", "pocketci-git-"]
             .iter()
             .find_map(|prefix| name.strip_prefix(prefix));
         let Some((pid, _)) = rest.and_then(|rest| rest.split_once('-')) else {

@@ -10,6 +10,7 @@ pub mod native;
 mod native_files;
 mod native_place;
 mod native_tree;
+mod native_user;
 pub mod place;
 pub mod tar_stream;
 
@@ -71,7 +72,7 @@ pub struct StepSpec {
     /// No network at all.
     pub no_network: bool,
     /// The certificates that the engine's machine trusts are mounted at `/etc/ssl/certs`, read-only, where the engine is
-    /// on this machine.
+    /// on this machine and they are files there, not links to other places.
     pub host_certificates: bool,
     /// A volume without files hides what the image has at its place; otherwise the engine fills it with a copy of that, and
     /// gives it that owner.

@@ -3,8 +3,9 @@
 //! There is no isolation: what a terminal changes in a directory that is kept is changed for the next one too. The
 //! directory goes with the last who holds it, and so do volumes that were to be removed meanwhile.
 
-use super::native::{Group, copy, engine, environment, exited, spawn, user_and_group, work_dir};
+use super::native::{Group, copy, engine, environment, exited, spawn, work_dir};
 use super::native_files::{self, Links};
+use super::native_user::user_and_group;
 use super::place::{Input, Place, Size, Wanted};
 use super::{DriverError, Output, OutputStream, StepExit, StepSpec, Volume};
 use async_trait::async_trait;

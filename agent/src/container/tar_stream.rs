@@ -181,7 +181,7 @@ fn copy_entry<R: Read>(
     };
     let path = below(&entry.path()?);
     let link = entry.link_name()?.map(|link| link.into_owned());
-    let mut header = entry.header().clone();
+    let mut header = header(&entry);
     if let Some(owner) = change.owner {
         header.set_uid(owner.uid.into());
         header.set_gid(owner.gid.into());
@@ -200,6 +200,14 @@ fn copy_entry<R: Read>(
         _ if path.as_os_str().is_empty() => to.append_data(&mut header, "./", io::empty()),
         _ => to.append_data(&mut header, &path, &mut entry),
     }
+}
+
+/// An entry's header with the size that the entry has: beyond 8 GiB an archive may tell it in an extension that comes before,
+/// which is not kept.
+pub(crate) fn header<R: Read>(entry: &tar::Entry<'_, R>) -> tar::Header {
+    let mut header = entry.header().clone();
+    header.set_size(entry.size());
+    header
 }
 
 fn attributes<R: Read>(entry: &mut tar::Entry<'_, R>) -> io::Result<Vec<(String, Vec<u8>)>> {
@@ -263,4 +271,42 @@ pub fn first_file(archive: TarStream) -> TarStream {
         }
         Err(io::Error::other("there is no regular file in it"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_size_in_an_extension_is_kept_when_an_archive_is_rewritten() {
+        let text = b"a file of many bytes";
+        let mut builder = tar::Builder::new(Vec::new());
+        let size = text.len().to_string();
+        let said = [("size", size.as_bytes())];
+        builder.append_pax_extensions(said).unwrap();
+        // As it is written if it does not fit: the number in the header is none.
+        let mut header = tar::Header::new_ustar();
+        header.set_path("large").unwrap();
+        header.set_mode(0o644);
+        header.set_size(0);
+        header.set_cksum();
+        builder.append(&header, &text[..]).unwrap();
+        let given = Bytes::from(builder.into_inner().unwrap());
+        let change = Rewrite {
+            below: Some("d"),
+            owner: None,
+        };
+        let read = consume("read", rewrite(of_bytes(given), change), |from| {
+            let mut found = Vec::new();
+            for entry in tar::Archive::new(from).entries()? {
+                let mut entry = entry?;
+                let mut text = Vec::new();
+                entry.read_to_end(&mut text)?;
+                found.push((entry.path()?.into_owned(), text));
+            }
+            Ok(found)
+        });
+        let expected = (PathBuf::from("d/large"), text.to_vec());
+        assert_eq!(read.await.unwrap(), [expected]);
+    }
 }

@@ -3,10 +3,10 @@
 //! A call waits for a connection and is repeated after a broken one; the server answers the same call the same way.
 //! Nothing here outlives the attempt: when it is lost, its calls are dropped with it.
 
+use super::archives;
 use super::connection::Connection;
-use super::fetch;
 use super::wire::{MAX_TRIES, Wire};
-use crate::attempt::{Backend, GateState, NewPipeline, PipelineSet};
+use crate::attempt::{Archive, Backend, GateState, NewPipeline, Pieces, PipelineSet};
 use crate::js::journal::Entry;
 use crate::js::request::Storage;
 use async_trait::async_trait;
@@ -295,14 +295,14 @@ impl Backend for Remote {
         }
     }
 
-    async fn fetch_input(&self, name: &str) -> Result<Bytes, String> {
-        fetch::input(&self.wire, &self.attempt, name)
+    async fn fetch_input(&self, name: &str) -> Result<Pieces, String> {
+        archives::input(&self.wire, &self.attempt, name)
             .await
             .map_err(|status| status.message().to_owned())
     }
 
-    async fn upload_output(&self, name: &str, tar: Bytes) -> Result<(), String> {
-        fetch::output(&self.wire, &self.attempt, name, tar)
+    async fn upload_output(&self, name: &str, archive: &dyn Archive) -> Result<(), String> {
+        archives::output(&self.wire, &self.attempt, name, archive)
             .await
             .map_err(|status| status.message().to_owned())
     }

@@ -3,6 +3,7 @@
 //! The truth about attempts is on the server; this side holds what it works on and stops its own work before the
 //! server's lease can run out, so that a job is never worked on twice.
 
+mod archives;
 mod backoff;
 mod calls;
 mod connection;

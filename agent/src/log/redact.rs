@@ -8,7 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use std::collections::BTreeSet;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 /// What stands in a secret's place.
 const MASK: &[u8] = b"***";
@@ -23,17 +23,28 @@ const MIN_WRAPPED_BYTES: usize = 36;
 /// at each end of a line.
 const WRAPPED_PIECE: usize = 8;
 
+/// Most bytes of values that can be hidden at once.
+pub const MAX_VALUE_BYTES: usize = 64 << 10;
+/// Most bytes of all forms of everything that is hidden when values are added: searching for them takes about thirty times
+/// as much memory.
+const MAX_FORM_BYTES: usize = 6 << 20;
+
 /// The secrets of one attempt.
 #[derive(Default)]
 pub struct Redactor {
-    known: RwLock<Known>,
+    /// All forms; held while the search for them is built.
+    texts: Mutex<BTreeSet<Vec<u8>>>,
+    /// Held for a moment only: what is printed meanwhile does not wait for the building.
+    patterns: RwLock<Option<Arc<Patterns>>>,
 }
 
-#[derive(Default)]
-struct Known {
-    texts: BTreeSet<Vec<u8>>,
-    patterns: Option<Arc<Patterns>>,
-}
+/// Values are too large to be hidden; none of them is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "it has too much text to be hidden from the logs: at most {} KiB at once, and less where a job hides several; load smaller values, or set reveal: true if it is no secret",
+    MAX_VALUE_BYTES >> 10
+)]
+pub struct TooMuch;
 
 struct Patterns {
     texts: Vec<Vec<u8>>,
@@ -44,36 +55,62 @@ struct Patterns {
 impl Redactor {
     /// From now on `secret` is masked, as it is and encoded.
     pub fn add(&self, secret: &str) {
-        let forms = forms(secret);
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        let before = known.texts.len();
-        known.texts.extend(forms);
-        if known.texts.len() == before {
-            return;
+        self.add_all([secret]);
+    }
+
+    /// The same for several at once, which takes hardly longer than for one.
+    pub fn add_all<'a>(&self, secrets: impl IntoIterator<Item = &'a str>) {
+        // Without a limit of ours: the server has one for secrets.
+        let _ = self.add_forms(secrets.into_iter().flat_map(forms).collect(), usize::MAX);
+    }
+
+    /// The same for values that a job found itself, which may be anything. It takes a while: not for an event loop.
+    ///
+    /// # Errors
+    /// They are too large; what was hidden before still is.
+    pub fn add_values(&self, values: &[String]) -> Result<(), TooMuch> {
+        if values.iter().map(String::len).sum::<usize>() > MAX_VALUE_BYTES {
+            return Err(TooMuch);
         }
-        let texts: Vec<Vec<u8>> = known.texts.iter().cloned().collect();
+        let forms = values.iter().flat_map(|value| forms(value)).collect();
+        self.add_forms(forms, MAX_FORM_BYTES)
+    }
+
+    fn add_forms(&self, forms: BTreeSet<Vec<u8>>, limit: usize) -> Result<(), TooMuch> {
+        let mut known = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
+        let all: BTreeSet<Vec<u8>> = known.union(&forms).cloned().collect();
+        if all.len() == known.len() {
+            return Ok(());
+        }
+        if all.iter().map(Vec::len).sum::<usize>() > limit {
+            return Err(TooMuch);
+        }
+        let texts: Vec<Vec<u8>> = all.iter().cloned().collect();
         let built = AhoCorasick::builder()
             .match_kind(MatchKind::Standard)
             .build(&texts);
-        known.patterns = match built {
-            Ok(search) => Some(Arc::new(Patterns {
-                longest: texts.iter().map(Vec::len).max().unwrap_or_default(),
-                texts,
-                search,
-            })),
-            Err(error) => {
-                // Only for sizes far beyond what secrets may have; better too much than a leak.
-                tracing::error!(%error, "cannot search for secrets; a part of them is masked as before");
-                known.patterns.take()
-            }
+        let search = built.map_err(|error| {
+            // Only for sizes far beyond what secrets may have.
+            tracing::error!(%error, "cannot search for secrets; a part of them is masked as before");
+            TooMuch
+        })?;
+        let patterns = Patterns {
+            longest: texts.iter().map(Vec::len).max().unwrap_or_default(),
+            texts,
+            search,
         };
+        *known = all;
+        *self
+            .patterns
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(patterns));
+        Ok(())
     }
 
     fn patterns(&self) -> Option<Arc<Patterns>> {
-        self.known
+        self.patterns
             .read()
             .unwrap_or_else(PoisonError::into_inner)
-            .patterns
             .clone()
     }
 
@@ -411,6 +448,37 @@ mod tests {
         let redactor = redactor(&["-----BEGIN KEY-----\nMIIEvAIBADANBg\nshort\n", "abc"]);
         assert_eq!(redactor.text("the line MIIEvAIBADANBg"), "the line ***");
         assert_eq!(redactor.text("short abc"), "short abc");
+    }
+
+    #[test]
+    fn values_are_hidden_together_up_to_a_limit() {
+        let redactor = redactor(&["before"]);
+        let line = |at: usize| format!("{:x}-{at:06}-{:x}", at * 7_919, at * 104_729);
+        let values: Vec<String> = (0..500).map(line).collect();
+        redactor.add_values(&values).unwrap();
+        let told = format!("x {} y {} before", values[0], hex::encode(&values[499]));
+        assert_eq!(redactor.text(&told), "x *** y *** ***");
+        let large = vec!["l".repeat(1_024); MAX_VALUE_BYTES / 1_024 + 1];
+        assert_eq!(redactor.add_values(&large), Err(TooMuch));
+        // Those of earlier values count as well.
+        let one_more = redactor.add_forms(forms("one more value"), 10_000);
+        assert_eq!(one_more, Err(TooMuch));
+        assert_eq!(redactor.text(&told), "x *** y *** ***");
+    }
+
+    #[test]
+    fn the_largest_value_of_many_lines_is_hidden() {
+        let line = |at: usize| format!("{:x}-{at:06}-{:x}", at * 7_919, at * 104_729);
+        let mut text = String::new();
+        for at in 0.. {
+            if text.len() + 40 > MAX_VALUE_BYTES {
+                break;
+            }
+            text.push_str(&format!("{}\n", line(at)));
+        }
+        let redactor = Redactor::default();
+        redactor.add_values(std::slice::from_ref(&text)).unwrap();
+        assert_eq!(redactor.text(&line(1_000)), "***");
     }
 
     #[test]

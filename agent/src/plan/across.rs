@@ -115,7 +115,7 @@ impl Across {
         let mut shown = Vec::new();
         for (var, value) in chosen {
             scope.set_var(var, (*value).clone());
-            shown.push(format!("{var}={}", text(value)));
+            shown.push(format!("{var}={}", text(state, value)));
         }
         let mut state = state.marked(&format!("{{{}}}", shown.join(",")));
         state.scope = scope;
@@ -123,12 +123,13 @@ impl Across {
     }
 }
 
-/// The value in a path.
-fn text(value: &Value) -> String {
+/// The value in a path. Masked before it is cut: no mask knows a part of a secret.
+fn text(state: &State, value: &Value) -> String {
     let text = match value {
         Value::String(text) => text.clone(),
         other => other.to_string(),
     };
+    let text = state.job.masked(text);
     let mut short: String = text.chars().take(SHOWN_CHARS).collect();
     if short.len() < text.len() {
         short.push('…');

@@ -37,8 +37,10 @@ pub(super) struct Build {
     /// Messages that nobody waits for; their ends are looked at when the job ends.
     pub(super) tasks: Mutex<JoinSet<()>>,
     pub(super) volumes: Mutex<Vec<Volume>>,
+    /// Names that the engine's images have because of the job, the newest last.
+    pub(super) names: Mutex<Vec<Named>>,
     pub(super) faults: Mutex<Vec<Fault>>,
-    /// Names of the tasks in the order in which they began.
+    /// Names of tasks, `get-NAME` and `put-NAME`, in the order in which they began.
     pub(super) ran: Mutex<Vec<String>>,
 }
 
@@ -54,12 +56,30 @@ pub(super) struct About {
     pub(super) yaml: pb::YamlJob,
 }
 
+/// A name of an image in the engine.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Named {
+    /// With its tag.
+    pub(super) name: String,
+    /// The image that had the name before, and has it again afterwards.
+    pub(super) before: Option<String>,
+}
+
 /// Why a step did not succeed.
 pub(super) struct Fault {
     path: Arc<str>,
     outcome: Outcome,
     in_hook: bool,
     said: String,
+}
+
+/// The repository and the tag of an image's name.
+pub(super) fn split(image: &str) -> (&str, &str) {
+    let name_at = image.rfind('/').map_or(0, |at| at + 1);
+    match image[name_at..].find(':') {
+        Some(at) => (&image[..name_at + at], &image[name_at + at + 1..]),
+        None => (image, "latest"),
+    }
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -88,7 +108,26 @@ impl Build {
         let held = std::mem::take(&mut *lock(&self.volumes));
         let removing = held.iter().map(|volume| self.driver.remove_volume(volume));
         futures_util::future::join_all(removing).await;
+        let names = std::mem::take(&mut *lock(&self.names));
+        for named in names.iter().rev() {
+            self.give_back(named).await;
+        }
         self.resources.release().await;
+    }
+
+    /// Takes a name from the job's image.
+    pub(super) async fn give_back(&self, named: &Named) {
+        lock(&self.names).retain(|known| known != named);
+        let Some(engine) = self.driver.engine() else {
+            return;
+        };
+        let Some(before) = &named.before else {
+            return engine.remove_image(&named.name).await;
+        };
+        let (repository, tag) = split(&named.name);
+        if let Err(error) = engine.tag_image(before, repository, tag).await {
+            tracing::warn!(%error, image = named.name, "an image has not got its name back");
+        }
     }
 
     /// Waits for messages that nobody waits for.
@@ -159,8 +198,9 @@ impl Build {
         value: &Value,
         what: &str,
     ) -> Result<Value, Ended> {
-        self.interpolate(state, value)
-            .await
+        // A server that does not answer keeps nobody from stopping.
+        self.unless_stopped(state, self.interpolate(state, value))
+            .await?
             .map_err(|error| Ended::Errored(format!("{what}: {error}")))
     }
 
@@ -235,6 +275,16 @@ impl Build {
         env
     }
 
+    /// Keeps in mind why a step did not succeed.
+    pub(super) fn note_fault(&self, state: &State, outcome: Outcome, said: &str) {
+        lock(&self.faults).push(Fault {
+            path: state.path.clone(),
+            outcome,
+            in_hook: state.hook_of.is_some(),
+            said: self.attempt.redactor.text(said),
+        });
+    }
+
     /// Why the plan ended so: what was said last, of its steps rather than of their hooks.
     pub(super) fn reason(&self, outcome: Outcome) -> String {
         let faults = lock(&self.faults);
@@ -285,22 +335,19 @@ impl Job for Build {
         vault.fill(state.scope.vars(), value).await
     }
 
+    fn masked(&self, text: String) -> String {
+        self.attempt.redactor.text(&text)
+    }
+
     fn forgive(&self, state: &State) {
         lock(&self.faults).retain(|fault| !fault.path.starts_with(&*state.path));
     }
 
     async fn fault(&self, state: &State, outcome: Outcome, said: &str) {
-        let said = self.attempt.redactor.text(said);
-        let line = self
-            .attempt
-            .redactor
-            .text(&format!("{}: {said}\n", state.path));
+        let colon = if state.path.is_empty() { "" } else { ": " };
+        let line = format!("{}{colon}{said}\n", state.path);
+        let line = self.attempt.redactor.text(&line);
         self.attempt.log.append(SYSTEM, Bytes::from(line)).await;
-        lock(&self.faults).push(Fault {
-            path: state.path.clone(),
-            outcome,
-            in_hook: state.hook_of.is_some(),
-            said,
-        });
+        self.note_fault(state, outcome, said);
     }
 }

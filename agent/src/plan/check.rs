@@ -10,6 +10,11 @@ use serde_json::{Value, json};
 /// Longest check unless the resource says otherwise.
 const CHECK_WITHIN: &str = "1h";
 
+/// Most versions of a check that a server takes at once.
+const MAX_VERSIONS: usize = 10_000;
+/// Most bytes of them, as JSON: a message to the server has at most 4 MiB.
+const MAX_VERSIONS_BYTES: usize = 3 << 20;
+
 pub(super) async fn check(build: &Build, state: &State, wanted: &pb::CheckResource) -> Outcome {
     let running = Running::plain(build, state, "check", &wanted.resource).await;
     let result = ask(build, state, wanted, &running).await;
@@ -43,7 +48,7 @@ async fn ask(
         json => Some(version_of(json)?),
     };
     let what = &format!("check {:?}", wanted.resource);
-    within(state, Some(&timeout), |stop| {
+    let found = within(state, Some(&timeout), |stop| {
         let io = running.io(&stop);
         let (spec, from) = (&spec, from.as_ref());
         async move {
@@ -51,7 +56,31 @@ async fn ask(
             found.map_err(|stop| Ended::of_resource(what, stop))
         }
     })
-    .await
+    .await?;
+    let count = found.len();
+    let newest = newest(found);
+    if newest.len() < count {
+        let said = format!(
+            "warning: the check found {count} versions; only the newest {} of them are stored",
+            newest.len()
+        );
+        running.say(&said).await;
+    }
+    Ok(newest)
+}
+
+/// As many of the versions, which are told oldest first, as a server takes.
+fn newest(mut versions: Vec<Version>) -> Vec<Version> {
+    let mut left = MAX_VERSIONS_BYTES;
+    let fits = |version: &&Version| {
+        let bytes = json!(version).to_string().len() + 1;
+        let is_room = bytes <= left;
+        left = left.saturating_sub(bytes);
+        is_room
+    };
+    let newest_first = versions.iter().rev().take(MAX_VERSIONS);
+    let kept = newest_first.take_while(fits).count();
+    versions.split_off(versions.len() - kept)
 }
 
 /// What is asked, and how long it may take.
@@ -83,4 +112,22 @@ async fn spec(
         .spec(state, name, &declared.type_name, &source)
         .await?;
     Ok((spec, usual()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_too_many_versions_the_newest_are_kept() {
+        let version =
+            |number: usize, bytes: usize| Version::from([(number.to_string(), "v".repeat(bytes))]);
+        let many: Vec<Version> = (0..MAX_VERSIONS + 5).map(|at| version(at, 1)).collect();
+        assert_eq!(newest(many.clone()), many[5..]);
+        let large: Vec<Version> = (0..100).map(|at| version(at, 60_000)).collect();
+        let kept = newest(large.clone());
+        assert!(json!(kept).to_string().len() <= MAX_VERSIONS_BYTES);
+        assert_eq!(kept, large[large.len() - kept.len()..]);
+        assert!(kept.len() > 50, "{}", kept.len());
+    }
 }

@@ -1,7 +1,7 @@
 //! What tells a step to stop, and why: a tree, as timeouts and failing siblings stop only their part of the plan.
 
 use super::Outcome;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::sync::CancellationToken;
 
 /// A part of the plan that can be stopped; clones are the same part.
@@ -12,8 +12,8 @@ pub struct Halt {
 
 struct Part {
     token: CancellationToken,
-    /// Why this very part was stopped.
-    why: OnceLock<Outcome>,
+    /// Why this very part was stopped; held while it is stopped.
+    why: Mutex<Option<Outcome>>,
     parent: Option<Halt>,
 }
 
@@ -23,7 +23,7 @@ impl Halt {
         Self {
             part: Arc::new(Part {
                 token,
-                why: OnceLock::new(),
+                why: Mutex::default(),
                 parent: None,
             }),
         }
@@ -34,17 +34,24 @@ impl Halt {
         Self {
             part: Arc::new(Part {
                 token: self.part.token.child_token(),
-                why: OnceLock::new(),
+                why: Mutex::default(),
                 parent: Some(self.clone()),
             }),
         }
     }
 
-    /// Stops this part; what was running in it ends with `why`.
+    /// Stops this part; what was running in it ends with `why`. Of a part that was stopped already, by itself or with what
+    /// is around it, the first reason counts: a timeout that runs out while an aborted job cleans up is none.
     pub fn stop(&self, why: Outcome) {
-        // The first reason counts.
-        let _ = self.part.why.set(why);
-        self.part.token.cancel();
+        let mut known = self.why();
+        if !self.part.token.is_cancelled() {
+            *known = Some(why);
+            self.part.token.cancel();
+        }
+    }
+
+    fn why(&self) -> MutexGuard<'_, Option<Outcome>> {
+        self.part.why.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a step that runs in this part and was stopped ends with; `None` while it may run.
@@ -55,8 +62,8 @@ impl Halt {
         let mut part = Some(self);
         while let Some(halt) = part {
             // Whoever stops a part from outside stops it for a reason; without one it is the job's end.
-            if let Some(why) = halt.part.why.get() {
-                return Some(*why);
+            if let Some(why) = *halt.why() {
+                return Some(why);
             }
             part = halt.part.parent.as_ref();
         }
@@ -84,5 +91,17 @@ mod tests {
         job.token().cancel();
         assert_eq!(job.stopped(), Some(Outcome::Aborted));
         assert_eq!(sibling.stopped(), Some(Outcome::TimedOut));
+    }
+
+    #[test]
+    fn a_timeout_that_runs_out_after_the_abort_is_no_reason() {
+        let job = Halt::new(CancellationToken::new());
+        let timeout = job.child();
+        let sibling = timeout.child();
+        job.token().cancel();
+        timeout.stop(Outcome::TimedOut);
+        sibling.stop(Outcome::Failed);
+        assert_eq!(timeout.stopped(), Some(Outcome::Aborted));
+        assert_eq!(sibling.stopped(), Some(Outcome::Aborted));
     }
 }

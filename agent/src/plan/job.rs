@@ -2,7 +2,7 @@
 
 use super::build::{About, Build, lock};
 use super::check::check;
-use super::leaf::{Gate, Leaf, conclude};
+use super::leaf::Leaf;
 use super::one_off::one_off;
 use super::tree::tree;
 use super::vars::Vault;
@@ -12,9 +12,7 @@ use crate::attempt::{Attempt, Backend, Numbers, Work, Workshop, finished, labels
 use crate::container::Driver;
 use crate::resource::{Resources, Setup, TypeSpec};
 use crate::shelf::PIPELINE_LABEL;
-use pocketci_pipeline::config::model::{
-    Assert, Core, DoStep, Job, Modifiers, ResourceType, Step as Written,
-};
+use pocketci_pipeline::config::model::{Assert, GateStep, Job, ResourceType};
 use pocketci_pipeline::config::vars::Vars;
 use pocketci_pipeline::config::{self, Config};
 use pocketci_pipeline::plan::{Plan, plan_of};
@@ -25,11 +23,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How long hooks may go on after the job was told to stop: cleaning up takes a while, and a hook that hangs must not
 /// hold the job for ever.
 const HOOKS_WITHIN: Duration = Duration::from_secs(300);
+
+/// The same while the agent is going down, which waits little longer.
+const HOOKS_WITHIN_LEAVING: Duration = Duration::from_secs(3);
 
 /// Carries the job out; nothing of it is left when this returns.
 pub(crate) async fn execute(
@@ -44,7 +46,19 @@ pub(crate) async fn execute(
         Ok(config) => config,
         Err(error) => return finished("errored", "config", error),
     };
-    let build = build(workshop, attempt, backend, driver, config, about).await;
+    let (within, too_long) = time_limit(work, &workshop.config.limits);
+    let until = Instant::now() + within;
+    // It asks the server for secrets; nothing is made yet that would have to be removed.
+    let build = tokio::select! {
+        biased;
+        () = attempt.stop_token().cancelled() => return attempt.end_of_abort(),
+        () = attempt.lost() => return attempt.end_of_abort(),
+        () = tokio::time::sleep_until(until) => {
+            attempt.stop(too_long);
+            return attempt.end_of_abort();
+        }
+        build = build(workshop, attempt, backend, driver, config, about) => build,
+    };
     let hooks = CancellationToken::new();
     let state = State::new(
         build.clone(),
@@ -52,13 +66,16 @@ pub(crate) async fn execute(
         Halt::new(attempt.stop_token().clone()),
         Halt::new(hooks.clone()),
     );
-    let (within, too_long) = time_limit(work, &workshop.config.limits);
     let watching = async {
         tokio::select! {
-            () = tokio::time::sleep(within) => attempt.stop(too_long),
+            () = tokio::time::sleep_until(until) => attempt.stop(too_long),
             () = attempt.stop_token().cancelled() => {}
         }
-        tokio::time::sleep(HOOKS_WITHIN).await;
+        let grace = match attempt.is_handed_back() {
+            true => HOOKS_WITHIN_LEAVING,
+            false => HOOKS_WITHIN,
+        };
+        tokio::time::sleep(grace).await;
         hooks.cancel();
         std::future::pending::<()>().await;
     };
@@ -178,6 +195,7 @@ async fn build(
         numbers: Numbers::default(),
         tasks: Mutex::default(),
         volumes: Mutex::default(),
+        names: Mutex::default(),
         faults: Mutex::default(),
         ran: Mutex::default(),
     })
@@ -211,21 +229,27 @@ async fn plan(build: &Arc<Build>, state: &State) -> Outcome {
         build.fault(state, Outcome::Errored, &said).await;
         return Outcome::Errored;
     };
-    if let Some(gate) = &job.gate {
-        let wanted = Gate {
-            name,
-            message: &gate.message,
-            timeout: Some(&gate.timeout),
-        };
-        if let Err(ended) = wanted.pass(build, state).await {
-            return conclude(build, state, ended).await;
-        }
-    }
     let leaf = |plan: Plan| -> Arc<dyn Step> {
         let build = build.clone();
         Arc::new(Leaf { build, plan })
     };
-    let steps = match tree(plan_of(&bounded(job)), &leaf) {
+    if let Some(gate) = &job.gate {
+        // Not as a step of the plan, whose paths it would shift.
+        let asking = leaf(Plan::Gate(GateStep {
+            name: name.clone(),
+            message: gate.message.clone(),
+            timeout: Some(gate.timeout.clone()).filter(|timeout| !timeout.is_empty()),
+        }));
+        let outcome = asking.run(&state.within("gate")).await;
+        if outcome != Outcome::Succeeded {
+            return outcome;
+        }
+    }
+    let after_gate = Job {
+        gate: None,
+        ..job.clone()
+    };
+    let steps = match tree(plan_of(&after_gate), &leaf) {
         Ok(steps) => steps,
         Err(error) => {
             build.fault(state, Outcome::Errored, &error).await;
@@ -237,23 +261,6 @@ async fn plan(build: &Arc<Build>, state: &State) -> Outcome {
         Some(assert) => judge(build, state, outcome, assert).await,
         None => outcome,
     }
-}
-
-/// The job with its own time limit, if it has one, around its plan and within its hooks.
-fn bounded(job: &Job) -> Job {
-    let mut job = job.clone();
-    if !job.timeout.is_empty() {
-        let core = Core::Do(DoStep {
-            steps: std::mem::take(&mut job.plan),
-            ..DoStep::default()
-        });
-        let modifiers = Modifiers {
-            timeout: Some(job.timeout.clone()),
-            ..Modifiers::default()
-        };
-        job.plan = vec![Written { core, modifiers }];
-    }
-    job
 }
 
 /// PocketCI's `assert`: with what should have run, in order, a failure on the way is as it should be.

@@ -32,6 +32,8 @@ mod vars;
 #[cfg(test)]
 mod composites_tests;
 #[cfg(test)]
+mod stage_tests;
+#[cfg(test)]
 mod truth_table_tests;
 
 pub use cache::TaskCaches;
@@ -57,6 +59,8 @@ pub trait Step: Send + Sync {
 pub trait Job: Send + Sync {
     /// The value with all its `((vars))` replaced; an `Err` names those that cannot be.
     async fn interpolate(&self, state: &State, value: &Value) -> Result<Value, String>;
+    /// The text without secrets.
+    fn masked(&self, text: String) -> String;
     /// What was told of this place, and of what is in it, does not count after all.
     fn forgive(&self, state: &State);
     /// Tells the author why the step at this place did not succeed.

@@ -2,21 +2,18 @@
 
 use super::build::Build;
 use super::leaf::{Ended, Fetch, Leaf, conclude, version_of};
+use super::own_task::OwnTask;
 use super::{Outcome, State, Step};
-use crate::container::DriverError;
+use crate::attempt::{Archive, Pieces};
+use crate::container::{Driver, DriverError, Volume};
 use crate::resource::Artifact;
-use bytes::{Bytes, BytesMut};
-use futures_util::{StreamExt, TryStreamExt, stream};
+use async_trait::async_trait;
+use futures_util::{StreamExt, TryStreamExt};
 use pocketci_pipeline::config::model::{TaskConfig, TaskStep};
 use pocketci_pipeline::plan::Plan;
 use pocketci_proto::agent as pb;
 use serde_json::{Map, Value};
 use std::sync::Arc;
-
-/// Largest output that is sent back, in bytes.
-const MAX_OUTPUT_BYTES: usize = 256 << 20;
-/// Bytes of an archive at a time.
-const PIECE_BYTES: usize = 256 << 10;
 
 pub(super) async fn one_off(build: &Arc<Build>, state: &State, wanted: &pb::OneOff) -> Outcome {
     let step = match prepare(build, state, wanted).await {
@@ -27,7 +24,8 @@ pub(super) async fn one_off(build: &Arc<Build>, state: &State, wanted: &pb::OneO
         build: build.clone(),
         plan: Plan::Task(Box::new(step)),
     };
-    let outcome = leaf.run(state).await;
+    // A stack of its own, like the deep parts of a plan.
+    let outcome = OwnTask(Arc::new(leaf)).run(state).await;
     if outcome == Outcome::Aborted {
         return outcome;
     }
@@ -77,26 +75,22 @@ async fn prepare(build: &Build, state: &State, wanted: &pb::OneOff) -> Result<Ta
     })
 }
 
-/// Unpacks an uploaded input.
+/// Unpacks an uploaded input while it comes.
 async fn upload(build: &Build, state: &State, name: &str) -> Result<(), Ended> {
     let wrong = |error: DriverError| Ended::of_driver(&format!("input {name:?}"), &error);
-    let mut archive = build
-        .backend
-        .fetch_input(name)
-        .await
-        .map_err(|error| Ended::Errored(format!("input {name:?}: {error}")))?;
+    let pieces = build.backend.fetch_input(name).await;
+    let pieces = pieces.map_err(|error| Ended::Errored(format!("input {name:?}: {error}")))?;
     let volume = build
         .driver
         .create_volume("upload", build.labels.clone())
         .await;
     let volume = volume.map_err(wrong)?;
     build.hold(&volume);
-    let pieces = std::iter::from_fn(move || {
-        let piece = archive.split_to(archive.len().min(PIECE_BYTES));
-        (!piece.is_empty()).then_some(Ok(piece))
+    let pieces = pieces.map_err(|detail| DriverError::Engine {
+        action: "fetch an input",
+        detail,
     });
-    let pieces = stream::iter(pieces).boxed();
-    let unpacked = build.driver.write_tar(&volume, "", pieces).await;
+    let unpacked = build.driver.write_tar(&volume, "", pieces.boxed()).await;
     unpacked.map_err(wrong)?;
     state.scope.register(
         name,
@@ -108,25 +102,32 @@ async fn upload(build: &Build, state: &State, name: &str) -> Result<(), Ended> {
     Ok(())
 }
 
+/// A volume, to be sent.
+struct Sent<'a> {
+    driver: &'a dyn Driver,
+    volume: &'a Volume,
+}
+
+#[async_trait]
+impl Archive for Sent<'_> {
+    async fn pieces(&self) -> Result<Pieces, String> {
+        let told = |error: DriverError| error.to_string();
+        let pieces = self.driver.read_tar(self.volume, "").await.map_err(told)?;
+        Ok(pieces.map_err(told).boxed())
+    }
+}
+
 /// Sends an output, also one of a task that failed.
 async fn send_back(build: &Build, state: &State, name: &str) -> Result<(), Ended> {
     let wrong = |said: &str| Ended::Errored(format!("output {name:?}: {said}"));
     let Some(artifact) = state.scope.artifact(name) else {
         return Err(wrong("the task has none of this name"));
     };
-    let failed = |error: DriverError| Ended::of_driver(&format!("output {name:?}"), &error);
-    let pieces = build.driver.read_tar(&artifact.volume, "").await;
-    let mut pieces = pieces.map_err(failed)?;
-    let mut archive = BytesMut::new();
-    while let Some(piece) = pieces.try_next().await.map_err(failed)? {
-        if archive.len() + piece.len() > MAX_OUTPUT_BYTES {
-            return Err(wrong(
-                "it has more than 256 MiB; keep less in it, or put it somewhere",
-            ));
-        }
-        archive.extend_from_slice(&piece);
-    }
-    let sent = build.backend.upload_output(name, Bytes::from(archive));
+    let archive = Sent {
+        driver: build.driver.as_ref(),
+        volume: &artifact.volume,
+    };
+    let sent = build.backend.upload_output(name, &archive);
     let sent = build.unless_stopped(state, sent).await?;
     sent.map_err(|error| wrong(&error))
 }

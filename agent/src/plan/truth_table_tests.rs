@@ -1,6 +1,6 @@
 //! All rows of Concourse's own outcomes, where the reference lies beside the project.
 
-use super::composites_tests::{Script, run, task};
+use super::stage_tests::{Script, run, task};
 use super::{Halt, Outcome};
 use pocketci_pipeline::plan::Plan;
 use serde::Deserialize;

@@ -1,18 +1,19 @@
 //! `((vars))` while a job runs: local ones, those of the pipeline's `var_sources`, and secrets.
 
 use crate::attempt::secrets::Secrets as Kept;
-use crate::log::redact::Redactor;
+use crate::log::redact::{MAX_VALUE_BYTES, MIN_SECRET_BYTES, Redactor, TooMuch};
 use pocketci_pipeline::config::model::VarSource;
 use pocketci_pipeline::config::vars::{
     Chain, Local, Lookup, Mode, NamedVars, Reference, VarError, Vars, interpolate, used,
 };
 use serde_json::{Map, Value};
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// Where values come from that are not local.
 pub(super) struct Vault<'a> {
     pub(super) secrets: &'a Kept,
-    pub(super) redactor: &'a Redactor,
+    pub(super) redactor: &'a Arc<Redactor>,
     /// Of the pipeline.
     pub(super) sources: &'a [VarSource],
 }
@@ -79,7 +80,8 @@ impl Vault<'_> {
             };
             let value = match serde_json::from_str(&text) {
                 Ok(map @ Value::Object(_)) => {
-                    hide(self.redactor, &map);
+                    let hidden = hide(self.redactor, &map).await;
+                    hidden.map_err(|error| format!("secret {:?}: {error}", reference.path))?;
                     map
                 }
                 _ => Value::String(text),
@@ -104,14 +106,46 @@ fn sources(asked: &BTreeSet<Reference>) -> impl Iterator<Item = &str> {
 }
 
 /// Masks every text and number of a value in the job's output.
-pub(super) fn hide(redactor: &Redactor, value: &Value) {
-    match value {
-        Value::String(text) => redactor.add(text),
-        Value::Number(number) => redactor.add(&number.to_string()),
-        Value::Array(items) => items.iter().for_each(|item| hide(redactor, item)),
-        Value::Object(map) => map.values().for_each(|value| hide(redactor, value)),
-        Value::Null | Value::Bool(_) => {}
+///
+/// # Errors
+/// There is too much of them.
+pub(super) async fn hide(redactor: &Arc<Redactor>, value: &Value) -> Result<(), String> {
+    let (mut left, mut texts) = (MAX_VALUE_BYTES, Vec::new());
+    if collect(value, &mut left, &mut texts).is_none() {
+        return Err(TooMuch.to_string());
     }
+    if texts.is_empty() {
+        return Ok(());
+    }
+    let redactor = redactor.clone();
+    let adding = tokio::task::spawn_blocking(move || redactor.add_values(&texts));
+    match adding.await {
+        Ok(added) => added.map_err(|error| error.to_string()),
+        Err(error) => Err(format!("the value cannot be hidden: {error}")),
+    }
+}
+
+/// The texts and numbers of a value; `None` once they have more bytes than are left.
+fn collect(value: &Value, left: &mut usize, texts: &mut Vec<String>) -> Option<()> {
+    let text = match value {
+        Value::String(text) => text.clone(),
+        Value::Number(number) => number.to_string(),
+        Value::Array(items) => {
+            return items.iter().try_for_each(|item| collect(item, left, texts));
+        }
+        Value::Object(map) => {
+            return map
+                .values()
+                .try_for_each(|value| collect(value, left, texts));
+        }
+        Value::Null | Value::Bool(_) => return Some(()),
+    };
+    *left = left.checked_sub(text.len())?;
+    // Shorter ones are not masked.
+    if text.len() >= MIN_SECRET_BYTES {
+        texts.push(text);
+    }
+    Some(())
 }
 
 /// Secrets by name.

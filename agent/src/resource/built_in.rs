@@ -30,6 +30,10 @@ pub(super) struct Call<'a> {
 impl BuiltIn {
     /// As pipelines name it.
     pub(super) fn named(name: &str) -> Option<Self> {
+        // The older name, which many types are still built on.
+        if name == "docker-image" {
+            return Some(Self::RegistryImage);
+        }
         [Self::Git, Self::Time, Self::RegistryImage, Self::Mock]
             .into_iter()
             .find(|one| one.name() == name)

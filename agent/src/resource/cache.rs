@@ -5,14 +5,12 @@
 //! fetches and the other waits. A job is given a volume over the entry's, which keeps that from being removed. The one
 //! that was not used for longest goes first.
 
-use super::job::sorted;
-use super::kind::Known;
-use super::{Fetched, StepIo, Stop, Version};
+use super::key::Key;
+use super::{Fetched, StepIo, Stop};
 use crate::container::docker::READER_LABEL;
 use crate::container::{Driver, NewVolume, Volume};
 use futures_util::StreamExt;
-use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
+use serde_json::json;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::OnceCell;
@@ -61,7 +59,7 @@ struct Unfinished<'a> {
 }
 
 impl Unfinished<'_> {
-    fn is_kept(mut self) {
+    fn keep(mut self) {
         self.files = None;
     }
 }
@@ -81,27 +79,6 @@ struct Entry {
     fetched: Fetched,
     bytes: u64,
     used: u64,
-}
-
-/// What tells one fetched version from others: a hash.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Key(String);
-
-impl Key {
-    pub(super) fn of(known: &Known, version: &Version, params: &Value) -> Self {
-        let params = match params {
-            // No params, said in three ways.
-            Value::Null => json!({}),
-            params => sorted(params),
-        };
-        let source = sorted(&Value::Object(known.source.clone()));
-        let all = json!([known.identity, source, params, version]).to_string();
-        Self(hex::encode(Sha256::digest(all.as_bytes())))
-    }
-
-    pub(super) fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
 impl Default for CacheLimits {
@@ -192,7 +169,7 @@ impl GetCache {
             && let Some(entry) = self.entry(key, files, fetched).await
         {
             self.state().entries.insert(key.clone(), entry);
-            unfinished.is_kept();
+            unfinished.keep();
         }
         got
     }
@@ -349,8 +326,12 @@ impl GetCache {
     /// Removes entries beyond the limits, those that were not used for longest first.
     async fn trim(&self) {
         let unfinished = std::mem::take(&mut self.state().unfinished);
-        for volume in &unfinished {
-            self.driver.remove_volume(volume).await;
+        for volume in unfinished {
+            self.driver.remove_volume(&volume).await;
+            // The engine may not have removed the container yet that wrote it.
+            if self.driver.has_volume(&volume).await {
+                self.state().unfinished.push(volume);
+            }
         }
         while let Some(key) = self.one_too_many() {
             // Whoever uses it trims again at their end.

@@ -1,13 +1,12 @@
 //! The resources of one job.
 
 use super::built_in::{BuiltIn, Call};
-use super::cache::Key;
+use super::key::Key;
 use super::kind::{Kind, Known, TypeImage};
 use super::script::{self, Action, Script};
 use super::{Artifact, Fetched, GetCache, ResourceSpec, StepIo, Stop, TypeSpec, Version, registry};
-use crate::container::docker::DockerDriver;
 use crate::container::{Driver, Mount, NewVolume, Owner, Volume};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::OnceCell;
@@ -38,6 +37,8 @@ struct Held {
     volumes: Vec<Volume>,
     /// Made of the artifacts in these volumes.
     images: HashMap<String, Arc<OnceCell<String>>>,
+    /// What the volumes of images that were got without being pulled are versions of.
+    unpulled: HashMap<String, (Known, Version)>,
     /// See [`super::kind`].
     types: HashMap<String, Arc<OnceCell<TypeImage>>>,
 }
@@ -104,7 +105,7 @@ impl Resources {
         })
     }
 
-    fn call<'a>(&'a self, known: &'a Known, io: &'a StepIo) -> Call<'a> {
+    pub(super) fn call<'a>(&'a self, known: &'a Known, io: &'a StepIo) -> Call<'a> {
         Call {
             driver: &self.setup.driver,
             labels: &self.setup.labels,
@@ -147,7 +148,7 @@ impl Resources {
             .await
     }
 
-    async fn get_known(
+    pub(super) async fn get_known(
         &self,
         known: &Known,
         name: &str,
@@ -180,6 +181,12 @@ impl Resources {
         let (fetched, volume) = cache.get(&key, self.new_volume("get"), io, fetch).await?;
         self.held().volumes.push(volume.clone());
         let image = match known.kind {
+            // Only if a task wants to run in it.
+            Kind::BuiltIn(BuiltIn::RegistryImage) if registry::skips_download(params)? => {
+                let unpulled = (known.clone(), version.clone());
+                self.held().unpulled.insert(volume.id.clone(), unpulled);
+                None
+            }
             Kind::BuiltIn(BuiltIn::RegistryImage) => {
                 let call = self.call(known, io);
                 Some(
@@ -231,17 +238,12 @@ impl Resources {
                     .await
             }
             Kind::Image { image } => {
+                let mut script = self.script(Action::Out, image, &known, &resource.name);
+                script.env = env.clone();
+                let request = script::request(&known.source, None, Some(params));
                 let mut made = Vec::new();
                 let put = self
-                    .put_by_script(
-                        &known,
-                        (&resource.name, image),
-                        params,
-                        artifacts,
-                        env,
-                        io,
-                        &mut made,
-                    )
+                    .put_by_script(script, &request, artifacts, io, &mut made)
                     .await;
                 for volume in &made {
                     self.setup.driver.remove_volume(volume).await;
@@ -251,23 +253,17 @@ impl Resources {
         }
     }
 
-    #[allow(clippy::too_many_arguments)]
     async fn put_by_script(
         &self,
-        known: &Known,
-        (name, image): (&str, &str),
-        params: &Value,
+        mut script: Script<'_>,
+        request: &Value,
         artifacts: &[(String, Artifact)],
-        env: &BTreeMap<String, String>,
         io: &StepIo,
         made: &mut Vec<Volume>,
     ) -> Result<Fetched, Stop> {
-        let owner = self.owner(image).await?;
-        let mut script = self.script(Action::Out, image, known, name);
-        script.env = env.clone();
+        let owner = self.owner(script.image).await?;
         script.mounts = self.put_mounts(artifacts, owner, made).await?;
-        let request = script::request(&known.source, None, Some(params));
-        let answer = script::run(&*self.setup.driver, script, &request, io).await?;
+        let answer = script::run(&*self.setup.driver, script, request, io).await?;
         script::fetched(Action::Out, &answer)
     }
 
@@ -307,82 +303,15 @@ impl Resources {
         Ok(mounts)
     }
 
-    /// The engine's name for the image that a resource is (a task's `image_resource`); without a version the newest.
-    pub async fn image(
-        &self,
-        resource: &ResourceSpec,
-        version: Option<&Version>,
-        params: &Value,
-        io: &StepIo,
-    ) -> Result<String, Stop> {
-        self.engine()?;
-        let known = self.known(resource, &[], io).await?;
-        let newest;
-        let version = match version {
-            Some(version) => version,
-            None => {
-                newest = self.newest(&known, io).await?;
-                &newest
-            }
-        };
-        let (image, _) = self
-            .image_of_known(&known, &resource.name, version, params, io)
-            .await?;
-        Ok(image)
+    /// Where the name of the image that was made of a volume is, or will be.
+    pub(super) fn image_cell(&self, volume: &Volume) -> Arc<OnceCell<String>> {
+        let mut held = self.held();
+        held.images.entry(volume.id.clone()).or_default().clone()
     }
 
-    /// The image, and the artifact that it was made of if it needed one.
-    pub(super) async fn image_of_known(
-        &self,
-        known: &Known,
-        name: &str,
-        version: &Version,
-        params: &Value,
-        io: &StepIo,
-    ) -> Result<(String, Option<Artifact>), Stop> {
-        if let Kind::BuiltIn(BuiltIn::RegistryImage) = known.kind {
-            let call = self.call(known, io);
-            let image = registry::image(&call, version, params);
-            return Ok((io.unless_stopped(image).await?, None));
-        }
-        let none = BTreeMap::new();
-        let (_, artifact) = self
-            .get_known(known, name, version, params, &none, io)
-            .await?;
-        Ok((self.image_of(&artifact, io).await?, Some(artifact)))
-    }
-
-    /// The engine's name for the image that an artifact is (a task's `image`).
-    pub async fn image_of(&self, artifact: &Artifact, io: &StepIo) -> Result<String, Stop> {
-        if let Some(image) = &artifact.image {
-            return Ok(image.clone());
-        }
-        let engine = self.engine()?;
-        let cell = {
-            let mut held = self.held();
-            let cell = held.images.entry(artifact.volume.id.clone());
-            cell.or_default().clone()
-        };
-        let importing = cell.get_or_try_init(|| async {
-            let made = engine.import_image(&artifact.volume, &self.setup.labels);
-            made.await.map_err(|error| {
-                Stop::Errored(format!(
-                    "the artifact is no image (rootfs/ and metadata.json): {}",
-                    error.with_causes()
-                ))
-            })
-        });
-        let importing = async { importing.await.cloned() };
-        io.unless_stopped(importing).await
-    }
-
-    fn engine(&self) -> Result<&DockerDriver, Stop> {
-        self.setup.driver.engine().ok_or_else(|| {
-            Stop::Errored(
-                "images need a container engine, which the native driver is not; set the pipeline with --driver docker"
-                    .to_owned(),
-            )
-        })
+    /// What an image's volume is a version of, if the image was not pulled.
+    pub(super) fn unpulled(&self, volume: &Volume) -> Option<(Known, Version)> {
+        self.held().unpulled.get(&volume.id).cloned()
     }
 
     /// Removes the volumes and images that were made for the job.
@@ -406,25 +335,5 @@ fn mount(path: &str, volume: &Volume) -> Mount {
     Mount {
         path: path.to_owned(),
         volume: volume.id.clone(),
-    }
-}
-
-/// What the cache key is made of must not depend on the order of keys.
-pub(super) fn sorted(value: &Value) -> Value {
-    match value {
-        Value::Object(map) => {
-            let sorted: BTreeMap<&String, Value> = map
-                .iter()
-                .map(|(name, value)| (name, sorted(value)))
-                .collect();
-            Value::Object(
-                sorted
-                    .into_iter()
-                    .map(|(name, value)| (name.clone(), value))
-                    .collect::<Map<String, Value>>(),
-            )
-        }
-        Value::Array(values) => values.iter().map(sorted).collect(),
-        other => other.clone(),
     }
 }

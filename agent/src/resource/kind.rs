@@ -4,8 +4,8 @@
 //! beneath itself. Each type's image is found once a job.
 
 use super::built_in::BuiltIn;
-use super::cache::Key;
 use super::job::Resources;
+use super::key::Key;
 use super::{ResourceSpec, StepIo, Stop, TypeSpec};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;

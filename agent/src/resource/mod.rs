@@ -7,7 +7,9 @@
 mod built_in;
 pub mod cache;
 mod git;
+mod image;
 mod job;
+mod key;
 mod kind;
 mod mock;
 mod registry;
@@ -35,7 +37,7 @@ pub type Version = BTreeMap<String, String>;
 pub struct Artifact {
     /// Its files.
     pub volume: Volume,
-    /// Set where the engine knows them as an image already; the volume then need not have a `rootfs/`.
+    /// Set where the engine has them as an image already; the volume then need not have a `rootfs/`.
     pub image: Option<String>,
 }
 

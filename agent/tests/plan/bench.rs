@@ -2,14 +2,18 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use pb::report::Kind;
-use pocketci_agent::attempt::{Backend, GateState, NewPipeline, PipelineSet, Workshop};
+use pocketci_agent::attempt::{
+    Archive, Backend, GateState, NewPipeline, Pieces, PipelineSet, Workshop,
+};
 use pocketci_agent::container::Driver;
 use pocketci_agent::container::docker::DockerDriver;
 use pocketci_agent::container::native::NativeDriver;
 use pocketci_agent::js::request::Storage;
 use pocketci_agent::js::{Limits, Program};
 use pocketci_agent::local::{self, Happening, LocalJob};
+use pocketci_agent::outside::guard::Guard;
 use pocketci_agent::{AgentConfig, Token};
 use pocketci_proto::agent as pb;
 use pocketci_proto::api::Driver as DriverName;
@@ -27,6 +31,8 @@ pub struct Server {
     /// What is wrong with pipelines that are set.
     pub invalid: String,
     pub uploads: BTreeMap<String, Bytes>,
+    /// They end too early.
+    pub breaks_off: bool,
     pub saved: Mutex<Vec<String>>,
     pub pipelines: Mutex<Vec<NewPipeline>>,
     pub outputs: Mutex<BTreeMap<String, Bytes>>,
@@ -117,14 +123,25 @@ impl Backend for Server {
         })
     }
 
-    async fn fetch_input(&self, name: &str) -> Result<Bytes, String> {
-        self.uploads
-            .get(name)
-            .cloned()
-            .ok_or_else(|| "not uploaded".to_owned())
+    async fn fetch_input(&self, name: &str) -> Result<Pieces, String> {
+        let found = self.uploads.get(name).cloned();
+        let tar = found.ok_or_else(|| "not uploaded".to_owned())?;
+        let mut pieces: Vec<_> = tar
+            .chunks(700)
+            .map(|p| Ok(Bytes::copy_from_slice(p)))
+            .collect();
+        if self.breaks_off {
+            pieces.truncate(1);
+            pieces.push(Err("the line is cut".to_owned()));
+        }
+        Ok(stream::iter(pieces).boxed())
     }
 
-    async fn upload_output(&self, name: &str, tar: Bytes) -> Result<(), String> {
+    async fn upload_output(&self, name: &str, archive: &dyn Archive) -> Result<(), String> {
+        // The first time is lost with its connection.
+        drop(archive.pieces().await?.next().await);
+        let pieces: Vec<Bytes> = archive.pieces().await?.try_collect().await?;
+        let tar = pieces.concat().into();
         self.outputs.lock().unwrap().insert(name.to_owned(), tar);
         Ok(())
     }
@@ -231,6 +248,17 @@ pub fn image() -> String {
 }
 
 impl Bench {
+    /// May reach this machine's own addresses.
+    pub fn native_with_loopback() -> Self {
+        let driver = NativeDriver::with_grace(Duration::from_millis(300));
+        let mut bench = Self::with(Arc::new(driver), false);
+        let mut config = bench.workshop.config.clone();
+        config.outside.guard = Guard::new(vec!["127.0.0.1".parse().unwrap()]);
+        let drivers = bench.workshop.drivers.clone();
+        bench.workshop = Arc::new(Workshop::new(config, drivers));
+        bench
+    }
+
     pub fn native() -> Self {
         let driver = NativeDriver::with_grace(Duration::from_millis(300));
         Self::with(Arc::new(driver), false)

@@ -126,19 +126,28 @@ async fn a_built_image_runs_later_tasks_with_its_own_program_and_user() {
 "#)
     .replace("TAG", &tag);
     let server = Arc::new(Server::with_secrets([("who", "ann")]));
-    let ran = Bench::docker().run_at(&server, Wanted::of(&yaml)).await;
+    let bench = Bench::docker();
+    let agent = bench.workshop.config.name.clone();
+    let ran = bench.run_at(&server, Wanted::of(&yaml)).await;
     assert_eq!(ran.steps[&2].kind, "build_image", "{ran:#?}");
     assert_eq!(ran.stdout("default"), "entry cmd", "{ran:#?}");
     assert_eq!(ran.stdout("args"), "entry own");
     assert_eq!(ran.stdout("path"), "ann\nnobody");
     assert_eq!(ran.outcome, "failed", "there is no such Dockerfile");
+    // The engine's names are everybody's: the image had none of them, and is gone.
     let docker = docker();
-    let removed = docker.remove_image(
-        &tag,
-        None::<bollard::query_parameters::RemoveImageOptions>,
-        None,
-    );
-    removed.await.unwrap();
+    assert!(docker.inspect_image(&tag).await.is_err(), "{tag}");
+    let options = bollard::query_parameters::ListImagesOptions {
+        filters: Some(HashMap::from([(
+            "reference".to_owned(),
+            vec!["localhost/pocketci/built".to_owned()],
+        )])),
+        ..Default::default()
+    };
+    let left = docker.list_images(Some(options)).await.unwrap();
+    let ours =
+        |image: &&bollard::models::ImageSummary| image.labels.get("pocketci.agent") == Some(&agent);
+    assert_eq!(left.iter().filter(ours).count(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,7 +201,7 @@ async fn left(agent: &str) -> Vec<String> {
     };
     let volumes = docker.list_volumes(Some(options)).await.unwrap();
     let volumes = volumes.volumes.unwrap_or_default().into_iter();
-    let volumes = volumes.filter(|volume| !volume.labels.contains_key("pocketci.cache"));
+    let volumes = volumes.filter(|volume| !volume.labels.contains_key("pocketci.task-cache"));
     let containers = containers.into_iter().filter_map(|container| container.id);
     containers
         .chain(volumes.map(|volume| volume.name))

@@ -165,7 +165,11 @@ async fn gates_hold_the_job_and_a_rejection_fails_it(bench: Bench) {
     let server = Arc::new(Server::default());
     let ran = bench.run_at(&server, Wanted::of(&yaml)).await.succeeded();
     assert_eq!(server.saved(), ["gate job: first", "gate ask: really"]);
-    assert_eq!(ran.names(), ["ask", "go"]);
+    assert_eq!(ran.names(), ["job", "ask", "go"]);
+    assert_eq!(
+        (ran.steps[&1].path.as_str(), ran.steps[&2].path.as_str()),
+        ("gate", "plan[0]")
+    );
     let rejecting = Server {
         rejects: true,
         ..Server::default()

@@ -7,5 +7,6 @@ mod containers;
 mod files;
 mod flow;
 mod one_off;
+mod outside;
 mod resources;
 mod values;

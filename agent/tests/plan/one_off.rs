@@ -9,6 +9,7 @@ use std::sync::Arc;
 on_both!(
     a_one_off_task_gets_its_uploads_and_sends_its_outputs_back_though_it_failed,
     a_one_off_task_whose_upload_is_missing_does_not_run,
+    a_one_off_task_whose_upload_breaks_off_does_not_run,
 );
 
 fn tar(files: &[(&str, &str)]) -> Bytes {
@@ -81,4 +82,16 @@ async fn a_one_off_task_whose_upload_is_missing_does_not_run(bench: Bench) {
     assert!(ran.steps.is_empty());
     let ran = bench.run_at(&Arc::default(), wanted("echo ran", &[])).await;
     assert_eq!(ran.message, "task \"one-off\": missing inputs: in");
+}
+
+async fn a_one_off_task_whose_upload_breaks_off_does_not_run(bench: Bench) {
+    let server = Arc::new(Server {
+        uploads: [("in".to_owned(), tar(&[("file", &"x".repeat(9000))]))].into(),
+        breaks_off: true,
+        ..Server::default()
+    });
+    let ran = bench.run_at(&server, wanted("echo ran", &["in"])).await;
+    assert_eq!(ran.outcome, "errored", "{ran:#?}");
+    assert!(ran.message.contains("the line is cut"), "{}", ran.message);
+    assert!(ran.steps.is_empty());
 }

@@ -9,6 +9,7 @@ on_both!(
     a_get_fetches_the_chosen_version_and_its_metadata_are_vars,
     a_put_records_its_version_at_once_and_is_fetched,
     a_put_sees_what_its_inputs_say,
+    asserts_of_jobs_name_gets_and_puts,
     a_check_sends_its_versions_or_says_why_not,
     a_type_whose_vars_are_unknown_spoils_only_its_own_resources,
 );
@@ -184,6 +185,13 @@ async fn a_put_sees_what_its_inputs_say(bench: Bench) {
             assert_eq!(ran.message, "missing inputs: c");
         }
     }
+}
+
+async fn asserts_of_jobs_name_gets_and_puts(bench: Bench) {
+    let plan = "  assert: {execution: [check-res, get-res, t, put-res, get-res]}\n  plan: [{get: res}, \
+                {task: t, config: {platform: linux, image: IMAGE, run: {path: 'true'}}}, {put: res, params: {version: made}}]\n";
+    let ran = run(&bench, &server(), plan, vec![input("res", "res", "1")]).await;
+    assert_eq!(ran.outcome, "succeeded", "{ran:#?}");
 }
 
 async fn check(bench: &Bench, server: &Arc<Server>, source: &str, check: pb::CheckResource) -> Ran {

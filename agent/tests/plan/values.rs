@@ -181,7 +181,7 @@ async fn a_task_file_takes_its_vars_first_and_must_be_whole(bench: Bench) {
         (
             "true",
             "uri: file:///etc/passwd",
-            "only http:// and https://",
+            "supported: http://, https://",
         ),
         ("true", "uri: http://127.0.0.1:1/x", "127.0.0.1"),
     ] {

@@ -103,6 +103,49 @@ async fn a_failed_or_stopped_fetch_leaves_no_entry() {
 }
 
 #[tokio::test]
+async fn what_a_dropped_get_had_fetched_goes_with_the_next_one() {
+    let test = "dropped";
+    let maker = Job::new(docker(), test, Vec::new());
+    let script = "cat >/dev/null; echo ready >&2; sleep 300";
+    let image = maker.image(&[("in", script)], "").await;
+    let driver = docker();
+    let cache = cache(&driver, test, 8);
+    let types = vec![image_type("t", &image)];
+    let job = Job::with(driver, cache.clone(), test, types, false);
+    let (hanging, wanted) = (resource("t", json!({})), version(&[("a", "b")]));
+    {
+        let getting = job.get(&hanging, &wanted, json!({}));
+        let ready = async {
+            while !job.log().await.contains("ready") {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        tokio::select! {
+            got = getting => panic!("{got:?}"),
+            () = ready => {}
+        }
+    }
+    // The engine removes the dropped container in its own time, and its volume only then.
+    let left = async || {
+        let found = job.driver.labelled_volumes("pocketci.cache").await.unwrap();
+        let ours = found.into_iter();
+        ours.filter(|(_, labels)| labels.get("pocketci.test").is_some_and(|of| of == test))
+            .count()
+    };
+    for round in 0.. {
+        get(&job, &mock("1"), &round.to_string(), json!({})).await;
+        job.resources.release().await;
+        cache.clear().await;
+        if left().await == 0 {
+            break;
+        }
+        assert!(round < 100, "{} volumes are left", left().await);
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    sweep(test).await;
+}
+
+#[tokio::test]
 async fn of_two_that_want_the_same_one_fetches_and_the_other_waits() {
     let test = "together";
     let maker = Job::new(docker(), test, Vec::new());

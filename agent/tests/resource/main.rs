@@ -3,11 +3,12 @@
 #![allow(clippy::unwrap_used, missing_docs)] // a test fails by panicking
 
 mod cache;
+mod fake_registry;
 mod git;
-
+mod git_put;
 mod offline;
 mod protocol;
 mod registry;
-
+mod registry_names;
 mod support;
 mod types;

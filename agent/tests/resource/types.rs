@@ -146,3 +146,26 @@ async fn an_artifact_that_is_no_image_cannot_be_one() {
     assert!(said.contains("--driver docker"), "{said}");
     sweep("noimage").await;
 }
+
+/// A job's steps run in tasks of their own.
+#[tokio::test]
+async fn every_call_may_be_made_in_another_task() {
+    fn is_send<T: Send>(future: T) -> T {
+        future
+    }
+    let job = Job::new(native(), "send", Vec::new());
+    let mock = resource("mock", json!({}));
+    let found = is_send(job.check(&mock, None)).await.unwrap();
+    let (_, artifact) = is_send(job.get(&mock, &found[0], json!({}))).await.unwrap();
+    is_send(job.put(&mock, json!({"version": "1"}), &[("a", &artifact)]))
+        .await
+        .unwrap();
+    let image = is_send(job.resources.image(&mock, None, &json!({}), &job.io)).await;
+    assert!(image.is_err());
+    assert!(
+        is_send(job.resources.image_of(&artifact, &job.io))
+            .await
+            .is_err()
+    );
+    is_send(job.resources.release()).await;
+}

@@ -7,7 +7,7 @@ use bollard::Docker;
 use bollard::query_parameters::{ListImagesOptions, ListVolumesOptions};
 use pocketci_agent::container::docker::DockerDriver;
 use pocketci_agent::container::native::NativeDriver;
-use pocketci_agent::container::{Driver, StepSpec, tar_stream};
+use pocketci_agent::container::{Driver, Output, StepSpec, tar_stream};
 use rules::Place;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Instant;
@@ -248,13 +248,31 @@ async fn an_artifact_that_is_no_image_says_what_is_missing() {
 
 #[tokio::test]
 async fn certificates_of_the_machine_are_mounted_where_it_has_some() {
+    let driver = docker();
     let spec = StepSpec {
         host_certificates: true,
-        path: "true".into(),
+        path: "sh".into(),
+        args: vec![
+            "-c".into(),
+            "ls /etc/ssl/certs; touch /etc/ssl/certs/x".into(),
+        ],
         image: image(),
         ..StepSpec::default()
     };
-    let (sender, _pieces) = tokio::sync::mpsc::channel(8);
-    let exit = docker().run(spec, sender, Default::default()).await;
+    let (sender, mut pieces) = tokio::sync::mpsc::channel::<Output>(8);
+    let reading = async {
+        let mut said = Vec::new();
+        while let Some((_, bytes)) = pieces.recv().await {
+            said.extend_from_slice(&bytes);
+        }
+        String::from_utf8(said).unwrap()
+    };
+    let (exit, said) = tokio::join!(driver.run(spec, sender, Default::default()), reading);
     assert!(exit.is_ok(), "{exit:?}");
+    let bundle = "ca-certificates.crt";
+    let here = std::path::Path::new("/etc/ssl/certs").join(bundle);
+    if here.symlink_metadata().is_ok_and(|found| found.is_file()) {
+        assert!(said.contains(bundle), "{said}");
+        assert!(said.contains("Read-only"), "{said}");
+    }
 }

@@ -104,6 +104,9 @@ pub struct ServerArgs {
     /// How long a job may wait for an agent if its pipeline says nothing [default: for ever]
     #[arg(long, env = "CI_QUEUE_TIMEOUT", value_parser = humantime::parse_duration, value_name = "DURATION")]
     pub queue_timeout: Option<Duration>,
+    /// Where users reach this server: told to YAML builds (ATC_EXTERNAL_URL, BUILD_URL)
+    #[arg(long, env = "CI_EXTERNAL_URL", value_name = "URL")]
+    pub external_url: Option<String>,
     /// Most webhook requests at once; more get 503
     #[arg(
         long,

@@ -49,6 +49,9 @@ pub struct RunFileArgs {
     pub file: PathBuf,
     /// Arguments for pipelineContext.args
     pub args: Vec<String>,
+    /// Of a YAML pipeline: this job alone [default: all, in the order in which versions pass them]
+    #[arg(long, short = 'j', value_name = "JOB")]
+    pub job: Option<String>,
     /// Where its steps run [default: docker if an engine answers, else native]
     #[arg(long)]
     pub driver: Option<DriverArg>,

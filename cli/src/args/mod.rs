@@ -1,6 +1,7 @@
 //! The command line: one struct per concern, every flag with its environment variable.
 
 mod decide;
+mod execute;
 mod host;
 mod jobs;
 mod local;
@@ -10,6 +11,7 @@ pub use decide::{
     GateDecideArgs, GatesCommand, GatesLsArgs, SecretArg, SecretsCommand, SecretsLsArgs,
     SetSecretArgs,
 };
+pub use execute::ExecuteArgs;
 pub use host::{AgentArgs, DriverArg, LimitArgs, ServerArgs, SpoolArgs, WorkArgs};
 pub use jobs::{
     AbortArgs, BuildsArgs, CheckResourceArgs, InterceptArgs, JobsArgs, Path as JobPath, RerunArgs,
@@ -57,6 +59,9 @@ pub enum Command {
     Runs(RunsCommand),
     /// Print a run's output
     Logs(LogsArgs),
+    /// Execute one task with files of this machine, and fetch what it makes
+    #[command(visible_alias = "e")]
+    Execute(Box<ExecuteArgs>),
     /// Start a run of one job, and of those that follow when it passes versions on
     TriggerJob(TriggerJobArgs),
     /// Print the output of a run or build until it ends; exit with its outcome

@@ -3,6 +3,7 @@
 mod agent;
 mod agents;
 mod configuration;
+mod execute;
 mod format_pipeline;
 mod gates;
 mod get_pipeline;
@@ -59,6 +60,7 @@ pub async fn run(command: Command) -> anyhow::Result<u8> {
         Command::ClearVersions(args) => resources::clear(args).await,
         Command::Queue(args) => queue::run(args).await,
         Command::Rerun(args) => jobs::rerun(args).await,
+        Command::Execute(args) => execute::run(*args).await,
         Command::Agents(command) => agents::run(command).await,
     }
 }

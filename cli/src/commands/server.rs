@@ -142,6 +142,7 @@ fn config(args: ServerArgs) -> anyhow::Result<Config> {
             max_queue: i64::from(args.max_queue_size),
             max_running: args.max_running.map(|jobs| i64::from(jobs.get())),
             queue_timeout: args.queue_timeout,
+            external_url: args.external_url,
         },
         auth_token: args.auth_token,
         agent_tokens: args.agent_tokens,

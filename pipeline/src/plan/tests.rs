@@ -1,3 +1,5 @@
+//! The nesting of plans.
+
 use super::*;
 use serde_json::{Value, json};
 

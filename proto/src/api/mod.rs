@@ -5,6 +5,7 @@
 mod agent;
 mod dag;
 mod event;
+mod execute;
 mod settings;
 mod terminal;
 
@@ -14,6 +15,7 @@ pub use dag::{
     Version, VersionRequest,
 };
 pub use event::{LogGap, RunEvent, RunEventKind};
+pub use execute::ExecuteRequest;
 pub use settings::{By, ConcurrencySettings, OnConflict, PipelineSettings, Queue, QueuedJob, Wait};
 pub use terminal::{TerminalMessage, TerminalSize, TerminalStep};
 

@@ -2,6 +2,7 @@
 
 mod scheduler;
 
+use crate::model::archive::{ARCHIVES_KEPT, BROKEN_KEPT};
 use crate::runs::{Runs, expire, matcher};
 use crate::store::wake::{Heard, Wake};
 use std::collections::HashSet;
@@ -17,6 +18,11 @@ const EXPIRE_EVERY: Duration = Duration::from_millis(500);
 const SETTLE_EVERY: Duration = Duration::from_secs(2);
 /// How often the connected sessions of this server are recorded as alive; well below the silence limit.
 const SEEN_EVERY: Duration = Duration::from_secs(5);
+
+/// How often archives that were kept long enough are looked for.
+const FORGET_EVERY: Duration = Duration::from_secs(600);
+/// Archives that are forgotten at a time: each may be a gigabyte, and others wait for the database meanwhile.
+const FORGET_AT_ONCE: i64 = 4;
 
 /// The running ticks; dropping it ends them.
 pub struct Background {
@@ -62,6 +68,13 @@ impl Background {
                 let runs = settling.clone();
                 async move { runs.settle_groups().await }
             },
+        ));
+        let forgetting = runs.clone();
+        tasks.spawn(every(
+            "forget archives",
+            FORGET_EVERY,
+            shutdown.clone(),
+            move || forget_archives(forgetting.clone()),
         ));
         tasks.spawn(settle_groups(runs.clone(), shutdown.clone()));
         tasks.spawn(matcher::serve(runs.clone(), shutdown.clone()));
@@ -120,6 +133,22 @@ async fn settle_groups(runs: Runs, shutdown: CancellationToken) {
         for (pipeline_id, group) in groups {
             log_failure(runs.settle_group(pipeline_id, &group).await);
         }
+    }
+}
+
+async fn forget_archives(runs: Runs) -> crate::store::Result<()> {
+    loop {
+        let forgotten = runs
+            .store()
+            .forget_archives(ARCHIVES_KEPT, BROKEN_KEPT, FORGET_AT_ONCE)
+            .await?;
+        if forgotten == 0 {
+            return Ok(());
+        }
+        tracing::info!(
+            archives = forgotten,
+            "forgot inputs and outputs of one-off tasks"
+        );
     }
 }
 

@@ -3,13 +3,14 @@
 //! One server has the duty, for some seconds at a time. Losing it in the middle of a pass is harmless: every step may
 //! be done twice. Should it die, another one takes the duty and looks at every pipeline.
 
-use super::log_failure;
 use crate::model::PipelineId;
 use crate::runs::Runs;
 use crate::store::Result;
 use crate::store::wake::{Heard, Wake};
+use futures_util::stream::{self, StreamExt};
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -28,14 +29,18 @@ const WAITING_EVERY: Duration = Duration::from_secs(5);
 const ALL_EVERY: Duration = Duration::from_secs(60);
 /// How long a check that is over can be looked at.
 const CHECKS_KEPT: Duration = Duration::from_secs(3600);
+/// Pipelines looked at at once.
+const AT_ONCE: usize = 4;
+/// How soon one is looked at again that could not be looked at.
+const AGAIN: Duration = Duration::from_secs(2);
 /// Entries of one page.
 const BATCH: i64 = 200;
 
 /// The scheduler of one server.
 struct Scheduler {
     runs: Runs,
-    holder: Uuid,
-    kept: Option<Instant>,
+    /// Whether it had the duty at the last look.
+    led: bool,
     waiting_at: Instant,
     all_at: Instant,
     /// When to look at a pipeline's checks next.
@@ -48,10 +53,11 @@ pub(super) async fn serve(runs: Runs, shutdown: CancellationToken) {
     let mut timer = interval(TICK);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let now = Instant::now();
+    let mut duty = JoinSet::new();
+    duty.spawn(keep_duty(runs.clone(), shutdown.clone()));
     let mut scheduler = Scheduler {
         runs,
-        holder: Uuid::new_v4(),
-        kept: None,
+        led: false,
         waiting_at: now,
         all_at: now,
         checks: HashMap::new(),
@@ -65,15 +71,50 @@ pub(super) async fn serve(runs: Runs, shutdown: CancellationToken) {
             },
             () = shutdown.cancelled() => return,
         };
-        log_failure(scheduler.look(heard).await);
+        if let Err(error) = scheduler.look(heard).await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot schedule builds; trying again"
+            );
+        }
+    }
+}
+
+/// Takes and keeps the duty, however long a look takes.
+async fn keep_duty(runs: Runs, shutdown: CancellationToken) {
+    let holder = Uuid::new_v4();
+    let mut timer = interval(KEEP_EVERY);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = timer.tick() => {}
+            () = shutdown.cancelled() => return,
+        }
+        // From before it was asked for, and well before another one may have it.
+        let until = Instant::now() + HOLD / 2;
+        match runs.store().take_duty(DUTY, holder, HOLD).await {
+            Ok(taken) => {
+                let had = runs.leads();
+                runs.set_leads(taken.then_some(until.into_std()));
+                if taken && !had {
+                    runs.store().wakes().publish_all();
+                }
+            }
+            Err(error) => tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "cannot ask for the scheduler's duty; trying again"
+            ),
+        }
     }
 }
 
 impl Scheduler {
     async fn look(&mut self, heard: Heard) -> Result<()> {
-        if !self.has_duty().await? {
+        if !self.runs.leads() {
+            self.led = false;
             return Ok(());
         }
+        let new = !std::mem::replace(&mut self.led, true);
         let mut changed = HashSet::new();
         for wake in heard.wakes {
             if let Wake::Schedule(pipeline_id) = wake {
@@ -81,59 +122,33 @@ impl Scheduler {
             }
         }
         let now = Instant::now();
-        if heard.missed || now >= self.all_at {
+        // Whoever has just got the duty looks at everything.
+        if new || heard.missed || now >= self.all_at {
             self.all_at = now + ALL_EVERY;
             changed.extend(self.all().await?);
-            self.runs.store().forget_checks(CHECKS_KEPT, BATCH).await?;
+            while self.runs.store().forget_checks(CHECKS_KEPT, BATCH).await? >= BATCH as u64 {}
         }
         if now >= self.waiting_at {
             self.waiting_at = now + WAITING_EVERY;
             changed.extend(self.runs.store().waiting_pipelines(BATCH).await?);
         }
-        let mut failed = None;
-        for pipeline_id in changed {
-            // One that cannot be looked at does not keep the others waiting.
-            if let Err(error) = self.pass(pipeline_id).await {
-                failed = Some(error);
-            }
-        }
         let due = self.checks.iter().filter(|(_, at)| **at <= now);
-        let due: Vec<PipelineId> = due.map(|(id, _)| *id).collect();
-        for pipeline_id in due {
-            if let Err(error) = self.check(pipeline_id).await {
-                failed = Some(error);
-            }
-        }
-        failed.map_or(Ok(()), Err)
-    }
-
-    async fn pass(&mut self, pipeline_id: PipelineId) -> Result<()> {
-        self.runs.schedule(pipeline_id).await?;
-        self.check(pipeline_id).await
-    }
-
-    async fn check(&mut self, pipeline_id: PipelineId) -> Result<()> {
-        self.checks.remove(&pipeline_id);
-        if let Some(pause) = self.runs.check_due(pipeline_id).await? {
-            self.checks.insert(pipeline_id, Instant::now() + pause);
+        let due: Vec<(PipelineId, bool)> = due
+            .map(|(id, _)| *id)
+            .filter(|id| !changed.contains(id))
+            .map(|id| (id, false))
+            .collect();
+        let looks = changed.into_iter().map(|id| (id, true)).chain(due);
+        let looks = looks.map(|(id, pass)| look_at(self.runs.clone(), id, pass));
+        // A few at once: one with a long history does not keep the others waiting.
+        let mut looked = stream::iter(looks).buffer_unordered(AT_ONCE);
+        while let Some((pipeline_id, next)) = looked.next().await {
+            match next {
+                Some(pause) => self.checks.insert(pipeline_id, Instant::now() + pause),
+                None => self.checks.remove(&pipeline_id),
+            };
         }
         Ok(())
-    }
-
-    /// Takes or keeps the duty; whoever gets it looks at everything.
-    async fn has_duty(&mut self) -> Result<bool> {
-        let now = Instant::now();
-        if self.kept.is_some_and(|kept| now < kept + KEEP_EVERY) {
-            return Ok(self.runs.leads());
-        }
-        let taken = self.runs.store().take_duty(DUTY, self.holder, HOLD).await;
-        let leads = matches!(taken, Ok(true));
-        if leads && !self.runs.leads() {
-            self.all_at = now;
-        }
-        self.kept = Some(now);
-        self.runs.set_leads(leads);
-        taken
     }
 
     async fn all(&self) -> Result<Vec<PipelineId>> {
@@ -146,6 +161,31 @@ impl Scheduler {
             if after.is_none() {
                 return Ok(all);
             }
+        }
+    }
+}
+
+/// Looks at one pipeline; when to come again by the clock.
+async fn look_at(
+    runs: Runs,
+    pipeline_id: PipelineId,
+    pass: bool,
+) -> (PipelineId, Option<Duration>) {
+    let looked = async {
+        if pass {
+            runs.schedule(pipeline_id).await?;
+        }
+        runs.by_clock(pipeline_id).await
+    };
+    match looked.await {
+        Ok(next) => (pipeline_id, next),
+        Err(error) => {
+            tracing::warn!(
+                pipeline = %pipeline_id,
+                error = &error as &dyn std::error::Error,
+                "cannot look at a pipeline; trying again"
+            );
+            (pipeline_id, Some(AGAIN))
         }
     }
 }

@@ -6,6 +6,7 @@
 use super::builds::Build;
 use super::convert::{Ref, attempt_ref, broken};
 use super::{Link, journal, store_status};
+use crate::model::derived;
 use crate::model::gate::{Decision, Gate, GateStatus, NewGate};
 use crate::model::run::{Trigger, TriggerKind};
 use crate::model::{GateId, PipelineId, RunId};
@@ -17,7 +18,6 @@ use pb::call_request::Kind as Ask;
 use pocketci_pipeline::merge_patch::pick;
 use pocketci_proto::agent as pb;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -285,17 +285,20 @@ impl Job<'_> {
         }
         let runs = self.link.runs();
         let content = json!([ask.name, ask.jobs, ask.args]).to_string();
-        let id = child_id(
-            self.run_id,
-            self.attempt.job_id.to_vec(),
-            &content,
-            ask.call,
-        );
+        // The same for every attempt, so that it is started once.
+        let parts: [&[u8]; 4] = [
+            b"triggerPipeline",
+            &self.attempt.job_id.to_vec(),
+            &ask.call.to_be_bytes(),
+            content.as_bytes(),
+        ];
+        let id = derived::run_id(derived::made_at(self.run_id), &parts);
         let trigger = Trigger {
             kind: TriggerKind::Pipeline,
             args: ask.args,
             jobs: ask.jobs,
             check: None,
+            one_off: None,
         };
         for _ in 0..MAX_TRIES {
             let named = runs
@@ -360,38 +363,5 @@ fn wire(gate: Gate) -> pb::Gate {
             .decided_at
             .and_then(|at| at.format(&Rfc3339).ok())
             .unwrap_or_default(),
-    }
-}
-
-/// The id of the run that a job's trigger with this content and number starts: the same for every attempt, so it is stored once. Its time is
-/// the parent's, which keeps it a version 7 UUID that sorts among its neighbours.
-fn child_id(parent: RunId, job_id: Vec<u8>, content: &str, call: u32) -> RunId {
-    let mut hash = Sha256::new();
-    hash.update(b"triggerPipeline");
-    hash.update(&job_id);
-    hash.update(call.to_be_bytes());
-    hash.update(content.as_bytes());
-    let hash = hash.finalize();
-    let mut bytes = *parent.0.as_bytes();
-    bytes[6..].copy_from_slice(&hash[..10]);
-    bytes[6] = (bytes[6] & 0x0f) | 0x70;
-    bytes[8] = (bytes[8] & 0x3f) | 0x80;
-    RunId(uuid::Uuid::from_bytes(bytes))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_triggered_run_has_one_id_however_often_it_is_asked_for() {
-        let parent = RunId::new();
-        let first = child_id(parent, vec![1; 16], "a", 0);
-        assert_eq!(first, child_id(parent, vec![1; 16], "a", 0));
-        assert_ne!(first, child_id(parent, vec![1; 16], "a", 1));
-        assert_ne!(first, child_id(parent, vec![2; 16], "a", 0));
-        assert_ne!(first, child_id(parent, vec![1; 16], "b", 0));
-        assert_eq!(first.0.get_version_num(), 7);
-        assert_eq!(first.0.as_bytes()[..6], parent.0.as_bytes()[..6]);
     }
 }

@@ -9,7 +9,7 @@ use crate::model::{GateId, JobId, RunId, SessionId};
 use crate::store::{Claimed, LogEnd};
 use bytes::Bytes;
 use pocketci_proto::agent as pb;
-use pocketci_proto::api::{Driver, RunEventKind};
+use pocketci_proto::api::{Driver, PipelineSettings, RunEventKind};
 use pocketci_proto::{INLINE_BODY_BYTES, LOG_CHUNK_BYTES};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -325,13 +325,12 @@ pub(super) fn assign(
                 TriggerKind::Manual
                 | TriggerKind::Pipeline
                 | TriggerKind::Version
+                | TriggerKind::Schedule
                 | TriggerKind::Check => None,
             },
         }),
         traceparent: String::new(),
-        timeout_ms: settings
-            .timeout_seconds
-            .map_or(0, |seconds| seconds.saturating_mul(1000)),
+        timeout_ms: timeout_ms(&settings, build.as_ref()),
         // The steps of a YAML plan are begun again with the job.
         durable: build.is_none() && settings.durable.unwrap_or(true),
         yaml: build.map(yaml_job),
@@ -339,6 +338,15 @@ pub(super) fn assign(
     pb::ServerMessage {
         kind: Some(pb::server_message::Kind::Assign(assign)),
     }
+}
+
+/// The shorter limit on one attempt, of the pipeline and of a one-off task; 0 if there is none.
+fn timeout_ms(settings: &PipelineSettings, build: Option<&Assignment>) -> u64 {
+    let one_off = build.and_then(|build| build.one_off.as_ref());
+    let own = one_off.and_then(|one_off| one_off.timeout_seconds);
+    let limits = [settings.timeout_seconds, own];
+    let shortest = limits.into_iter().flatten().min();
+    shortest.map_or(0, |seconds| seconds.saturating_mul(1000))
 }
 
 fn yaml_job(build: Assignment) -> pb::YamlJob {
@@ -356,13 +364,21 @@ fn yaml_job(build: Assignment) -> pb::YamlJob {
         build_env: build.env.into_iter().collect(),
         params: build.params.into_iter().collect(),
         instance_vars_json: String::new(),
-        work: build.check.map(|(resource, from)| {
-            pb::yaml_job::Work::Check(pb::CheckResource {
+        work: match (build.check, build.one_off) {
+            (Some((resource, from)), _) => Some(pb::yaml_job::Work::Check(pb::CheckResource {
                 resource,
                 from_version_json: from.as_ref().map(json).unwrap_or_default(),
                 resource_type: false,
-            })
-        }),
+            })),
+            (None, Some(one_off)) => Some(pb::yaml_job::Work::OneOff(pb::OneOff {
+                config_json: one_off.config,
+                uploads: one_off.uploads,
+                outputs: one_off.outputs,
+                privileged: one_off.privileged,
+                name: one_off.name,
+            })),
+            (None, None) => None,
+        },
     }
 }
 

@@ -1,6 +1,7 @@
 //! The agents' side of the server: two streams for each agent, and the pages they fetch.
 
 mod adopt;
+mod archives;
 mod auth;
 mod builds;
 mod calls;
@@ -154,18 +155,20 @@ impl AgentLink for Link {
         &self,
         request: Request<pb::FetchInputRequest>,
     ) -> Result<Response<Self::FetchInputStream>, Status> {
-        self.bound_session(request.metadata()).await?;
-        Err(Status::unimplemented(
-            "this server takes no uploaded inputs",
-        ))
+        let entry = self.bound_session(request.metadata()).await?;
+        archives::input(self, entry.session_id, request.into_inner())
+            .await
+            .map(Response::new)
     }
 
     async fn upload_output(
         &self,
         request: Request<Streaming<pb::OutputPage>>,
     ) -> Result<Response<pb::OutputAck>, Status> {
-        self.bound_session(request.metadata()).await?;
-        Err(Status::unimplemented("this server keeps no outputs"))
+        let entry = self.bound_session(request.metadata()).await?;
+        archives::output(self, entry.session_id, request.into_inner())
+            .await
+            .map(Response::new)
     }
 }
 

@@ -7,6 +7,7 @@ use super::adopt::adopt;
 use super::convert::{Ref, assign, attempt_ref, broken, duration_ms, report};
 use super::{Link, OUTBOUND_MESSAGES, PING_EVERY, SILENCE_LIMIT, store_status};
 use crate::model::agent::Registration;
+use crate::model::pipeline::Labels;
 use crate::model::transition::{Applied, Change, Report};
 use crate::model::{BootId, JobId, RunId, SessionId, TokenId};
 use crate::runs::dispatch::{Reservation, SessionEntry};
@@ -18,7 +19,7 @@ use pb::agent_message::Kind as FromAgent;
 use pb::server_message::Kind as ToAgent;
 use pocketci_proto::agent as pb;
 use pocketci_proto::api::Driver;
-use pocketci_proto::{PROTOCOL_MAX, PROTOCOL_MIN};
+use pocketci_proto::{PROTOCOL_MAX, PROTOCOL_MIN, YAML_LABEL};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -39,6 +40,9 @@ const HELLO_WITHIN: Duration = Duration::from_secs(10);
 /// When agents of a stopping server come back: spread over this time.
 const GO_AWAY_SPREAD_MS: u64 = 1000;
 
+/// The protocol of which agents know jobs of YAML pipelines.
+const YAML_SINCE: u32 = 3;
+
 type Outbound = mpsc::Sender<Result<pb::ServerMessage, Status>>;
 
 /// Reads Hello, registers the agent and starts the session's task.
@@ -54,7 +58,7 @@ pub(super) async fn open(
         return Err(broken("the first message must be Hello"));
     };
     let protocol = agree(&hello)?;
-    let registration = registration(&hello, token_id)?;
+    let registration = registration(&hello, token_id, protocol)?;
     let store = link.runs().store().clone();
     let registered = store.register(registration.clone(), SILENCE_LIMIT).await;
     let agent_id = match registered.map_err(|error| store_status(&error))? {
@@ -106,7 +110,11 @@ fn agree(hello: &pb::Hello) -> Result<u32, Status> {
     Ok(newest)
 }
 
-fn registration(hello: &pb::Hello, token_id: TokenId) -> Result<Registration, Status> {
+fn registration(
+    hello: &pb::Hello,
+    token_id: TokenId,
+    protocol: u32,
+) -> Result<Registration, Status> {
     if hello.name.is_empty() || hello.name.len() > 128 || hello.name.contains(char::is_control) {
         return Err(broken("agent name must have 1 to 128 printable characters"));
     }
@@ -114,6 +122,12 @@ fn registration(hello: &pb::Hello, token_id: TokenId) -> Result<Registration, St
         .ok()
         .filter(|slots| (1..=1024).contains(slots))
         .ok_or_else(|| broken("slots must be 1..=1024"))?;
+    let mut labels: Labels = hello.labels.clone().into_iter().collect();
+    let (yaml, value) = YAML_LABEL;
+    labels.remove(yaml);
+    if protocol >= YAML_SINCE {
+        labels.insert(yaml.to_owned(), value.to_owned());
+    }
     Ok(Registration {
         name: hello.name.clone(),
         boot_id: BootId::from_wire(&hello.boot_id).map_err(|_| broken("boot id"))?,
@@ -121,7 +135,7 @@ fn registration(hello: &pb::Hello, token_id: TokenId) -> Result<Registration, St
         session_id: SessionId::new(),
         token_id,
         slots,
-        labels: hello.labels.clone().into_iter().collect(),
+        labels,
         drivers: hello
             .drivers
             .iter()

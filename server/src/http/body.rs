@@ -13,6 +13,63 @@ const BODY_WITHIN: Duration = Duration::from_secs(60);
 /// How long nothing of it may come.
 const STALL_LIMIT: Duration = Duration::from_secs(10);
 
+/// How long a large body may take, which is stored as it comes.
+const LARGE_WITHIN: Duration = Duration::from_secs(3600);
+/// How long nothing of a large body may come: its sender may have to find the next file first.
+const LARGE_STALL_LIMIT: Duration = Duration::from_secs(30);
+
+/// Refuses a body that says to be larger than `limit`.
+fn announced(headers: &HeaderMap, limit: usize) -> Result<(), ApiError> {
+    let announced = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|text| text.parse::<usize>().ok());
+    match announced.is_some_and(|length| length > limit) {
+        true => Err(ApiError::BodyTooLarge { limit }),
+        false => Ok(()),
+    }
+}
+
+/// A large body, piece by piece.
+pub(super) struct Pieces {
+    body: Body,
+    limit: usize,
+    so_far: usize,
+    deadline: Instant,
+}
+
+impl Pieces {
+    /// Of a body of at most `limit` bytes.
+    pub(super) fn new(body: Body, headers: &HeaderMap, limit: usize) -> Result<Self, ApiError> {
+        announced(headers, limit)?;
+        Ok(Self {
+            body,
+            limit,
+            so_far: 0,
+            deadline: Instant::now() + LARGE_WITHIN,
+        })
+    }
+
+    /// The next piece; `None` at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, ApiError> {
+        loop {
+            let stall = (Instant::now() + LARGE_STALL_LIMIT).min(self.deadline);
+            let frame = timeout_at(stall, self.body.frame())
+                .await
+                .map_err(|_| ApiError::BodyTooSlow)?;
+            let Some(frame) = frame else { return Ok(None) };
+            let Ok(data) = frame.map_err(|_| ApiError::BodyBroken)?.into_data() else {
+                continue;
+            };
+            self.so_far = self.so_far.saturating_add(data.len());
+            if self.so_far > self.limit {
+                return Err(ApiError::BodyTooLarge { limit: self.limit });
+            }
+            return Ok(Some(data));
+        }
+    }
+}
+
 /// All bytes of a body of at most `limit`. `grow` is asked before more bytes are kept; if it says no, the server is
 /// busy.
 pub(super) async fn read(
@@ -21,13 +78,7 @@ pub(super) async fn read(
     limit: usize,
     mut grow: impl FnMut(usize) -> bool,
 ) -> Result<Bytes, ApiError> {
-    let announced = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|text| text.parse::<usize>().ok());
-    if announced.is_some_and(|length| length > limit) {
-        return Err(ApiError::BodyTooLarge { limit });
-    }
+    announced(headers, limit)?;
     let deadline = Instant::now() + BODY_WITHIN;
     let mut first: Option<Bytes> = None;
     let mut joined = BytesMut::new();

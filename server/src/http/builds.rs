@@ -5,7 +5,7 @@ use super::error::ApiError;
 use super::extract::{ApiQuery, PathId, PathNames};
 use super::trigger::refusal;
 use super::view;
-use crate::model::RunId;
+use crate::model::JobId;
 use crate::model::pipeline::Pipeline;
 use crate::model::run::{Job, Run, Trigger, TriggerKind};
 use crate::runs::{Program, StartRun, Started};
@@ -28,7 +28,7 @@ const MAX_TRIES: usize = 5;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
-    before: Option<RunId>,
+    before: Option<JobId>,
     limit: Option<i64>,
 }
 
@@ -118,7 +118,7 @@ async fn page(
     let full = found.len() as i64 == limit;
     let last = found.last().filter(|_| full);
     Ok(Json(api::Page {
-        next: last.map(|(run, _)| run.id.to_string()),
+        next: last.map(|(_, job)| job.id.to_string()),
         items: found
             .iter()
             .map(|(run, job)| view::build(&pipeline.name, run, job))
@@ -126,7 +126,7 @@ async fn page(
     }))
 }
 
-#[utoipa::path(get, path = "/api/pipelines/{id}/builds", tag = "jobs", params(("id" = String, Path, description = "id or name"), ("before" = Option<String>, Query, description = "a run"), ("limit" = Option<i64>, Query)), responses((status = 200, body = api::Page<api::Build>), (status = 404)))]
+#[utoipa::path(get, path = "/api/pipelines/{id}/builds", tag = "jobs", params(("id" = String, Path, description = "id or name"), ("before" = Option<String>, Query, description = "`next` of the page before"), ("limit" = Option<i64>, Query)), responses((status = 200, body = api::Page<api::Build>), (status = 404)))]
 pub(super) async fn all(
     State(app): State<App>,
     PathId(id): PathId,
@@ -135,7 +135,7 @@ pub(super) async fn all(
     page(&app, &id, None, query).await
 }
 
-#[utoipa::path(get, path = "/api/pipelines/{id}/jobs/{job}/builds", tag = "jobs", params(("id" = String, Path, description = "id or name"), ("job" = String, Path), ("before" = Option<String>, Query, description = "a run"), ("limit" = Option<i64>, Query)), responses((status = 200, body = api::Page<api::Build>), (status = 404)))]
+#[utoipa::path(get, path = "/api/pipelines/{id}/jobs/{job}/builds", tag = "jobs", params(("id" = String, Path, description = "id or name"), ("job" = String, Path), ("before" = Option<String>, Query, description = "`next` of the page before"), ("limit" = Option<i64>, Query)), responses((status = 200, body = api::Page<api::Build>), (status = 404)))]
 pub(super) async fn list(
     State(app): State<App>,
     PathNames((id, job)): PathNames<(String, String)>,
@@ -194,7 +194,11 @@ pub(super) async fn rerun(
                 name: pipeline.name.clone(),
             });
         }
-        let (_, job) = app.find_build(&pipeline, &name, &number).await?;
+        let (run, job) = app.find_build(&pipeline, &name, &number).await?;
+        let receipt = match run.receipt_id {
+            Some(id) => app.runs.store().receipt(id).await?,
+            None => None,
+        };
         if app
             .runs
             .store()
@@ -214,7 +218,8 @@ pub(super) async fn rerun(
                 jobs: vec![name.clone()],
                 ..Trigger::new(TriggerKind::Manual)
             },
-            receipt: None,
+            // Its params go with it.
+            receipt: receipt.map(|receipt| receipt.of_rerun(&run.id.to_string())),
             reply_within: None,
             id: None,
             rerun_of: Some(job.id),

@@ -16,6 +16,8 @@ pub(super) enum ApiError {
     Forbidden(String),
     Invalid(String),
     InvalidPipeline { name: String, faults: Vec<String> },
+    InvalidTask { name: String, faults: Vec<String> },
+    StorageFull(String),
     Paused { name: String },
     GateClosed(String),
     Conflict(String),
@@ -41,7 +43,10 @@ impl ApiError {
             Self::Unauthorized | Self::BadSignature => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::Invalid(_) | Self::BodyBroken => StatusCode::BAD_REQUEST,
-            Self::InvalidPipeline { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::InvalidPipeline { .. } | Self::InvalidTask { .. } => {
+                StatusCode::UNPROCESSABLE_ENTITY
+            }
+            Self::StorageFull(_) => StatusCode::INSUFFICIENT_STORAGE,
             Self::Paused { .. } | Self::GateClosed(_) | Self::Conflict(_) => StatusCode::CONFLICT,
             Self::QueueFull => StatusCode::TOO_MANY_REQUESTS,
             Self::HeadTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -68,6 +73,8 @@ impl ApiError {
             Self::Forbidden(_) => "forbidden",
             Self::Invalid(_) => "invalid_request",
             Self::InvalidPipeline { .. } => "invalid_pipeline",
+            Self::InvalidTask { .. } => "invalid_task",
+            Self::StorageFull(_) => "storage_full",
             Self::Paused { .. } => "pipeline_paused",
             Self::GateClosed(_) => "gate_closed",
             Self::Conflict(_) => "conflict",
@@ -97,6 +104,11 @@ impl ApiError {
                 let plural = if faults.len() == 1 { "fault" } else { "faults" };
                 format!("{name} has {} {plural}", faults.len())
             }
+            Self::InvalidTask { name, faults } => {
+                let plural = if faults.len() == 1 { "fault" } else { "faults" };
+                format!("task {name:?} has {} {plural}", faults.len())
+            }
+            Self::StorageFull(why) => why.clone(),
             Self::Paused { name } => format!("pipeline {name:?} is paused; unpause it first"),
             Self::GateClosed(why) => format!("the gate cannot be decided any more: {why}"),
             Self::Conflict(why) => why.clone(),
@@ -121,7 +133,9 @@ impl ApiError {
                 message: self.message(),
                 request_id: request_id.to_owned(),
                 details: match &self {
-                    Self::InvalidPipeline { faults, .. } => faults.clone(),
+                    Self::InvalidPipeline { faults, .. } | Self::InvalidTask { faults, .. } => {
+                        faults.clone()
+                    }
                     _ => Vec::new(),
                 },
             },

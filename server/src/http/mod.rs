@@ -6,6 +6,7 @@ mod body;
 mod builds;
 mod error;
 mod events;
+mod execute;
 mod extract;
 mod gates;
 mod health;
@@ -157,6 +158,9 @@ fn guarded() -> Routes {
         .at("/api/runs/{id}/terminal", get(terminals::open))
         .at("/api/runs/{id}/stop", post(runs::stop))
         .at("/api/runs/{id}/rerun", post(trigger::rerun))
+        .at("/api/runs/{id}/inputs/{name}", put(execute::put_input))
+        .at("/api/runs/{id}/outputs/{name}", get(execute::get_output))
+        .at("/api/execute", post(execute::execute))
         .at("/api/secrets", get(secrets::list))
         .at("/api/secrets/rotate", post(secrets::rotate))
         .at(

@@ -1,8 +1,8 @@
 //! `/api/openapi.json`: the API as a document, generated from the handlers.
 
 use super::{
-    agents, builds, events, gates, health, metrics, pipelines, resources, runs, secrets, terminals,
-    trigger, webhook,
+    agents, builds, events, execute, gates, health, metrics, pipelines, resources, runs, secrets,
+    terminals, trigger, webhook,
 };
 use axum::Json;
 use utoipa::OpenApi;
@@ -52,6 +52,9 @@ use utoipa::OpenApi;
         terminals::open,
         events::events,
         events::logs,
+        execute::put_input,
+        execute::execute,
+        execute::get_output,
         secrets::list,
         secrets::put,
         secrets::remove,

@@ -186,7 +186,7 @@ async fn begin(
     }
     let begun = app
         .runs
-        .begin_check(&found.pipeline, &found.program, &found.state, from)
+        .ask_for_check(&found.pipeline, &found.program, &found.state, from)
         .await?;
     // Changed this very moment.
     let run_id = begun.ok_or(ApiError::Unavailable)?;
@@ -204,6 +204,8 @@ pub(super) async fn check_webhook(
             "the query must have {TOKEN_QUERY}, as the resource declares it"
         )));
     };
+    // Anybody may ask: not more at once than webhooks.
+    let _place = app.admission.admit().ok_or(ApiError::Busy)?;
     // Whoever has no token learns nothing of what there is.
     let found = match app.find_resource(&id, &name).await {
         Ok(found) => found,

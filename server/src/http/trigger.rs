@@ -5,10 +5,10 @@ use super::extract::{PathId, RawBody, parse, without_nul};
 use super::listen::Stopping;
 use super::{App, events};
 use crate::intake::{IncomingRequest, simulated};
+use crate::model::RunId;
 use crate::model::pipeline::Pipeline;
 use crate::model::receipt::Receipt;
 use crate::model::run::{Trigger, TriggerKind};
-use crate::model::{ReceiptId, RunId};
 use crate::runs::{Refused, StartRun, Started};
 use axum::Json;
 use axum::extract::State;
@@ -66,6 +66,7 @@ async fn start(app: &App, name_or_id: &str, request: TriggerRequest) -> Result<R
         args: request.args,
         jobs: request.jobs,
         check: None,
+        one_off: None,
     };
     store(app, name_or_id, trigger, |pipeline| {
         incoming
@@ -156,22 +157,28 @@ pub(super) async fn rerun(
     PathId(id): PathId,
 ) -> Result<(StatusCode, Json<Triggered>), ApiError> {
     let view = app.find_run(&id).await?;
+    if view.run.trigger.one_off.is_some() {
+        return Err(ApiError::Conflict(
+            "the inputs of a one-off task are kept for its own run only; execute it again".into(),
+        ));
+    }
+    if view.run.trigger.check.is_some() {
+        return Err(ApiError::Conflict(
+            "the run looked for versions of a resource; ask for a check instead".into(),
+        ));
+    }
+    let mut trigger = view.run.trigger;
+    // Somebody wants it again, whether or not there is anything new.
+    if matches!(trigger.kind, TriggerKind::Version | TriggerKind::Schedule) {
+        trigger.kind = TriggerKind::Manual;
+    }
     let earlier = match view.run.receipt_id {
         Some(receipt) => app.runs.store().receipt(receipt).await?,
         None => None,
     };
-    let run_id = store(
-        &app,
-        &view.run.pipeline_id.to_string(),
-        view.run.trigger,
-        |_| {
-            earlier.clone().map(|receipt| Receipt {
-                id: ReceiptId::new(),
-                reason: format!("rerun of {id}"),
-                ..receipt
-            })
-        },
-    )
+    let run_id = store(&app, &view.run.pipeline_id.to_string(), trigger, |_| {
+        earlier.clone().map(|receipt| receipt.of_rerun(&id))
+    })
     .await?;
     Ok((StatusCode::ACCEPTED, Json(Triggered { run_id })))
 }

@@ -1,5 +1,6 @@
 //! What a job of a YAML pipeline is told beside its program when it is handed out.
 
+use super::one_off::OneOff;
 use super::version::Version;
 use std::collections::BTreeMap;
 
@@ -16,4 +17,6 @@ pub struct Assignment {
     pub env: BTreeMap<String, String>,
     /// The resource to look at, with the version to begin with, instead of a plan.
     pub check: Option<(String, Option<Version>)>,
+    /// The task to execute instead of a plan.
+    pub one_off: Option<OneOff>,
 }

@@ -1,10 +1,13 @@
 //! The domain's nouns and the rules of how a run may change; no I/O.
 
 pub mod agent;
+pub mod archive;
 pub mod assignment;
 pub mod concurrency;
+pub mod derived;
 pub mod gate;
 pub mod journal;
+pub mod one_off;
 pub mod pipeline;
 pub mod receipt;
 pub mod retry;
@@ -13,6 +16,7 @@ pub mod secret;
 pub mod selection;
 pub mod settings;
 pub mod transition;
+pub mod trigger;
 pub mod vault;
 pub mod version;
 

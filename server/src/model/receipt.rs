@@ -77,7 +77,24 @@ pub struct Receipt {
     pub run_id: Option<RunId>,
 }
 
+/// What the reason of a rerun's receipt begins with.
+const RERUN: &str = "rerun of ";
+
 impl Receipt {
+    /// The same request for a run that does it again.
+    pub fn of_rerun(self, run: &str) -> Self {
+        Self {
+            id: ReceiptId::new(),
+            reason: format!("{RERUN}{run}"),
+            ..self
+        }
+    }
+
+    /// Whether the request was made again from an earlier run.
+    pub fn is_rerun(&self) -> bool {
+        self.reason.starts_with(RERUN)
+    }
+
     /// The decoded query of the URL: `+` is a space, a bad escape stays as it is, of a repeated name the first counts.
     pub fn query(&self) -> BTreeMap<String, String> {
         let mut decoded = BTreeMap::new();

@@ -2,11 +2,11 @@
 
 use super::pipeline::Labels;
 use super::settings::DEFAULT_ATTEMPTS;
+pub use super::trigger::{CheckTrigger, Trigger, TriggerKind};
 use super::{AgentId, JobId, PipelineId, ReceiptId, RevisionId, RunId, SessionId};
 use bytes::Bytes;
 use pocketci_proto::api::{Driver, LogGap, RunEventKind, RunStatus};
 use pocketci_proto::log;
-use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -105,88 +105,6 @@ pub struct End {
     pub actor: String,
     /// For people.
     pub message: String,
-}
-
-/// What started a run, as the pipeline sees it (the webhook itself is in the receipt).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Trigger {
-    /// How.
-    pub kind: TriggerKind,
-    /// `pipelineContext.args`.
-    #[serde(default)]
-    pub args: Vec<String>,
-    /// Jobs asked for.
-    #[serde(default)]
-    pub jobs: Vec<String>,
-    /// The resource to look at.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub check: Option<CheckTrigger>,
-}
-
-impl Trigger {
-    /// Without arguments.
-    pub fn new(kind: TriggerKind) -> Self {
-        Self {
-            kind,
-            args: Vec::new(),
-            jobs: Vec::new(),
-            check: None,
-        }
-    }
-}
-
-/// See [`Trigger`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TriggerKind {
-    /// An HTTP request to `/api/webhooks/…`, or a simulated one.
-    Webhook,
-    /// A user.
-    Manual,
-    /// Another pipeline's `triggerPipeline`.
-    Pipeline,
-    /// A new version of a resource that a job is triggered by.
-    Version,
-    /// The server, to look for new versions of a resource.
-    Check,
-}
-
-impl TriggerKind {
-    /// The word in the database and the API.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Webhook => "webhook",
-            Self::Manual => "manual",
-            Self::Pipeline => "pipeline",
-            Self::Version => "version",
-            Self::Check => "check",
-        }
-    }
-
-    /// Reads what [`Self::as_str`] wrote.
-    pub fn parse(text: &str) -> Option<Self> {
-        [
-            Self::Webhook,
-            Self::Manual,
-            Self::Pipeline,
-            Self::Version,
-            Self::Check,
-        ]
-        .into_iter()
-        .find(|kind| kind.as_str() == text)
-    }
-}
-
-/// What a run of kind [`TriggerKind::Check`] looks at.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CheckTrigger {
-    /// The resource.
-    pub resource: String,
-    /// Its [`super::version::ResourceScope`] when the check began, in hexadecimal digits.
-    pub scope: String,
-    /// The newest version known, or the one to begin with.
-    #[serde(default)]
-    pub from: Option<std::collections::BTreeMap<String, String>>,
 }
 
 /// One execution of a pipeline.
@@ -310,7 +228,7 @@ impl fmt::Display for BuildNumber {
 }
 
 /// One job of a run.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Job {
     /// Its id.
     pub id: JobId,

@@ -148,6 +148,8 @@ pub struct ResourceState {
     pub check_started_at: Option<OffsetDateTime>,
     /// When a check ended last.
     pub check_finished_at: Option<OffsetDateTime>,
+    /// When the check that ended last had begun: what was there before that is known.
+    pub checked_at: Option<OffsetDateTime>,
     /// Why the check that ended last failed.
     pub check_error: Option<String>,
     /// The pin by command.

@@ -4,11 +4,9 @@
 //! or no hint. Idle sessions cost nothing: one task looks for all of them, and only those that suit are woken.
 
 use super::Runs;
-use crate::store::wake::Wake;
+use crate::store::wake::{Heard, Wake};
 use crate::store::{Demand, Result};
 use std::time::Duration;
-use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
@@ -17,20 +15,20 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// Serves hints until shutdown.
 pub async fn serve(runs: Runs, shutdown: CancellationToken) {
-    let mut wakes = runs.store().wakes().subscribe();
+    let mut wakes = runs.store().wakes().listen();
     let mut timer = interval(LOOK_EVERY);
     timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut failing = false;
     loop {
-        let mut look = tokio::select! {
+        // What has come together is served by one look.
+        let look = tokio::select! {
             _ = timer.tick() => true,
-            woken = wakes.recv() => match heard(&runs, woken) {
-                Some(look) => look,
+            heard = wakes.heard() => match heard {
+                Some(heard) => is_about_work(&runs, heard),
                 None => return,
             },
             () = shutdown.cancelled() => return,
         };
-        look |= drain(&runs, &mut wakes);
         if !look {
             continue;
         }
@@ -81,34 +79,22 @@ async fn demand(runs: &Runs) -> Result<Vec<Demand>> {
     Ok(demand)
 }
 
-/// Whether the hint is about queued jobs; `None` when no more will come.
-fn heard(runs: &Runs, woken: std::result::Result<Wake, RecvError>) -> Option<bool> {
-    match woken {
-        Ok(Wake::JobQueued) => Some(true),
-        Ok(Wake::Cancel(session_id)) => {
-            if let Some(entry) = runs.dispatch().get(session_id) {
-                entry.tell_of_cancel();
+/// Whether something may be queued; cancels are passed on.
+fn is_about_work(runs: &Runs, heard: Heard) -> bool {
+    let mut look = heard.missed;
+    if heard.missed {
+        runs.dispatch().all_have_cancels();
+    }
+    for wake in heard.wakes {
+        match wake {
+            Wake::JobQueued => look = true,
+            Wake::Cancel(session_id) => {
+                if let Some(entry) = runs.dispatch().get(session_id) {
+                    entry.tell_of_cancel();
+                }
             }
-            Some(false)
+            Wake::Group(..) | Wake::Schedule(_) | Wake::Lost => {}
         }
-        Ok(Wake::Group(..) | Wake::Schedule(_)) => Some(false),
-        Err(RecvError::Lagged(_)) => {
-            runs.dispatch().all_have_cancels();
-            Some(true)
-        }
-        Err(RecvError::Closed) => None,
     }
-}
-
-/// What came meanwhile: one look serves all of it.
-fn drain(runs: &Runs, wakes: &mut Receiver<Wake>) -> bool {
-    let mut look = false;
-    loop {
-        let woken = match wakes.try_recv() {
-            Ok(wake) => Ok(wake),
-            Err(TryRecvError::Lagged(missed)) => Err(RecvError::Lagged(missed)),
-            Err(TryRecvError::Empty | TryRecvError::Closed) => return look,
-        };
-        look |= heard(runs, woken).unwrap_or(false);
-    }
+    look
 }

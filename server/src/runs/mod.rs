@@ -1,11 +1,13 @@
 //! Runs: starting them, handing their jobs to agents, waiting for their replies, following their events.
 
+mod archives;
 mod cache;
 pub mod dispatch;
 pub mod expire;
 mod follow;
 mod group;
 pub mod matcher;
+mod one_off;
 mod reply;
 mod schedule;
 mod secrets;
@@ -14,7 +16,9 @@ mod start;
 pub mod terminals;
 mod wait;
 
+pub use archives::{ArchiveError, Incoming};
 pub use follow::Follow;
+pub use one_off::{Execute, Executed};
 pub use reply::ReplyWait;
 pub use schedule::Program;
 pub use secrets::KeyError;
@@ -32,9 +36,8 @@ use cache::Cache;
 use dispatch::Dispatch;
 use pocketci_pipeline::expression::ExpressionCache;
 use schedule::Programs;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use terminals::Terminals;
 
 /// Times and limits of runs.
@@ -50,6 +53,8 @@ pub struct RunSettings {
     pub max_running: Option<i64>,
     /// How long a job may be queued if its pipeline says nothing; for ever if `None`.
     pub queue_timeout: Option<Duration>,
+    /// Where users reach the server, if it is known.
+    pub external_url: Option<String>,
 }
 
 impl Default for RunSettings {
@@ -60,6 +65,7 @@ impl Default for RunSettings {
             max_queue: 10_000,
             max_running: None,
             queue_timeout: None,
+            external_url: None,
         }
     }
 }
@@ -80,8 +86,8 @@ struct Inner {
     expressions: Arc<ExpressionCache>,
     programs: Programs,
     terminals: Terminals,
-    /// Whether this server starts runs for new versions and looks for them: one of all servers does.
-    leads: AtomicBool,
+    /// Until when this server starts runs for new versions and looks for them: one of all servers does.
+    leads: Mutex<Option<Instant>>,
 }
 
 impl Runs {
@@ -97,7 +103,7 @@ impl Runs {
                 expressions: Arc::default(),
                 programs: Programs::default(),
                 terminals: Terminals::default(),
-                leads: AtomicBool::new(false),
+                leads: Mutex::default(),
             }),
         }
     }
@@ -109,12 +115,21 @@ impl Runs {
 
     /// Whether this server has the scheduler's duty.
     pub fn leads(&self) -> bool {
-        self.inner.leads.load(Ordering::Relaxed)
+        let until = *self
+            .inner
+            .leads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        until.is_some_and(|until| Instant::now() < until)
     }
 
-    /// It has it now, or no more.
-    pub fn set_leads(&self, leads: bool) {
-        self.inner.leads.store(leads, Ordering::Relaxed);
+    /// It has it until then, or no more.
+    pub fn set_leads(&self, until: Option<Instant>) {
+        *self
+            .inner
+            .leads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = until;
     }
 
     /// Times and limits.

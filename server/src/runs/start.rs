@@ -82,10 +82,18 @@ impl Runs {
         }
         let wait = reply_within.map(|within| ReplyWait::register(self.store(), run_id, within));
         let settings = self.settings();
+        let is_check = trigger.check.is_some();
+        // Looks at versions and one-off tasks are no part of the pipeline's own work, and what is for nobody waits for nobody.
         let rule = pipeline.settings.concurrency.as_ref();
-        let group = match rule {
-            Some(rule) => Some(self.group_of(rule, receipt.as_ref()).await),
-            None => None,
+        let group = match rule.filter(|_| !is_check && trigger.one_off.is_none()) {
+            Some(rule)
+                if !self
+                    .is_for_nobody(&pipeline, &trigger, receipt.as_ref(), run_id)
+                    .await? =>
+            {
+                Some(self.group_of(rule, receipt.as_ref()).await)
+            }
+            _ => None,
         };
         let mut jobs = match self.jobs_of(&pipeline, &trigger, rerun_of).await? {
             Ok(jobs) => jobs,
@@ -113,7 +121,11 @@ impl Runs {
             wants_reply: wait.is_some(),
             group,
             jobs,
-            max_queue: settings.max_queue,
+            // Whatever waits for a check waits on as long as there is no room for it.
+            max_queue: match is_check {
+                true => i64::MAX,
+                false => settings.max_queue,
+            },
         };
         match self.store().enqueue(new.clone()).await? {
             Enqueued::Stored => {

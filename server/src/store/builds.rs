@@ -66,20 +66,26 @@ pub enum Admitted {
 /// Builds.
 #[async_trait]
 pub trait BuildStore: Send + Sync {
-    /// Runs of a pipeline in which a build waits for its inputs, oldest first, at most `limit`.
-    async fn open_runs(&self, pipeline_id: PipelineId, limit: i64) -> Result<Vec<OpenRun>>;
+    /// Runs of a pipeline in which a build waits for its inputs, oldest first, those after `after`, at most `limit`.
+    async fn open_runs(
+        &self,
+        pipeline_id: PipelineId,
+        after: Option<RunId>,
+        limit: i64,
+    ) -> Result<Vec<OpenRun>>;
+    /// The names of the jobs of which a build has not been let go, whatever holds it, each once.
+    async fn waiting_jobs(&self, pipeline_id: PipelineId) -> Result<Vec<String>>;
     /// Lets a build go if its place is free: inputs, place and hand-over to the queue in one transaction that no other
     /// admission of the pipeline crosses. Wakes whoever looks for work.
     async fn admit_build(&self, admission: Admission) -> Result<Admitted>;
     /// Builds of these jobs that have begun and are not over.
     async fn begun_builds(&self, pipeline_id: PipelineId, jobs: &[String]) -> Result<i64>;
-    /// Builds of a job (of all jobs of the pipeline, if `None`), newest first, those older than the run `before`, at most
-    /// `limit`.
+    /// Builds of a job (of all jobs of the pipeline, if `None`), newest first, those older than `before`, at most `limit`.
     async fn builds(
         &self,
         pipeline_id: PipelineId,
         job: Option<&str>,
-        before: Option<RunId>,
+        before: Option<JobId>,
         limit: i64,
     ) -> Result<Vec<(Run, Job)>>;
     /// The build with this number (`rerun` 0 for the original).

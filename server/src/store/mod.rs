@@ -4,6 +4,7 @@
 //! long as no caller is answered before its own part is durable. Nothing outside `store/postgres` and `store/sqlite`
 //! names a database driver. One test suite (`server/tests/store_contract`) runs every verb against both.
 
+mod archives;
 mod batch;
 mod builds;
 mod codec;
@@ -14,6 +15,7 @@ pub mod sqlite;
 mod versions;
 pub mod wake;
 
+pub use archives::{Added, ArchiveStore, Begun};
 pub use builds::{Admission, Admitted, BuildInputs, BuildLimit, BuildStore, OpenRun};
 pub use kept::{
     GateFilter, GateStore, MAX_VALUE_BYTES, MAX_VALUES, Sighting, ValueStore, Write, Written,
@@ -166,6 +168,13 @@ impl NewRun {
     fn is_ready(&self) -> bool {
         let ready = |job: &NewJob| job.hand_to.is_none() && self.hold_of(job).is_none();
         self.jobs.iter().any(ready)
+    }
+
+    /// How many of its jobs go to the queue; builds that wait for their inputs do later.
+    fn queued(&self) -> usize {
+        let queued =
+            |job: &&NewJob| job.hand_to.is_none() && self.hold_of(job) != Some(Hold::Inputs);
+        self.jobs.iter().filter(queued).count()
     }
 
     /// Why a job of it may not be handed out yet.
@@ -462,6 +471,7 @@ pub trait Store:
     + JournalStore
     + BuildStore
     + VersionStore
+    + ArchiveStore
 {
     /// Hints that something changed, published after commits, of all servers where there are several.
     fn wakes(&self) -> &WakeBus;

@@ -21,6 +21,8 @@ pub enum Wake {
     /// Something is to be decided in this concurrency group: a run is new in it, or over. Only in the process where that
     /// happened.
     Group(PipelineId, String),
+    /// Hints may have been lost.
+    Lost,
     /// Versions of this pipeline's resources are new, enabled, pinned or gone: other inputs may be right for its jobs.
     Schedule(PipelineId),
 }
@@ -105,6 +107,7 @@ impl WakeBus {
     /// Wakes everybody: after hints may have been lost (reconnect to the database).
     pub fn publish_all(&self) {
         self.publish(Wake::JobQueued);
+        self.publish(Wake::Lost);
         for sender in lock(&self.runs).values() {
             sender.send_modify(|hint| hint.version += 1);
         }
@@ -137,8 +140,10 @@ impl Listener {
             Err(RecvError::Lagged(_)) => heard.missed = true,
             Err(RecvError::Closed) => return None,
         }
+        heard.missed |= heard.wakes.contains(&Wake::Lost);
         loop {
             match self.0.try_recv() {
+                Ok(Wake::Lost) => heard.missed = true,
                 Ok(wake) => heard.wakes.push(wake),
                 Err(TryRecvError::Lagged(_)) => heard.missed = true,
                 Err(TryRecvError::Empty | TryRecvError::Closed) => return Some(heard),

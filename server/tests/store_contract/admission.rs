@@ -59,7 +59,7 @@ pub async fn a_build_is_handed_out_when_it_is_admitted_and_not_before(store: Sha
     assert_eq!(wakes.recv().await.unwrap(), Wake::Schedule(yard.id()));
     assert!(yard.peer.claim(&store, 9).await.is_empty());
     assert!(store.demand().await.unwrap().is_empty());
-    let open = store.open_runs(yard.id(), 9).await.unwrap();
+    let open = store.open_runs(yard.id(), None, 9).await.unwrap();
     assert_eq!(open.len(), 1);
     assert_eq!(open[0].run.id, build.0);
     assert_eq!(open[0].jobs[0].hold, Some(Hold::Inputs));
@@ -68,7 +68,13 @@ pub async fn a_build_is_handed_out_when_it_is_admitted_and_not_before(store: Sha
     assert_eq!(admit(&yard, build, vec![]).await, Admitted::Done);
     assert_eq!(wakes.recv().await.unwrap(), Wake::JobQueued);
     assert_eq!(admit(&yard, build, vec![]).await, Admitted::Stale, "twice");
-    assert!(store.open_runs(yard.id(), 9).await.unwrap().is_empty());
+    assert!(
+        store
+            .open_runs(yard.id(), None, 9)
+            .await
+            .unwrap()
+            .is_empty()
+    );
     assert!(store.waiting_pipelines(9).await.unwrap().is_empty());
     let used = store.build_versions(build.1).await.unwrap();
     assert_eq!(used.inputs[0].version, version("1"));
@@ -98,7 +104,7 @@ pub async fn a_limit_holds_though_many_are_admitted_at_once(store: Shared) {
     let mut wakes = store.wakes().subscribe();
     build.finish(Outcome::Failed).await;
     assert_eq!(wakes.recv().await.unwrap(), Wake::Schedule(yard.id()));
-    let open = store.open_runs(yard.id(), 9).await.unwrap();
+    let open = store.open_runs(yard.id(), None, 9).await.unwrap();
     let next = (open[0].run.id, open[0].jobs[0].id);
     assert_eq!(admit(&yard, next, both()).await, Admitted::Done);
     let after = (open[1].run.id, open[1].jobs[0].id);
@@ -190,7 +196,7 @@ pub async fn a_rerun_uses_what_the_original_used(store: Shared) {
         all.iter().map(|(_, job)| job.id).collect::<Vec<_>>(),
         [job, first]
     );
-    let older = store.builds(yard.id(), None, Some(id), 9).await.unwrap();
+    let older = store.builds(yard.id(), None, Some(job), 9).await.unwrap();
     assert_eq!(older.len(), 1);
 }
 
@@ -200,7 +206,13 @@ pub async fn a_group_lets_its_builds_wait_for_their_inputs(store: Shared) {
     run.group = Some("main".into());
     let job = run.jobs[0].id;
     let id = enqueue(&store, run).await;
-    assert!(store.open_runs(yard.id(), 9).await.unwrap().is_empty());
+    assert!(
+        store
+            .open_runs(yard.id(), None, 9)
+            .await
+            .unwrap()
+            .is_empty()
+    );
     assert_eq!(admit(&yard, (id, job), vec![]).await, Admitted::Stale);
     let ruling = store.admit(yard.id(), "main").await.unwrap();
     assert_eq!(ruling.admit, [id]);

@@ -53,6 +53,8 @@ pub async fn a_repeated_or_refused_run_takes_no_number(store: Shared) {
     stale.pipeline_version += 1;
     assert_eq!(store.enqueue(stale).await.unwrap(), Enqueued::Stale);
     let mut refused = yard.new_build("unit", None);
+    // A build that waits for its inputs is not in the queue; the job beside it would be.
+    refused.jobs.push(job("beside"));
     refused.max_queue = 0;
     assert_eq!(store.enqueue(refused).await.unwrap(), Enqueued::QueueFull);
     let next = enqueue(&store, yard.new_build("unit", None)).await;

@@ -8,6 +8,7 @@
 
 mod admission;
 mod agents;
+mod archives;
 mod attempts;
 mod builds;
 mod cancels;
@@ -139,6 +140,17 @@ contract! {
         a_journal_ends_with_its_job,
         a_deleted_pipeline_takes_its_journals_along,
         a_journal_has_a_size_and_is_read_in_pages,
+    }
+    archives {
+        an_archive_can_be_read_when_it_is_complete_and_not_before,
+        a_page_is_stored_once_and_a_hole_is_refused,
+        an_archive_begun_again_takes_the_place_of_the_earlier_one,
+        of_many_who_begin_an_archive_at_once_one_finishes,
+        a_user_writes_for_runs_that_are_not_there_only,
+        an_agent_writes_for_the_attempt_that_it_holds_only,
+        a_run_has_only_so_many_archives,
+        archives_are_forgotten_in_time_but_not_those_of_runs_that_go_on,
+        a_deleted_pipeline_takes_its_archives_along,
     }
     runs {
         enqueue_stores_receipt_run_and_jobs_at_once,
@@ -316,6 +328,9 @@ macro_rules! contract_of_homes {
 }
 
 contract_of_homes! {
+    archives {
+        an_archive_and_all_of_them_have_a_size,
+    }
     long_history {
         a_long_history_is_searched_quickly,
     }

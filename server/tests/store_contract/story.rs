@@ -124,6 +124,7 @@ pub fn webhook(pipeline: &Pipeline) -> NewRun {
             args: vec!["--fast".into()],
             jobs: vec!["pipeline".into()],
             check: None,
+            one_off: None,
         },
         receipt: Some(receipt(pipeline, Verdict::Accepted, Some(id))),
         wants_reply: true,

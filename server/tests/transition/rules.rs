@@ -98,8 +98,8 @@ fn the_worst_job_decides_how_the_run_ends() {
         Outcome::Skipped,
         Outcome::Succeeded,
         Outcome::Failed,
-        Outcome::Aborted,
         Outcome::Errored,
+        Outcome::Aborted,
     ];
     for (better, worse) in order.iter().zip(&order[1..]) {
         let mut run = aggregate(2);

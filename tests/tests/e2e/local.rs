@@ -152,3 +152,50 @@ fn a_terminal_gets_colours_and_a_line_that_is_alive() {
     assert!(out.contains("unit tests runs"), "{out:?}");
     assert!(out.contains("\u{1b}[32msucceeded in"), "{out:?}");
 }
+
+/// What `deploy` takes is what `build` has put.
+const JOBS: &str = "
+resources: [{name: out, type: mock, source: {}}]
+jobs:
+- name: deploy
+  plan:
+  - {get: out, passed: [build]}
+  - {task: show, config: {platform: linux, inputs: [{name: out}], run: {path: cat, args: [out/version]}}}
+- name: build
+  plan:
+  - {task: unit, config: {platform: linux, run: {path: sh, args: [-c, 'echo built; exit CODE']}}}
+  - {put: out, params: {version: from-build}}
+";
+
+#[test]
+fn the_jobs_of_a_yaml_pipeline_run_in_the_order_in_which_versions_pass_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let of = |code: &str, more: &[&str]| {
+        let file = write(&folder, "p.yml", &JOBS.replace("CODE", code));
+        let mut args = vec!["run", &file, "--driver", "native"];
+        args.extend(more);
+        let ran = run(&args);
+        let out = String::from_utf8_lossy(&ran.stdout).into_owned();
+        let err = String::from_utf8_lossy(&ran.stderr).into_owned();
+        (ran.status.code().unwrap(), out, err)
+    };
+    let (code, out, err) = of("0", &[]);
+    assert_eq!(code, 0, "{out}{err}");
+    let (built, shown) = (out.find("[unit] built"), out.find("[show] from-build"));
+    assert!(built.unwrap() < shown.unwrap(), "{out}");
+    let (code, out, err) = of("3", &[]);
+    assert_eq!(code, 1, "{out}{err}");
+    assert!(
+        err.contains("job deploy: not run, as build did not succeed"),
+        "{err}"
+    );
+    let (code, out, _) = of("0", &["--job", "deploy"]);
+    assert_eq!(code, 0);
+    assert!(
+        out.contains("[show] mock") && !out.contains("built"),
+        "{out}"
+    );
+    let (code, _, err) = of("0", &["--job", "none"]);
+    assert_ne!(code, 0);
+    assert!(err.contains("no job \"none\""), "{err}");
+}

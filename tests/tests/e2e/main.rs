@@ -6,6 +6,8 @@ mod docker;
 mod docs;
 mod durable;
 mod examples;
+mod execute;
+mod execute_faults;
 mod faults;
 mod gates;
 mod http;

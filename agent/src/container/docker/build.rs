@@ -22,6 +22,8 @@ pub struct ImageBuild {
     pub args: BTreeMap<String, String>,
     /// The stage; empty for the last.
     pub target: String,
+    /// What the image is marked with.
+    pub labels: BTreeMap<String, String>,
     /// Such as `linux/arm64`; empty for the engine's own.
     pub platform: String,
     /// No network for its `RUN` lines.
@@ -58,6 +60,7 @@ impl DockerDriver {
             dockerfile: some(&wanted.dockerfile).unwrap_or_else(|| "Dockerfile".to_owned()),
             t: Some(with_tag(&wanted.tag)),
             buildargs: Some(args),
+            labels: Some(wanted.labels.clone().into_iter().collect()),
             target: wanted.target.clone(),
             platform: wanted.platform.clone(),
             networkmode: wanted.no_network.then(|| "none".to_owned()),

@@ -370,7 +370,7 @@ fn start_error(driver: &DockerDriver, wanted: &Wanted, error: Error) -> DriverEr
         image: "what the step left".to_owned(),
         ..Default::default()
     };
-    super::start_error(driver, &spec, error)
+    super::running::start_error(driver, &spec, error)
 }
 
 /// Passes input on to the process, to its end; then waits for ever, as closing would end the output on some engines.

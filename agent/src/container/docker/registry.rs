@@ -5,9 +5,38 @@ use super::{DockerDriver, image};
 use bollard::errors::Error;
 use bollard::query_parameters::{ImportImageOptions, PushImageOptions, TagImageOptions};
 use futures_util::{StreamExt, TryStreamExt, stream};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use tokio::sync::OwnedMutexGuard;
+
+/// Names of images of which each is one push's at a time.
+#[derive(Default)]
+pub(super) struct Names(Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>);
+
+impl Names {
+    async fn hold(&self, name: &str) -> OwnedMutexGuard<()> {
+        let lock = {
+            let mut names = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            names.retain(|_, lock| lock.strong_count() > 0);
+            match names.get(name).and_then(Weak::upgrade) {
+                Some(lock) => lock,
+                None => {
+                    let lock = Arc::default();
+                    names.insert(name.to_owned(), Arc::downgrade(&lock));
+                    lock
+                }
+            }
+        };
+        lock.lock_owned().await
+    }
+}
 
 impl DockerDriver {
+    /// Waits until no other job of this process gives this name to an image for a while, as a push must.
+    pub(crate) async fn hold_name(&self, name: &str) -> OwnedMutexGuard<()> {
+        self.names.hold(name).await
+    }
+
     /// The digest that a registry has under a name with tag.
     pub(crate) async fn registry_digest(
         &self,

@@ -58,7 +58,7 @@ pub(super) async fn start(
         .start_container(&container.id, None::<StartContainerOptions>)
         .await;
     if let Err(error) = started {
-        let told = super::start_error(driver, &keep_alive, error);
+        let told = super::running::start_error(driver, &keep_alive, error);
         container.remove().await;
         return Err(told);
     }

@@ -4,6 +4,7 @@ use super::super::{DriverError, StepSpec};
 use super::image::with_tag;
 use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType, MountVolumeOptions};
 use bollard::query_parameters::CreateContainerOptions;
+use std::path::Path;
 
 /// What the engine would refuse with words that do not help.
 pub(super) fn check(spec: &StepSpec) -> Result<(), DriverError> {
@@ -79,6 +80,17 @@ fn mounts(spec: &StepSpec) -> Vec<Mount> {
 
 /// Where a machine keeps the certificates that it trusts.
 pub(super) const CERTIFICATES: &str = "/etc/ssl/certs";
+/// All of them in one file, by the names that distributions give it.
+const BUNDLES: [&str; 3] = ["ca-certificates.crt", "ca-bundle.crt", "cert.pem"];
+
+/// Whether a directory of certificates is of use elsewhere. On some distributions it has nothing but links out of itself:
+/// in a container they would lead nowhere, and hide what the image has.
+pub(super) fn has_bundle(directory: &Path) -> bool {
+    BUNDLES.iter().any(|bundle| {
+        let found = std::fs::symlink_metadata(directory.join(bundle));
+        found.is_ok_and(|found| found.is_file())
+    })
+}
 
 fn certificates() -> Mount {
     Mount {
@@ -125,5 +137,25 @@ pub(super) fn body(spec: &StepSpec) -> ContainerCreateBody {
             ..HostConfig::default()
         }),
         ..ContainerCreateBody::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_bundle;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn certificates_that_are_links_out_of_their_directory_are_not_mounted() {
+        let place = tempfile::tempdir().unwrap();
+        let certs = place.path().join("certs");
+        std::fs::create_dir(&certs).unwrap();
+        assert!(!has_bundle(&certs));
+        std::fs::write(place.path().join("extracted.pem"), "x").unwrap();
+        symlink("../extracted.pem", certs.join("ca-bundle.crt")).unwrap();
+        assert!(!has_bundle(&certs));
+        std::fs::write(certs.join("ca-certificates.crt"), "x").unwrap();
+        assert!(has_bundle(&certs));
+        assert!(!has_bundle(&place.path().join("none")));
     }
 }

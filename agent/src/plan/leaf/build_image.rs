@@ -1,13 +1,20 @@
 //! `build_image`: the engine builds an image from an artifact, and pushes it if asked to.
 
 use super::super::State;
-use super::super::build::{Build, lock};
+use super::super::build::{Build, Named, lock, split};
 use super::{Ended, Running, within};
 use crate::attempt::{Began, told};
+use crate::container::docker::DockerDriver;
 use crate::container::docker::build::{BuildError, ImageBuild};
 use crate::container::{DriverError, RegistryLogin};
 use crate::resource::Artifact;
 use pocketci_pipeline::config::model::BuildImage;
+use std::collections::BTreeMap;
+
+/// Where built images are; with a host, so that no engine adds its own.
+const BUILT: &str = "localhost/pocketci/built";
+/// The registry of images without a host.
+const DOCKER_HUB: &str = "docker.io";
 
 pub(super) async fn build_image(
     build: &Build,
@@ -83,17 +90,28 @@ async fn carry_out(
         let said = "warning: the agent's engine builds the image: image, inputs, caches, env and container_limits of the step have no effect";
         running.say(said).await;
     }
-    let login = step.registry.as_ref().map(|registry| RegistryLogin {
-        username: registry.username.clone(),
-        password: registry.password.clone(),
-        registry: registry.hostname.clone(),
-    });
+    if step.registry.as_ref().is_some_and(|of| of.insecure) {
+        let said = "warning: registry.insecure has no effect: which registries are spoken to without TLS is the engine's setting";
+        running.say(said).await;
+    }
     let tag = tag(step);
+    let login = login(step, &tag);
+    // Not under the name that the author chose: the engine is everybody's, and so are its names.
+    let built = Named {
+        name: format!("{BUILT}:{:016x}", rand::random::<u64>()),
+        before: None,
+    };
     let wanted = ImageBuild {
-        tag: tag.clone(),
+        tag: built.name.clone(),
         dockerfile: step.dockerfile.clone(),
         args: step.build_args.clone(),
         target: step.target.clone(),
+        // What is published carries nothing of ours.
+        labels: if step.push {
+            BTreeMap::new()
+        } else {
+            build.labels.clone()
+        },
         platform,
         no_network: false,
         login: login.clone(),
@@ -107,14 +125,11 @@ async fn carry_out(
     let context = build.driver.read_tar(&artifact.volume, path).await;
     let _room = build.room(state).await?;
     let output = running.output();
-    let built = engine.build_image(context.map_err(failed)?, &wanted, &output);
-    built.await.map_err(refused)?;
+    lock(&build.names).push(built.clone());
+    let building = engine.build_image(context.map_err(failed)?, &wanted, &output);
+    building.await.map_err(refused)?;
     if step.push {
-        let (repository, version) = split(&tag);
-        let pushed = engine.push_image(repository, version, login.as_ref());
-        let digest = pushed.await.map_err(|error| {
-            Ended::failed(format!("build_image: cannot push {tag}: {}", told(&error)))
-        })?;
+        let digest = push(build, engine, &built.name, &tag, login.as_ref()).await?;
         running.print(&format!("pushed {tag} {digest}")).await;
     }
     // Later tasks may run in it: image: NAME.
@@ -124,9 +139,38 @@ async fn carry_out(
         .await;
     let volume = volume.map_err(failed)?;
     build.hold(&volume);
-    let image = Some(tag);
+    let image = Some(built.name);
     state.scope.register(&step.name, Artifact { volume, image });
     Ok(())
+}
+
+/// Pushes the image, which has the name meanwhile; its digest. What had the name before has it again afterwards, at the end
+/// of the job at the latest.
+async fn push(
+    build: &Build,
+    engine: &DockerDriver,
+    image: &str,
+    name: &str,
+    login: Option<&RegistryLogin>,
+) -> Result<String, Ended> {
+    let _alone = build.workshop.pushing.lock().await;
+    let (repository, version) = split(name);
+    let named_so = engine.local_image(name).await;
+    let named_so = named_so.map_err(|error| Ended::of_driver("build_image", &error))?;
+    let named = Named {
+        name: format!("{repository}:{version}"),
+        before: named_so.and_then(|image| image.id),
+    };
+    lock(&build.names).push(named.clone());
+    let pushing = async {
+        engine.tag_image(image, repository, version).await?;
+        engine.push_image(repository, version, login).await
+    };
+    let pushed = pushing.await;
+    build.give_back(&named).await;
+    pushed.map_err(|error| {
+        Ended::failed(format!("build_image: cannot push {name}: {}", told(&error)))
+    })
 }
 
 /// The image's name with its registry.
@@ -140,13 +184,27 @@ fn tag(step: &BuildImage) -> String {
     }
 }
 
-/// The name and the tag.
-fn split(image: &str) -> (&str, &str) {
-    let name_at = image.rfind('/').map_or(0, |at| at + 1);
-    match image[name_at..].find(':') {
-        Some(at) => (&image[..name_at + at], &image[name_at + at + 1..]),
-        None => (image, "latest"),
+/// Whom the engine tells the login: the registry of the image's name, as it calls it.
+fn login(step: &BuildImage, tag: &str) -> Option<RegistryLogin> {
+    let registry = step.registry.as_ref()?;
+    if registry.username.is_empty() && registry.password.is_empty() {
+        return None;
     }
+    let hostname = match (registry.hostname.as_str(), tag.split_once('/')) {
+        ("", Some((first, _))) if first.contains(['.', ':']) || first == "localhost" => first,
+        ("" | DOCKER_HUB | "index.docker.io", _) => DOCKER_HUB,
+        (hostname, _) => hostname,
+    };
+    // What engines call it in logins is not its name.
+    let registry_key = match hostname {
+        DOCKER_HUB => format!("https://index.{DOCKER_HUB}/v1/"),
+        other => other.to_owned(),
+    };
+    Some(RegistryLogin {
+        username: registry.username.clone(),
+        password: registry.password.clone(),
+        registry: registry_key,
+    })
 }
 
 fn refused(error: BuildError) -> Ended {
@@ -176,6 +234,19 @@ mod tests {
             "r.test:5000/a:1"
         );
         assert_eq!(tag(&step("a:1", "docker.io")), "a:1");
+        let known = |tag: &str, hostname: &str| {
+            let mut step = step(tag, hostname);
+            if let Some(registry) = &mut step.registry {
+                registry.username = "u".to_owned();
+            }
+            login(&step, tag).map(|login| login.registry)
+        };
+        let hub = Some(format!("https://index.{DOCKER_HUB}/v1/"));
+        assert_eq!(known("a/b:1", ""), hub);
+        assert_eq!(known("a:1", "docker.io"), hub);
+        assert_eq!(known("r.test:1/a", "").as_deref(), Some("r.test:1"));
+        assert_eq!(known("a", "r.test").as_deref(), Some("r.test"));
+        assert!(login(&step("a", "r.test"), "a").is_none());
         assert_eq!(split("r.test:5000/a/b:1"), ("r.test:5000/a/b", "1"));
         assert_eq!(split("r.test:5000/a"), ("r.test:5000/a", "latest"));
     }

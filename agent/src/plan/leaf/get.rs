@@ -1,7 +1,7 @@
 //! `get`: fetches the version that was chosen before the job began.
 
 use super::super::State;
-use super::super::build::Build;
+use super::super::build::{Build, lock};
 use super::{Ended, Running, within};
 use crate::attempt::Began;
 use crate::resource::{ResourceSpec, Version};
@@ -18,7 +18,10 @@ pub(super) async fn get(build: &Build, state: &State, step: &GetStep) -> Result<
                 step.name
             )));
         }
-        None => None,
+        None => match build.backend.put_last(resource) {
+            Some(version) => Some(version_of(&version)?),
+            None => None,
+        },
     };
     let fetch = Fetch {
         name: &step.name,
@@ -42,11 +45,37 @@ pub(crate) fn version_of(json: &str) -> Result<Version, Ended> {
         .map_err(|_| Ended::Errored("the server chose a version that is none".to_owned()))
 }
 
-/// Metadata as the server keeps it.
+/// Most bytes of metadata that a server takes, as JSON.
+const MAX_METADATA_BYTES: usize = 64 << 10;
+/// Most bytes of a field, as JSON, where all of them together are too many.
+const MAX_FIELD_BYTES: usize = 4 << 10;
+
+/// Metadata as the server keeps it; where it is too large, long values are cut, and what has no room then is left out: it is
+/// only for people, and no reason to lose the version.
 pub(crate) fn metadata_json(metadata: &[(String, String)]) -> String {
-    let fields = metadata.iter();
-    let fields = fields.map(|(name, value)| json!({ "name": name, "value": value }));
-    Value::Array(fields.collect()).to_string()
+    let written = |(name, value): &(String, String)| json!({ "name": name, "value": value });
+    let whole = Value::Array(metadata.iter().map(written).collect()).to_string();
+    if whole.len() <= MAX_METADATA_BYTES {
+        return whole;
+    }
+    let mut fields = Vec::new();
+    let mut left = MAX_METADATA_BYTES - "[]".len();
+    for (name, value) in metadata {
+        let mut field = (name.clone(), value.clone());
+        let mut text = written(&field).to_string();
+        if text.len() > MAX_FIELD_BYTES {
+            // A character has at most six bytes as JSON.
+            let cut: String = value.chars().take(MAX_FIELD_BYTES / 8).collect();
+            field.1 = format!("{cut}…");
+            text = written(&field).to_string();
+        }
+        let bytes = text.len() + ",".len();
+        if text.len() <= MAX_FIELD_BYTES && bytes <= left {
+            left -= bytes;
+            fields.push(text);
+        }
+    }
+    format!("[{}]", fields.join(","))
 }
 
 /// A version to be fetched as an artifact.
@@ -73,6 +102,7 @@ impl Fetch<'_> {
             image: "",
             path: self.path,
         };
+        lock(&build.ran).push(format!("get-{}", self.name));
         let running = Running::begin(build, began).await;
         let result = self.fetch(build, state, &running).await;
         running.end(&result).await;
@@ -87,7 +117,9 @@ impl Fetch<'_> {
     ) -> Result<String, Ended> {
         let spec = build.resource(state, self.resource).await?;
         let params = build.filled(state, self.params, "params").await?;
-        let env = build.resource_env(state);
+        let mut env = build.resource_env(state);
+        // Only a put may say who began the build: what a get fetches is everybody's.
+        env.remove("BUILD_CREATED_BY");
         let what = &format!("get {:?}", self.name);
         let _room = build.room(state).await?;
         let (fetched, artifact) = within(state, self.timeout, |stop| {
@@ -131,4 +163,29 @@ async fn newest(
         .into_iter()
         .next_back()
         .ok_or_else(|| Ended::Errored(format!("{what}: resource {:?} has no version", spec.name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_fits_a_server_whatever_a_script_says() {
+        let field = |name: &str, value: String| (name.to_owned(), value);
+        let small = [field("a", "1".to_owned())];
+        assert_eq!(metadata_json(&small), r#"[{"name":"a","value":"1"}]"#);
+        let mut large = vec![
+            field("notes", "\u{1}\"ü".repeat(100_000)),
+            field("commit", "abc".to_owned()),
+            field(&"n".repeat(100_000), String::new()),
+        ];
+        large.extend((0..10_000).map(|number| field("f", number.to_string())));
+        let json = metadata_json(&large);
+        assert!(json.len() <= MAX_METADATA_BYTES, "{}", json.len());
+        let kept: Vec<Value> = serde_json::from_str(&json).unwrap();
+        assert_eq!(kept[1], json!({"name": "commit", "value": "abc"}));
+        assert_eq!(kept[2], json!({"name": "f", "value": "0"}));
+        assert!(kept[0]["value"].as_str().unwrap().ends_with('…'));
+        assert!(json.len() > MAX_METADATA_BYTES / 2);
+    }
 }

@@ -27,7 +27,9 @@ async fn load(build: &Build, state: &State, step: &LoadVarStep) -> Result<(), En
         .await??;
     let value = parse(&file, &format, text)?;
     if !step.reveal {
-        hide(&build.attempt.redactor, &value);
+        let hiding = hide(&build.attempt.redactor, &value);
+        let hidden = build.unless_stopped(state, hiding).await?;
+        hidden.map_err(|error| Ended::Errored(format!("file '{file}': {error}")))?;
     }
     state.scope.set_var(&step.name, value);
     Ok(())

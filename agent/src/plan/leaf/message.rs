@@ -109,46 +109,31 @@ async fn send(build: &Build, messages: Vec<(String, Notify)>) -> Result<(), Ende
 
 pub(super) async fn gate(build: &Build, state: &State, step: &GateStep) -> Result<(), Ended> {
     let running = Running::plain(build, state, "gate", &step.name).await;
-    let wanted = Wanted {
-        name: &step.name,
-        message: &step.message,
-        timeout: step.timeout.as_deref(),
-    };
-    let result = wanted.pass(build, state).await;
+    let result = pass(build, state, step).await;
     running.end(&result).await;
     result
 }
 
-/// An approval that is waited for.
-pub(crate) struct Wanted<'a> {
-    pub(crate) name: &'a str,
-    pub(crate) message: &'a str,
-    pub(crate) timeout: Option<&'a str>,
-}
-
-impl Wanted<'_> {
-    /// Waits for it.
-    pub(crate) async fn pass(&self, build: &Build, state: &State) -> Result<(), Ended> {
-        let message = build.text(state, self.message, "message").await?;
-        let timeout = match self.timeout {
-            None | Some("") => GATE_WITHIN,
-            Some(written) => duration(state, written).await.map_err(Ended::Errored)?,
-        };
-        // Where it is in the plan tells gates of one name apart, in each attempt of the job.
-        let content = format!("{}\n{}", self.name, state.path);
-        let gate = gates::Gate {
-            call: build.numbers.next("gate", &content),
-            name: self.name,
-            message: &message,
-            timeout,
-        };
-        let backend: &dyn Backend = &*build.backend;
-        let passing = gates::pass(&build.attempt, backend, gate);
-        match build.unless_stopped(state, passing).await? {
-            Ok(_) => Ok(()),
-            Err(failure) if failure.name == "GateError" => Err(Ended::failed(failure.message)),
-            Err(failure) => Err(Ended::Errored(failure.message)),
-        }
+async fn pass(build: &Build, state: &State, step: &GateStep) -> Result<(), Ended> {
+    let message = build.text(state, &step.message, "message").await?;
+    let timeout = match &step.timeout {
+        None => GATE_WITHIN,
+        Some(written) => duration(state, written).await.map_err(Ended::Errored)?,
+    };
+    // Where it is in the plan tells gates of one name apart, in each attempt of the job.
+    let content = format!("{}\n{}", step.name, state.path);
+    let gate = gates::Gate {
+        call: build.numbers.next("gate", &content),
+        name: &step.name,
+        message: &message,
+        timeout,
+    };
+    let backend: &dyn Backend = &*build.backend;
+    let passing = gates::pass(&build.attempt, backend, gate);
+    match build.unless_stopped(state, passing).await? {
+        Ok(_) => Ok(()),
+        Err(failure) if failure.name == "GateError" => Err(Ended::failed(failure.message)),
+        Err(failure) => Err(Ended::Errored(failure.message)),
     }
 }
 

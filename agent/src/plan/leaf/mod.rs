@@ -10,7 +10,6 @@ mod step;
 mod task;
 
 pub(super) use get::{Fetch, version_of};
-pub(super) use message::Wanted as Gate;
 pub(super) use step::{Running, within};
 
 use super::build::Build;
@@ -131,11 +130,20 @@ impl Step for Leaf {
 
 /// What a step ends with; tells why.
 pub(super) async fn conclude(build: &Build, state: &State, ended: Ended) -> Outcome {
-    let (outcome, said) = match ended {
-        Ended::Failed { said, .. } | Ended::TooLong(said) => (Outcome::Failed, said),
-        Ended::Errored(said) => (Outcome::Errored, said),
-        Ended::Stopped => return state.halt.stopped().unwrap_or(Outcome::Aborted),
-    };
-    build.fault(state, outcome, &said).await;
-    outcome
+    match ended {
+        Ended::Failed { said, .. } => {
+            // Its step has said it.
+            build.note_fault(state, Outcome::Failed, &said);
+            Outcome::Failed
+        }
+        Ended::TooLong(said) => {
+            build.fault(state, Outcome::Failed, &said).await;
+            Outcome::Failed
+        }
+        Ended::Errored(said) => {
+            build.fault(state, Outcome::Errored, &said).await;
+            Outcome::Errored
+        }
+        Ended::Stopped => state.halt.stopped().unwrap_or(Outcome::Aborted),
+    }
 }

@@ -1,7 +1,7 @@
 //! `put`: publishes, records the new version at once, and fetches it.
 
 use super::super::State;
-use super::super::build::Build;
+use super::super::build::{Build, lock};
 use super::get::{Fetch, metadata_json};
 use super::{Ended, Running, within};
 use crate::resource::{Artifact, Fetched};
@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) async fn put(build: &Build, state: &State, step: &PutStep) -> Result<(), Ended> {
+    lock(&build.ran).push(format!("put-{}", step.name));
     let running = Running::plain(build, state, "put", &step.name).await;
     let result = publish(build, state, step, &running).await;
     running.end(&result).await;

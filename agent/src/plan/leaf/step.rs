@@ -146,7 +146,8 @@ pub(crate) async fn within<T, Fut: Future<Output = Result<T, Ended>>>(
     timeout: Option<&str>,
     work: impl FnOnce(CancellationToken) -> Fut,
 ) -> Result<T, Ended> {
-    let Some(written) = timeout else {
+    // As in Concourse, an empty one is none.
+    let Some(written) = timeout.filter(|timeout| !timeout.trim().is_empty()) else {
         return work(state.halt.token().clone()).await;
     };
     let within = duration(state, written).await.map_err(Ended::Errored)?;

@@ -3,6 +3,7 @@
 
 use super::uri::{self, Login, Uri};
 use super::{Source, wrong};
+use crate::container::leftovers::directory_prefix;
 use crate::resource::built_in::Call;
 use crate::resource::{StepIo, Stop};
 use nix::sys::signal::{Signal, killpg};
@@ -44,6 +45,29 @@ case "$1" in
 esac
 "#;
 
+/// The private key's file in the directory.
+const KEY: &str = "key";
+/// ssh with what the source says and nothing else. It takes the home directory from the system's list of users, not from
+/// `HOME`: the keys and the configuration of whoever runs the agent have to be switched off one by one. A host's key is
+/// not known beforehand, as with Concourse's git resource.
+const SSH: &str = "ssh -F /dev/null -o IdentitiesOnly=yes -o IdentityAgent=none -o BatchMode=yes \
+                   -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR";
+
+/// What git has a shell run.
+fn ssh_command(has_key: bool, user: Option<&str>) -> String {
+    let mut command = SSH.to_owned();
+    // Without a key there is none at all, rather than those of that home directory.
+    command.push_str(&match has_key {
+        true => format!(" -i \"$HOME/{KEY}\""),
+        false => " -o IdentityFile=none".to_owned(),
+    });
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if let Some(user) = user.filter(|user| user.chars().all(plain)) {
+        command.push_str(&format!(" -o User={user}"));
+    }
+    command
+}
+
 /// See the module. A directory of its own that goes with it.
 pub(super) struct Program<'a> {
     io: &'a StepIo,
@@ -57,7 +81,8 @@ impl<'a> Program<'a> {
         let local = call.driver.name() == DriverName::Native || call.allow_privileged;
         let (uri, in_uri) = uri::parse(&source.uri, local)?;
         let home = tempfile::Builder::new()
-            .prefix("pocketci-git-")
+            // With what is left of it, a key perhaps, by the next start if this process is killed.
+            .prefix(&directory_prefix("git"))
             .tempdir()
             .map_err(|error| wrong("a directory for it", error))?;
         let mut program = Self {
@@ -108,19 +133,11 @@ impl<'a> Program<'a> {
                 ("POCKETCI_GIT_PASSWORD", password.unwrap_or_default()),
             ]);
         }
-        // As Concourse's git resource: a host's key is not known beforehand.
-        let mut ssh = "ssh -o BatchMode=yes -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR".to_owned();
         if let Some(key) = &source.private_key {
-            let file = self.write("key", &format!("{}\n", key.trim_end()), 0o600)?;
-            ssh.push_str(&format!(" -o IdentitiesOnly=yes -i {file}"));
+            self.write(KEY, &format!("{}\n", key.trim_end()), 0o600)?;
         }
-        if let Some(user) = &source.private_key_user
-            && user
-                .chars()
-                .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-        {
-            ssh.push_str(&format!(" -o User={user}"));
-        }
+        let has_key = source.private_key.is_some();
+        let ssh = ssh_command(has_key, source.private_key_user.as_deref());
         self.env.push(("GIT_SSH_COMMAND", ssh));
         Ok(())
     }
@@ -234,6 +251,58 @@ impl Drop for Group {
         if let Some(id) = self.0.and_then(|id| i32::try_from(id).ok()) {
             // None is left: all have ended.
             let _ = killpg(Pid::from_raw(id), Signal::SIGKILL);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ssh_command;
+    use std::path::Path;
+    use std::process::Command;
+
+    /// What ssh itself makes of the command.
+    fn understood(command: &str, home: &Path) -> Vec<String> {
+        let asked = Command::new("sh")
+            .args(["-c", &format!("{command} -G example.com")])
+            .env("HOME", home)
+            .env("SSH_AUTH_SOCK", "/operators/agent")
+            .output()
+            .unwrap();
+        assert!(asked.status.success(), "{asked:?}");
+        let said = String::from_utf8(asked.stdout).unwrap();
+        said.lines().map(str::to_owned).collect()
+    }
+
+    fn of<'a>(said: &'a [String], name: &str) -> Vec<&'a str> {
+        let values = said.iter().filter_map(|line| line.split_once(' '));
+        let values = values.filter(|(key, _)| *key == name);
+        values.map(|(_, value)| value).collect()
+    }
+
+    #[test]
+    fn ssh_uses_no_key_but_the_sources() {
+        let home = tempfile::Builder::new().prefix("own home").tempdir();
+        let home = home.unwrap();
+        let key = home.path().join("key");
+        std::fs::write(&key, "").unwrap();
+        let without = understood(&ssh_command(false, None), home.path());
+        assert_eq!(of(&without, "identityfile"), ["none"]);
+        let with = understood(&ssh_command(true, Some("deploy")), home.path());
+        assert_eq!(of(&with, "identityfile"), [key.to_str().unwrap()]);
+        assert_eq!(of(&with, "user"), ["deploy"]);
+        for said in [&without, &with] {
+            assert_eq!(of(said, "identityagent"), ["none"]);
+            assert_eq!(of(said, "identitiesonly"), ["yes"]);
+        }
+    }
+
+    #[test]
+    fn ssh_reads_no_configuration_and_a_user_is_no_option() {
+        for has_key in [false, true] {
+            let command = ssh_command(has_key, Some("a -o ProxyCommand=id"));
+            assert!(command.starts_with("ssh -F /dev/null "), "{command}");
+            assert!(!command.contains("ProxyCommand"), "{command}");
         }
     }
 }

@@ -1,19 +1,18 @@
-//! Images as archives: out of the engine into a volume, and out of an artifact into the engine and a registry.
+//! Images as archives: out of the engine into a volume, and out of an artifact into the engine.
 //!
 //! An archive says under which names it wants to be loaded; any job could so replace an image that others use. Only its
 //! layers are taken, under a random name.
 
-use super::Source;
 use crate::container::docker::DockerDriver;
-use crate::container::{DriverError, TarStream, Volume, tar_stream};
-use crate::resource::built_in::{Call, in_artifacts};
-use crate::resource::{Artifact, Stop};
+use crate::container::{Driver, DriverError, TarStream, Volume, tar_stream};
+use crate::resource::Stop;
+use crate::resource::built_in::Call;
+use futures_util::StreamExt;
 use serde_json::{Value, json};
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
+use tokio_util::sync::CancellationToken;
 
-/// Where images are between archive and registry.
-const LOADED: &str = "pocketci/loaded";
 /// Largest list of an archive's images.
 const MAX_INDEX_BYTES: u64 = 1 << 20;
 /// Names of images in the index of an OCI archive.
@@ -54,22 +53,27 @@ pub(super) async fn save(
     written.map_err(|error| Stop::errored(&error))
 }
 
-/// Takes an artifact's archive into the engine; answers the random name.
+/// Takes the archive in a file of a volume into the engine, under this name. If it is stopped what the engine has of it may
+/// have the name all the same.
 pub(super) async fn load(
-    call: &Call<'_>,
+    driver: &dyn Driver,
     engine: &DockerDriver,
-    artifacts: &[(String, Artifact)],
-    path: &str,
-) -> Result<String, Stop> {
+    (volume, path): (&Volume, &str),
+    name: &str,
+    stop: &CancellationToken,
+) -> Result<(), Stop> {
     let stopped = |error: DriverError| Stop::errored(&error);
-    let (artifact, inner) = in_artifacts(artifacts, "image", path)?;
-    let found = call.driver.read_tar(&artifact.volume, &inner).await;
+    let found = driver.read_tar(volume, path).await;
     let archive = tar_stream::first_file(found.map_err(stopped)?);
-    let name = format!("{LOADED}:{:016x}", rand::random::<u64>());
-    let loaded = engine.load_image(renamed(archive, name.clone())).await;
+    // An archive that ends too early, rather than a request that nobody waits for: the engine is done with it afterwards.
+    let archive = renamed(archive, name.to_owned()).take_until(stop.clone().cancelled_owned());
+    let loaded = engine.load_image(archive.boxed()).await;
+    if stop.is_cancelled() {
+        return Err(Stop::Stopped);
+    }
     loaded.map_err(stopped)?;
-    match engine.local_image(&name).await.map_err(stopped)? {
-        Some(_) => Ok(name),
+    match engine.local_image(name).await.map_err(stopped)? {
+        Some(_) => Ok(()),
         None => Err(super::wrong(
             "params.image",
             "the engine found no image in the archive; expected one as docker save writes it",
@@ -95,7 +99,7 @@ fn renamed(archive: TarStream, name: String) -> TarStream {
                 // An older list of names.
                 Some("repositories") | Some("") => {}
                 _ => {
-                    let mut header = entry.header().clone();
+                    let mut header = tar_stream::header(&entry);
                     match entry.link_name()? {
                         Some(link) => {
                             let link = link.into_owned();
@@ -155,37 +159,8 @@ fn index(list: &mut Value, name: &str) -> Option<()> {
     for name in NAMES {
         annotations.remove(name);
     }
-    annotations.insert(NAMES[0].to_owned(), json!(format!("docker.io/{name}")));
+    annotations.insert(NAMES[0].to_owned(), json!(name));
     Some(())
-}
-
-/// Pushes what was loaded. The engine pushes an image by the name that it has there, so what had that name has it again
-/// afterwards.
-pub(super) async fn push(
-    engine: &DockerDriver,
-    loaded: &str,
-    source: &Source,
-    tag: &str,
-) -> Result<String, Stop> {
-    let stopped = |error: DriverError| Stop::errored(&error);
-    let named = format!("{}:{tag}", source.repository);
-    let before = engine.local_image(&named).await.map_err(stopped)?;
-    let pushed = async {
-        engine.tag_image(loaded, &source.repository, tag).await?;
-        let login = source.login();
-        engine
-            .push_image(&source.repository, tag, login.as_ref())
-            .await
-    };
-    let pushed = pushed.await;
-    match before.and_then(|image| image.id) {
-        Some(id) => {
-            let restored = engine.tag_image(&id, &source.repository, tag).await;
-            restored.map_err(stopped)?;
-        }
-        None => engine.remove_image(&named).await,
-    }
-    pushed.map_err(stopped)
 }
 
 #[cfg(test)]
@@ -200,8 +175,8 @@ mod tests {
         assert!(manifest(&mut json!([]), "x:1").is_none());
         assert!(manifest(&mut json!([{}, {}]), "x:1").is_none());
         let mut list = json!({"manifests": [{"digest": "d", "annotations": {"org.opencontainers.image.ref.name": "busybox"}}]});
-        assert!(index(&mut list, "x:1").is_some());
-        let said = json!({"io.containerd.image.name": "docker.io/x:1"});
+        assert!(index(&mut list, "localhost/x:1").is_some());
+        let said = json!({"io.containerd.image.name": "localhost/x:1"});
         assert_eq!(list["manifests"][0]["annotations"], said);
     }
 }

@@ -4,6 +4,7 @@
 //! artifact is known to the engine as an image, so its files are written out only if `format` asks for them.
 
 mod load;
+mod push;
 
 use super::built_in::{Call, in_artifacts};
 use super::settings::{decode, decode_params, text};
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 pub(super) const NAME: &str = "registry-image";
 const DEFAULT_TAG: &str = "latest";
 
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, Clone)]
 #[serde(deny_unknown_fields, default)]
 struct Source {
     repository: String,
@@ -99,12 +100,14 @@ impl Source {
 }
 
 fn engine<'a>(call: &'a Call<'_>) -> Result<&'a DockerDriver, Stop> {
-    call.driver.engine().ok_or_else(|| {
-        Stop::Errored(
-            "registry-image needs a container engine, which the native driver is not; set the pipeline with --driver docker"
-                .to_owned(),
-        )
-    })
+    call.driver.engine().ok_or_else(needs_engine)
+}
+
+fn needs_engine() -> Stop {
+    Stop::Errored(
+        "registry-image needs a container engine, which the native driver is not; set the pipeline with --driver docker"
+            .to_owned(),
+    )
 }
 
 fn of(digest: String) -> Version {
@@ -173,6 +176,12 @@ pub(super) async fn image(
     let pulled = engine.pull_image(&pinned, source.login().as_ref()).await;
     pulled.map_err(|error| Stop::errored(&error))?;
     Ok(pinned)
+}
+
+/// Whether a get with these params leaves the image where it is.
+pub(super) fn skips_download(params: &Value) -> Result<bool, Stop> {
+    let params: GetParams = decode_params(NAME, params)?;
+    Ok(params.skip_download)
 }
 
 pub(super) async fn get(
@@ -244,7 +253,7 @@ pub(super) async fn put(
 ) -> Result<Fetched, Stop> {
     let source = source(call)?;
     let params: PutParams = decode_params(NAME, params)?;
-    let engine = engine(call)?;
+    engine(call)?;
     if params.image.is_empty() {
         return Err(wrong(
             "params.image",
@@ -255,18 +264,8 @@ pub(super) async fn put(
     if let Some(file) = &params.additional_tags {
         tags.extend(more_tags(call, artifacts, file).await?);
     }
-    let loaded = load::load(call, engine, artifacts, &params.image).await?;
-    let mut pushed = Vec::new();
-    for tag in &tags {
-        let named = format!("{}:{tag}", source.repository);
-        call.io.say(&format!("pushing {named}\n")).await;
-        pushed.push(load::push(engine, &loaded, &source, tag).await);
-        if pushed.last().is_some_and(Result::is_err) {
-            break;
-        }
-    }
-    engine.remove_image(&loaded).await;
-    let digests: Vec<String> = pushed.into_iter().collect::<Result<_, _>>()?;
+    let (artifact, path) = in_artifacts(artifacts, "image", &params.image)?;
+    let digests = push::push(call, &source, &tags, (&artifact.volume, path)).await?;
     // That of the source's own tag.
     let digest = digests.into_iter().next();
     let digest = digest.ok_or_else(|| wrong("source.tag", "nothing was pushed"))?;

@@ -2,6 +2,7 @@
 
 mod display;
 mod webhook;
+mod yaml;
 
 use super::agent::{agent_config, driver};
 use super::validate::{compiled, read};
@@ -17,29 +18,35 @@ use pocketci_agent::container::leftovers;
 use pocketci_agent::js::{Module, Program};
 use pocketci_agent::local::{self, GateVerdict, Happening, LocalBackend, LocalJob};
 use pocketci_agent::log::{DEFAULT_PATIENCE, DEFAULT_SPOOL_BYTES};
+use pocketci_pipeline::program::ContentType;
 use pocketci_proto::agent as pb;
 use pocketci_proto::api::Driver as DriverName;
 use pocketci_proto::ids::{JobId, RunId};
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 /// What a shell says of a program that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
 
+/// How agents of this command are named.
+const KIND: &str = "run";
+
 pub async fn run(args: RunFileArgs) -> anyhow::Result<u8> {
     let file = read(&args.file)?;
+    if file.content_type == ContentType::Yaml {
+        return yaml::run(args, file).await;
+    }
     let Some(compiled) = compiled(&file) else {
         return Ok(exit::FAILED);
     };
     let secrets = secrets(&args)?;
     let request = webhook::simulated(&args)?;
-    let chosen = match args.driver {
-        Some(chosen) => chosen,
-        None => usual_driver(&args).await,
-    };
+    let chosen = driver_of(&args).await;
+    sweep(chosen, &args).await;
     let name = file_stem(&file.name);
     let (webhook, body) = match request {
         Some(request) => {
@@ -68,60 +75,111 @@ pub async fn run(args: RunFileArgs) -> anyhow::Result<u8> {
                 .collect(),
         }),
     };
-    execute(args, chosen, job, secrets).await
+    let machine = Machine::new(&args, chosen, secrets);
+    let outcome = machine.run(job).await;
+    Ok(machine.code(&outcome))
 }
 
-async fn execute(
-    args: RunFileArgs,
-    chosen: DriverArg,
-    job: LocalJob,
-    secrets: BTreeMap<String, String>,
-) -> anyhow::Result<u8> {
-    let work = WorkArgs {
-        slots: Some(1),
-        drivers: vec![chosen],
-        limits: args.limits.clone(),
-        spool: SpoolArgs {
-            spool_dir: None,
-            spool_max: DEFAULT_SPOOL_BYTES,
-            spool_patience: DEFAULT_PATIENCE,
-        },
-        keep_failed: std::time::Duration::ZERO,
-        drain_timeout: std::time::Duration::ZERO,
-    };
-    let config = agent_config(
-        String::new(),
-        Token::new(""),
-        leftovers::process_name("run"),
-        BTreeMap::new(),
-        None,
-        &work,
-    );
-    let workshop = Arc::new(Workshop::new(config, vec![driver(chosen, &args.limits)]));
-    let display = Arc::new(Mutex::new(Display::new(args.plain)));
-    let approve = args.approve;
-    let shown = display.clone();
-    let decide = move |name: &str, message: &str| ask(&shown, approve, name, message);
-    let backend = Arc::new(LocalBackend::new(secrets, user(), Arc::new(decide)));
-    let stop = CancellationToken::new();
-    let interrupts = tokio::spawn(interrupts(stop.clone()));
-    local::run(workshop, job, backend, stop.clone(), |happening| {
-        let mut display = display.lock().unwrap_or_else(PoisonError::into_inner);
-        match happening {
-            Happening::Report(report) => display.report(report),
-            Happening::Output(chunk) => display.output(&chunk),
+async fn driver_of(args: &RunFileArgs) -> DriverArg {
+    match args.driver {
+        Some(chosen) => chosen,
+        None => usual_driver(args).await,
+    }
+}
+
+/// Removes what an earlier run left behind that was killed, or left by a second Ctrl-C.
+async fn sweep(chosen: DriverArg, args: &RunFileArgs) {
+    match chosen {
+        DriverArg::Docker => {
+            let engine = DockerDriver::new(args.limits.docker_host.clone());
+            leftovers::remove_of_dead_processes(&engine, KIND).await;
         }
-    })
-    .await;
-    interrupts.abort();
-    let mut display = display.lock().unwrap_or_else(PoisonError::into_inner);
-    let outcome = display.finish();
-    Ok(match outcome.as_str() {
-        "succeeded" | "skipped" => exit::OK,
-        "aborted" if stop.is_cancelled() => INTERRUPTED,
-        "failed" | "aborted" => exit::FAILED,
-        _ => exit::SYSTEM,
-    })
+        DriverArg::Native => {
+            leftovers::remove_directories();
+        }
+    }
+}
+
+/// This machine as agent and server of jobs, one after the other.
+struct Machine {
+    workshop: Arc<Workshop>,
+    backend: Arc<LocalBackend>,
+    display: Arc<Mutex<Display>>,
+    plain: bool,
+    stop: CancellationToken,
+    _interrupts: AbortOnDropHandle<()>,
+}
+
+impl Machine {
+    fn new(args: &RunFileArgs, chosen: DriverArg, secrets: BTreeMap<String, String>) -> Self {
+        let work = WorkArgs {
+            slots: Some(1),
+            drivers: vec![chosen],
+            limits: args.limits.clone(),
+            spool: SpoolArgs {
+                spool_dir: None,
+                spool_max: DEFAULT_SPOOL_BYTES,
+                spool_patience: DEFAULT_PATIENCE,
+            },
+            keep_failed: std::time::Duration::ZERO,
+            drain_timeout: std::time::Duration::ZERO,
+        };
+        let config = agent_config(
+            String::new(),
+            Token::new(""),
+            leftovers::process_name(KIND),
+            BTreeMap::new(),
+            None,
+            &work,
+        );
+        // Each job has its own; this one shows nothing.
+        let display = Arc::new(Mutex::new(Display::new(true)));
+        let approve = args.approve;
+        let shown = display.clone();
+        let decide = move |name: &str, message: &str| ask(&shown, approve, name, message);
+        let stop = CancellationToken::new();
+        Self {
+            workshop: Arc::new(Workshop::new(config, vec![driver(chosen, &args.limits)])),
+            backend: Arc::new(LocalBackend::new(secrets, user(), Arc::new(decide))),
+            display,
+            plain: args.plain,
+            _interrupts: AbortOnDropHandle::new(tokio::spawn(interrupts(stop.clone()))),
+            stop,
+        }
+    }
+
+    fn display(&self) -> MutexGuard<'_, Display> {
+        self.display.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs the job to its end, which is shown; its outcome.
+    async fn run(&self, job: LocalJob) -> String {
+        *self.display() = Display::new(self.plain);
+        let (workshop, backend) = (self.workshop.clone(), self.backend.clone());
+        local::run(
+            workshop,
+            job,
+            backend,
+            self.stop.clone(),
+            |happening| match happening {
+                Happening::Report(report) => self.display().report(report),
+                Happening::Output(chunk) => self.display().output(&chunk),
+            },
+        )
+        .await;
+        let mut shown = std::mem::replace(&mut *self.display(), Display::new(true));
+        shown.finish()
+    }
+
+    /// What a shell is told.
+    fn code(&self, outcome: &str) -> u8 {
+        match outcome {
+            "succeeded" | "skipped" => exit::OK,
+            "aborted" if self.stop.is_cancelled() => INTERRUPTED,
+            "failed" | "aborted" => exit::FAILED,
+            _ => exit::SYSTEM,
+        }
+    }
 }
 
 fn file_stem(name: &str) -> String {

@@ -151,10 +151,11 @@ pub fn task(walk: &mut Walk<'_, '_>, step: &TaskStep) {
     if step.config.is_some() {
         walk.fault("must specify one of `uri:` or `config:`, not both");
     }
-    let known = ["file://", "http://", "https://"];
+    // No file: which machine would it be on?
+    let known = ["http://", "https://"];
     if !known.iter().any(|scheme| step.uri.starts_with(scheme)) && !step.uri.contains("((") {
         walk.fault(format!(
-            "unsupported URI scheme in '{}'; supported: file://, http://, https://",
+            "unsupported URI scheme in '{}'; supported: http://, https://; for a file of an artifact use `file:`",
             step.uri
         ));
     }

@@ -5,6 +5,11 @@ use crate::config::tree::{Entry, Kind, Node, Position};
 use serde_json::{Map, Value};
 use std::collections::{BTreeSet, HashSet};
 
+/// Most bytes that vars may put in at once: a few of them, each used many times, could fill any memory.
+const MAX_PUT_IN_BYTES: usize = 16 << 20;
+/// What a node of a value counts besides its text.
+const NODE_BYTES: usize = 16;
+
 /// What happens to a var nobody knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -112,6 +117,8 @@ struct Work<'a> {
     lookup: &'a dyn Lookup,
     errors: Vec<(Position, VarError)>,
     missing: BTreeSet<String>,
+    /// Bytes that may still be put in; `None` once that was too much.
+    left: Option<usize>,
     at: Position,
 }
 
@@ -121,6 +128,7 @@ impl<'a> Work<'a> {
             lookup,
             errors: Vec::new(),
             missing: BTreeSet::new(),
+            left: Some(MAX_PUT_IN_BYTES),
             at: Position::default(),
         }
     }
@@ -162,10 +170,20 @@ impl<'a> Work<'a> {
     }
 
     fn found(&mut self, name: &str) -> Option<Value> {
+        // Told once; nothing more is put in.
+        let left = self.left?;
         let looked_up = Reference::parse(name)
             .and_then(|reference| Ok((self.lookup.get(&reference)?, reference)));
         match looked_up {
-            Ok((Some(value), _)) => Some(value),
+            Ok((Some(value), _)) => {
+                self.left = take(left, &value);
+                if self.left.is_none() {
+                    let limit = MAX_PUT_IN_BYTES >> 20;
+                    self.errors.push((self.at, VarError::TooLarge { limit }));
+                    return None;
+                }
+                Some(value)
+            }
             Ok((None, reference)) => {
                 self.missing.insert(reference.to_string());
                 None
@@ -273,6 +291,19 @@ impl<'a> Work<'a> {
             );
         }
         out
+    }
+}
+
+/// What is left when this value is put in; `None` if that is too much.
+fn take(left: usize, value: &Value) -> Option<usize> {
+    let left = left.checked_sub(NODE_BYTES)?;
+    match value {
+        Value::String(text) => left.checked_sub(text.len()),
+        Value::Array(items) => items.iter().try_fold(left, take),
+        Value::Object(map) => map.iter().try_fold(left, |left, (key, value)| {
+            take(left.checked_sub(key.len())?, value)
+        }),
+        Value::Null | Value::Bool(_) | Value::Number(_) => Some(left),
     }
 }
 

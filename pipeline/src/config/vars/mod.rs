@@ -60,6 +60,12 @@ pub enum VarError {
         /// What the var is, in Go's words.
         kind: &'static str,
     },
+    /// They would fill the memory.
+    #[error("the values of vars have more than {limit} MiB together; use large ones less often")]
+    TooLarge {
+        /// In MiB.
+        limit: usize,
+    },
     /// The place where the value is kept did not answer.
     #[error("var {name} cannot be looked up: {why}")]
     Lookup {

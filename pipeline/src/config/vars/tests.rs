@@ -1,3 +1,5 @@
+//! What `((vars))` become, and what is refused.
+
 use super::*;
 use crate::config::tree;
 use serde_json::{Map, Value, json};
@@ -116,4 +118,16 @@ fn the_vars_used_are_listed_once() {
         .collect();
     assert_eq!(told, ["a", "k", "s:p.q"]);
     assert!(used(&json!("((a..b))")).is_err());
+}
+
+#[test]
+fn what_vars_put_in_together_has_a_limit() {
+    let large = Value::String("x".repeat(1 << 20));
+    let vars = Vars::from(serde_json::Map::from_iter([("large".to_owned(), large)]));
+    let used = |times: usize| Value::String("((large))-".repeat(times));
+    assert!(interpolate(&used(15), &vars, Mode::Strict).is_ok());
+    let errors = interpolate(&used(10_000), &vars, Mode::Strict).unwrap_err();
+    assert_eq!(errors, [VarError::TooLarge { limit: 16 }]);
+    let list = Value::Array(vec![Value::String("((large))".to_owned()); 10_000]);
+    assert!(interpolate(&list, &vars, Mode::Lax).is_err());
 }

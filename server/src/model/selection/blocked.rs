@@ -19,7 +19,7 @@ pub(super) fn blocked<H: History>(
         return Ok(Blocked::TooMany);
     }
     let passed = group.inputs[at].passed.clone();
-    let mut newest: Option<(Standing, VersionHash)> = None;
+    let mut newest: Option<Listed> = None;
     let mut not_used = None;
     for job in &passed {
         let (is_any, version) = newest_used(group, at, *job)?;
@@ -61,12 +61,15 @@ pub(super) fn blocked<H: History>(
     }
 }
 
+/// A version and how it stands in its list.
+type Listed = (Standing, VersionHash);
+
 trait MaxByOrder {
-    fn max_by_order(self, other: (Standing, VersionHash)) -> Self;
+    fn max_by_order(self, other: Listed) -> Self;
 }
 
-impl MaxByOrder for Option<(Standing, VersionHash)> {
-    fn max_by_order(self, other: (Standing, VersionHash)) -> Self {
+impl MaxByOrder for Option<Listed> {
+    fn max_by_order(self, other: Listed) -> Self {
         match self {
             Some(held) if held.0.order >= other.0.order => Some(held),
             _ => Some(other),
@@ -80,7 +83,7 @@ fn newest_used<H: History>(
     group: &mut Group<'_, H>,
     at: usize,
     job: usize,
-) -> Result<(bool, Option<(Standing, VersionHash)>), H::Error> {
+) -> Result<(bool, Option<Listed>), H::Error> {
     let mut walk = Walk::over_all();
     let mut is_any = false;
     for _ in 0..LOOK_BACK {

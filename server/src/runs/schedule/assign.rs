@@ -2,8 +2,8 @@
 
 use super::super::Runs;
 use crate::model::assignment::Assignment;
-use crate::model::run::TriggerKind;
 use crate::store::{ClaimRequest, Claimed, Result};
+use std::collections::BTreeMap;
 
 impl Runs {
     /// Hands out jobs, with all that they need. One that cannot be completed is not told of, so that it is handed out
@@ -16,11 +16,36 @@ impl Runs {
         Ok(jobs)
     }
 
+    /// What gets and puts are told of the server.
+    fn build_env(&self, claimed: &Claimed) -> BTreeMap<String, String> {
+        let Some(url) = &self.settings().external_url else {
+            return BTreeMap::new();
+        };
+        let url = url.trim_end_matches('/');
+        let of_run = format!("{url}/api/runs/{}", claimed.run.id);
+        [
+            ("ATC_EXTERNAL_URL", url.to_owned()),
+            ("BUILD_URL", of_run.clone()),
+            ("BUILD_URL_SHORT", of_run),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .into()
+    }
+
     /// Adds what a job of a YAML pipeline needs; nothing for any other.
     pub async fn complete(&self, claimed: &mut Claimed) -> Result<()> {
         if let Some(check) = &claimed.run.trigger.check {
             claimed.build = Some(Assignment {
                 check: Some((check.resource.clone(), check.from.clone())),
+                ..Assignment::default()
+            });
+            return Ok(());
+        }
+        if let Some(one_off) = &claimed.run.trigger.one_off {
+            claimed.build = Some(Assignment {
+                inputs: one_off.inputs.clone(),
+                one_off: Some(one_off.clone()),
+                env: self.build_env(claimed),
                 ..Assignment::default()
             });
             return Ok(());
@@ -36,10 +61,10 @@ impl Runs {
                 .map(|input| (input.name, input.resource, input.version))
                 .collect(),
             number: number.to_string(),
+            env: self.build_env(claimed),
             ..Assignment::default()
         };
-        let webhook = claimed.run.trigger.kind == TriggerKind::Webhook;
-        if let Some(receipt) = claimed.receipt.as_ref().filter(|_| webhook)
+        if let Some(receipt) = &claimed.receipt
             && let Some(program) = self.program(claimed.run.revision_id).await?
             && let Some(job) = program.config.job(&claimed.job.name)
         {

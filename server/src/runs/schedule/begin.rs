@@ -11,11 +11,14 @@ use crate::model::transition::{Applied, Change};
 use crate::store::{Admission, Admitted, BuildInputs, BuildLimit, OpenRun, Result};
 use pocketci_pipeline::config::Job as JobConfig;
 use pocketci_pipeline::config::model::{JobInput, VersionChoice};
+use std::collections::HashSet;
 
 /// A job before it did not succeed.
 const UPSTREAM: &str = "upstream_not_passed";
 /// The job is in the run's revision no more; cannot be, as a revision never changes.
 const UNKNOWN: &str = "unknown_job";
+/// The pipeline has other resources by now.
+const SUPERSEDED: &str = "superseded_revision";
 /// The pipeline's `assert.execution` does not hold.
 const ASSERTION: &str = "assertion";
 /// Somebody else has used the versions that started it.
@@ -66,32 +69,79 @@ impl Runs {
     /// Lets go every build of a pipeline that may begin and skips those that have nothing to do; whether there was any.
     pub(super) async fn begin_builds(&self, pipeline_id: PipelineId) -> Result<bool> {
         let mut acted = false;
-        let open = self
-            .store()
-            .open_runs(pipeline_id, super::OPEN_RUNS)
-            .await?;
-        for open in open.iter().filter(|open| open.run.cancel.is_none()) {
-            let Some(program) = self.program(open.run.revision_id).await? else {
-                continue;
+        let mut full = HashSet::new();
+        let mut after = None;
+        loop {
+            let page = self
+                .store()
+                .open_runs(pipeline_id, after, super::OPEN_RUNS)
+                .await?;
+            let Some(last) = page.last() else {
+                return Ok(acted);
             };
-            if self.skip_refused(open, &program).await? {
-                // What is skipped is no obstacle any more: look again.
-                acted = true;
-                continue;
+            after = Some(last.run.id);
+            for open in page.iter().filter(|open| open.run.cancel.is_none()) {
+                match self.begin_of_run(open, &mut full).await {
+                    Ok(begun) => acted |= begun,
+                    // One that cannot be looked at does not keep the others waiting.
+                    Err(error) => tracing::warn!(
+                        run = %open.run.id,
+                        error = &error as &dyn std::error::Error,
+                        "cannot schedule a run; trying again"
+                    ),
+                }
             }
-            for job in open.jobs.iter().filter(|job| waits_for_inputs(job)) {
-                acted |= self.begin(open, job, &program).await?;
+        }
+    }
+
+    /// `full` are the jobs of which no more builds may begin in this pass.
+    async fn begin_of_run(&self, open: &OpenRun, full: &mut HashSet<String>) -> Result<bool> {
+        let Some(program) = self.program(open.run.revision_id).await? else {
+            return self.give_up(open).await;
+        };
+        if self.skip_refused(open, &program).await? {
+            // What is skipped is no obstacle any more: look again.
+            return Ok(true);
+        }
+        let mut acted = false;
+        for job in open.jobs.iter().filter(|job| waits_for_inputs(job)) {
+            if !full.contains(&job.name) {
+                acted |= self.begin(open, job, &program, full).await?;
             }
         }
         Ok(acted)
     }
 
-    async fn begin(&self, open: &OpenRun, job: &Job, program: &Program) -> Result<bool> {
+    /// Ends the builds of a program that cannot be read (any more).
+    async fn give_up(&self, open: &OpenRun) -> Result<bool> {
+        let mut acted = false;
+        for job in open.jobs.iter().filter(|job| waits_for_inputs(job)) {
+            let message = "its revision of the pipeline cannot be read; set the pipeline again";
+            let errored = Outcome::Errored;
+            acted |= self
+                .settle(&open.run, job, errored, "config", message.to_owned())
+                .await?;
+        }
+        Ok(acted)
+    }
+
+    async fn begin(
+        &self,
+        open: &OpenRun,
+        job: &Job,
+        program: &Program,
+        full: &mut HashSet<String>,
+    ) -> Result<bool> {
         match self.standing(open, job, program, true).await? {
             Standing::Waits { .. } => Ok(false),
-            Standing::Ready(admission) => {
-                Ok(self.store().admit_build(admission).await? == Admitted::Done)
-            }
+            Standing::Ready(admission) => match self.store().admit_build(admission).await? {
+                Admitted::Done => Ok(true),
+                Admitted::Full(_) => {
+                    full.insert(job.name.clone());
+                    Ok(false)
+                }
+                Admitted::Stale => Ok(false),
+            },
             Standing::Skip { reason, message } => {
                 self.skip_job(&open.run, job, reason, message).await
             }
@@ -161,7 +211,10 @@ impl Runs {
             let Some(receipt) = &receipt else {
                 return Ok(acted);
             };
-            match self.refuses(&open.run, receipt, config).await? {
+            match self
+                .refuses(open.run.pipeline_id, open.run.id, receipt, config)
+                .await?
+            {
                 Some((reason, message)) => {
                     acted |= self.skip_job(&open.run, job, reason, message).await?;
                 }
@@ -202,6 +255,12 @@ impl Runs {
         if let Some(original) = job.build.and_then(|build| build.rerun_of) {
             return Ok(Standing::Ready(admission(BuildInputs::Of(original))));
         }
+        if let Some(resource) = self.changed_resource(open, job, program).await? {
+            let message = format!(
+                "resource {resource} is another one in the pipeline's newest revision; trigger the job again"
+            );
+            return Ok(Standing::skip(SUPERSEDED, message));
+        }
         let inputs = input_configs(program, &job.name, &passed_over);
         if let Some(waits) = self.unchecked(open, job, program, &inputs, act).await? {
             return Ok(waits);
@@ -227,6 +286,23 @@ impl Runs {
         }
         let chosen = selection.inputs.into_values().collect();
         Ok(Standing::Ready(admission(BuildInputs::Chosen(chosen))))
+    }
+
+    /// A resource of the build whose versions are not those that its revision means.
+    async fn changed_resource(
+        &self,
+        open: &OpenRun,
+        job: &Job,
+        program: &Program,
+    ) -> Result<Option<String>> {
+        let known = self.store().resources(open.run.pipeline_id).await?;
+        let is_same = |input: &&JobInput| {
+            let now = known.iter().find(|state| state.name == input.resource);
+            now.map(|state| state.scope) == program.scope(&input.resource)
+        };
+        let mut inputs = program.inputs(&job.name).iter();
+        let changed = inputs.find(|input| !is_same(input));
+        Ok(changed.map(|input| input.resource.clone()))
     }
 
     /// Where a build stands, for people: a place that is taken is told as well.
@@ -267,6 +343,10 @@ fn waits_for_inputs(job: &Job) -> bool {
 }
 
 fn before(open: &OpenRun, job: &Job, program: &Program) -> Before {
+    let triggers = program.config.job(&job.name);
+    let triggers = triggers.and_then(|config| config.triggers.as_ref());
+    // What is to start the job must have succeeded: that it was skipped is not enough.
+    let starts_it = |name: &str| triggers.is_some_and(|t| t.passed.iter().any(|p| p == name));
     let mut passed_over = Vec::new();
     for name in program.graph.before(&job.name) {
         let Some(earlier) = open.jobs.iter().find(|other| other.name == name) else {
@@ -279,7 +359,9 @@ fn before(open: &OpenRun, job: &Job, program: &Program) -> Before {
             }
             Some(end) => match end.outcome {
                 Outcome::Succeeded => {}
-                Outcome::Skipped if lets_pass(&end.reason) => passed_over.push(name.to_owned()),
+                Outcome::Skipped if lets_pass(&end.reason) && !starts_it(name) => {
+                    passed_over.push(name.to_owned());
+                }
                 other => {
                     let how = match other {
                         Outcome::Skipped => "was skipped".to_owned(),
@@ -297,12 +379,18 @@ fn before(open: &OpenRun, job: &Job, program: &Program) -> Before {
 /// Compares what was executed with what the pipeline says, when everything else is over: in the order of the file, as
 /// jobs may overlap (`assert.execution` of a pipeline). What a webhook was not meant for counts as executed.
 fn asserted(open: &OpenRun, job: &Job, program: &Program, expected: &[String]) -> Standing {
-    let mut executed = Vec::new();
+    let (mut executed, mut of_run) = (Vec::new(), Vec::new());
+    let mut skipped = true;
     for config in &program.config.jobs {
         let others = open.jobs.iter().filter(|other| other.id != job.id);
         let Some(other) = others.into_iter().find(|other| other.name == config.name) else {
             continue;
         };
+        of_run.push(config.name.as_str());
+        skipped &= other
+            .end
+            .as_ref()
+            .is_some_and(|end| end.outcome == Outcome::Skipped);
         match &other.end {
             None => {
                 let message = format!("waits for job {} of the same run", other.name);
@@ -314,7 +402,17 @@ fn asserted(open: &OpenRun, job: &Job, program: &Program, expected: &[String]) -
             Some(_) => {}
         }
     }
-    let holds = executed.iter().eq(expected.iter());
+    if skipped {
+        return Standing::skip(UPSTREAM, "nothing of the run was executed".to_owned());
+    }
+    // A run of some jobs cannot execute the others; a name that no job has is never executed.
+    let is_known = |name: &&str| program.config.job(name).is_none() || of_run.contains(name);
+    let expected: Vec<&str> = expected
+        .iter()
+        .map(String::as_str)
+        .filter(is_known)
+        .collect();
+    let holds = executed == expected;
     Standing::Asserted((!holds).then(|| {
         format!(
             "assertion failed: expected execution of [{}], got [{}]",
@@ -325,7 +423,7 @@ fn asserted(open: &OpenRun, job: &Job, program: &Program, expected: &[String]) -
 }
 
 /// What a job gets, in the words of the selection; jobs that were passed over need not have passed anything on.
-pub(super) fn input_configs(
+pub(in super::super) fn input_configs(
     program: &Program,
     job: &str,
     passed_over: &[String],

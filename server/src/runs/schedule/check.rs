@@ -3,23 +3,22 @@
 //! A check has a number in its resource, from which the id of its run follows. So whoever comes by finishes what a
 //! server that died has begun: a check without a run gets it, one whose run is over is over.
 
-use super::super::{Runs, StartRun};
+use super::super::{Runs, StartRun, Started};
 use super::begin::Standing;
 use super::program::Program;
+use crate::model::derived;
 use crate::model::pipeline::Pipeline;
-use crate::model::run::{CheckTrigger, Job, Outcome, Trigger, TriggerKind};
+use crate::model::run::{CheckTrigger, Job, Outcome, RunState, Trigger, TriggerKind};
 use crate::model::selection::{InputConfig, Wish};
-use crate::model::version::{ResourceState, Version};
+use crate::model::version::{ResourceState, Version, contains};
 use crate::model::{PipelineId, RunId};
 use crate::store::{OpenRun, Result};
 use pocketci_pipeline::config::Resource;
 use pocketci_pipeline::config::model::JobInput;
 use pocketci_pipeline::duration;
-use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use std::time::Duration;
 use time::OffsetDateTime;
-use uuid::Uuid;
 
 /// Between checks of a resource that says nothing else (Concourse's default).
 const CHECK_EVERY: Duration = Duration::from_secs(60);
@@ -29,8 +28,9 @@ const MAX_PAUSE: Duration = Duration::from_secs(60);
 const NEVER: &str = "never";
 
 impl Runs {
-    /// Begins the checks of a pipeline that are due and ends those whose run is over; when to come again, if ever.
-    pub async fn check_due(&self, pipeline_id: PipelineId) -> Result<Option<Duration>> {
+    /// Does what the clock says: starts jobs by their schedules, begins the checks of a pipeline that are due and ends
+    /// those whose run is over; when to come again, if ever.
+    pub async fn by_clock(&self, pipeline_id: PipelineId) -> Result<Option<Duration>> {
         let Some(pipeline) = self.pipeline(pipeline_id).await? else {
             return Ok(None);
         };
@@ -41,7 +41,8 @@ impl Runs {
             return Ok(None);
         }
         let now = OffsetDateTime::now_utc();
-        let mut pause = MAX_PAUSE;
+        let by_clock = self.start_by_clock(&pipeline, &program, now).await?;
+        let mut pause = by_clock.map_or(MAX_PAUSE, |next| next.min(MAX_PAUSE));
         for state in self.store().resources(pipeline_id).await? {
             let Some(resource) = program.config.resource(&state.name) else {
                 continue;
@@ -55,7 +56,8 @@ impl Runs {
             else {
                 continue;
             };
-            let since = state.check_started_at.map(|at| now - at);
+            // From its end: one that takes long does not follow itself at once.
+            let since = state.check_finished_at.map(|at| now - at);
             let left = since.map_or(Duration::ZERO, |since| {
                 every.saturating_sub(Duration::try_from(since).unwrap_or_default())
             });
@@ -67,6 +69,25 @@ impl Runs {
             }
         }
         Ok(Some(pause))
+    }
+
+    /// A check of what is there now: one that has not begun yet will see it, so that whoever asks often starts few.
+    pub async fn ask_for_check(
+        &self,
+        pipeline: &Arc<Pipeline>,
+        program: &Program,
+        state: &ResourceState,
+        from: Option<Version>,
+    ) -> Result<Option<RunId>> {
+        if state.checking
+            && from.is_none()
+            && let Some(id) = check_run(pipeline.id, state)
+            && let Some(view) = self.store().run(id).await?
+            && view.run.state == RunState::Queued
+        {
+            return Ok(Some(id));
+        }
+        self.begin_check(pipeline, program, state, from).await
     }
 
     /// Begins a check now; `None` if the resource is not (or no longer) what `state` says. `from` is the version to
@@ -88,7 +109,7 @@ impl Runs {
         let Some(now) = self.store().resource(pipeline.id, &state.name).await? else {
             return Ok(None);
         };
-        let from = from.or_else(|| now.newest.clone());
+        let from = from.or_else(|| start_of(program, &now));
         self.run_check(pipeline, program, &now, from).await
     }
 
@@ -98,17 +119,17 @@ impl Runs {
         pipeline: &Arc<Pipeline>,
         program: &Program,
         state: &ResourceState,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let Some(id) = check_run(pipeline.id, state) else {
-            return Ok(());
+            return Ok(false);
         };
         let Some(view) = self.store().run(id).await? else {
-            let from = state.newest.clone();
+            let from = start_of(program, state);
             self.run_check(pipeline, program, state, from).await?;
-            return Ok(());
+            return Ok(false);
         };
         let Some(end) = view.run.end else {
-            return Ok(());
+            return Ok(false);
         };
         let error = match end.outcome {
             Outcome::Succeeded | Outcome::Skipped => None,
@@ -117,8 +138,7 @@ impl Runs {
         };
         self.store()
             .check_ended(pipeline.id, &state.name, state.check_seq, error.as_deref())
-            .await?;
-        Ok(())
+            .await
     }
 
     async fn run_check(
@@ -150,9 +170,9 @@ impl Runs {
             id: Some(id),
             rerun_of: None,
         };
-        // Changed meanwhile, or too much is queued: the next look gives it a run.
-        self.start(start).await?;
-        Ok(Some(id))
+        // Changed this very moment: the next look gives it a run.
+        let stored = matches!(self.start(start).await?, Started::Stored { .. });
+        Ok(stored.then_some(id))
     }
 
     /// Why a build must wait for a check of one of its inputs; with `act` the check is begun.
@@ -188,8 +208,14 @@ impl Runs {
             return Ok(None);
         };
         if act && let Some(pipeline) = self.reload_pipeline(open.run.pipeline_id).await? {
+            let mut ended = false;
             for state in &states {
-                self.look_now(&pipeline, state).await?;
+                ended |= self.look_now(&pipeline, state).await?;
+            }
+            if ended {
+                // What was waited for is known now, or begun anew: look again.
+                let looked = Box::pin(self.unchecked(open, job, program, inputs, false));
+                return looked.await;
             }
         }
         let names: Vec<&str> = states.iter().map(|state| state.name.as_str()).collect();
@@ -203,16 +229,17 @@ impl Runs {
         }))
     }
 
-    /// One check at a time: who comes while one is under way begins the next one when that is over.
-    async fn look_now(&self, pipeline: &Arc<Pipeline>, state: &ResourceState) -> Result<()> {
+    /// One check at a time: who comes while one is under way begins the next one when that is over. Whether one has
+    /// ended.
+    async fn look_now(&self, pipeline: &Arc<Pipeline>, state: &ResourceState) -> Result<bool> {
         let Some(program) = self.program(pipeline.revision_id).await? else {
-            return Ok(());
+            return Ok(false);
         };
         if state.checking {
             return self.tend_check(pipeline, &program, state).await;
         }
         self.begin_check(pipeline, &program, state, None).await?;
-        Ok(())
+        Ok(false)
     }
 }
 
@@ -223,11 +250,8 @@ fn is_fresh(
     input: &InputConfig,
     state: &ResourceState,
 ) -> bool {
-    let Some(started) = state.check_started_at.filter(|_| !state.checking) else {
-        return false;
-    };
     if open.run.trigger.kind != TriggerKind::Version {
-        return started >= job.queued_at;
+        return state.checked_at.is_some_and(|at| at >= job.queued_at);
     }
     let of_input = |found: &&JobInput| found.name == input.name;
     let is_trigger = program.inputs(&job.name).iter().find(of_input);
@@ -235,7 +259,19 @@ fn is_fresh(
     let Some(every) = every.filter(|_| !is_trigger.is_some_and(|found| found.trigger)) else {
         return true;
     };
-    started + every >= job.queued_at
+    state
+        .checked_at
+        .is_some_and(|at| at + every >= job.queued_at)
+}
+
+/// The version to begin with: what is pinned and not known, else the newest.
+fn start_of(program: &Program, state: &ResourceState) -> Option<Version> {
+    let configured = program.config.resource(&state.name);
+    let configured = configured.and_then(|resource| resource.version.clone());
+    let by_command = state.pin.as_ref().filter(|_| !state.pin_found);
+    configured
+        .or_else(|| by_command.map(|pin| pin.fields.clone()))
+        .or_else(|| state.newest.clone())
 }
 
 /// Between checks by the clock; `None` for never.
@@ -256,28 +292,22 @@ fn is_watched(program: &Program, resource: &Resource, state: &ResourceState) -> 
         inputs.iter().filter(of_it).any(|input| input.trigger)
     });
     let pinned_unknown = state.pin.is_some() && !state.pin_found;
+    // What the pipeline itself pins may be older than all that is known.
+    let pinned_beyond = match (&resource.version, &state.newest) {
+        (Some(pin), Some(newest)) => !contains(newest, pin),
+        _ => false,
+    };
     triggers
+        || pinned_beyond
         || state.check_error.is_some()
         || state.check_finished_at.is_none()
         || state.newest.is_none()
         || pinned_unknown
 }
 
-/// The id of a check's run: the same whoever asks. Its time is the check's, which keeps it a version 7 UUID that sorts
-/// among its neighbours.
+/// The id of a check's run: the same whoever asks.
 fn check_run(pipeline_id: PipelineId, state: &ResourceState) -> Option<RunId> {
-    let started = state.check_started_at?;
-    let millis = u64::try_from(started.unix_timestamp_nanos() / 1_000_000).ok()?;
-    let mut hash = Sha256::new();
-    hash.update(b"check");
-    hash.update(pipeline_id.to_vec());
-    hash.update(state.name.as_bytes());
-    hash.update(state.check_seq.to_be_bytes());
-    let hash = hash.finalize();
-    let mut bytes = [0; 16];
-    bytes[..6].copy_from_slice(&millis.to_be_bytes()[2..]);
-    bytes[6..].copy_from_slice(&hash[..10]);
-    bytes[6] = (bytes[6] & 0x0f) | 0x70;
-    bytes[8] = (bytes[8] & 0x3f) | 0x80;
-    Some(RunId(Uuid::from_bytes(bytes)))
+    let seq = state.check_seq.to_be_bytes();
+    let parts: [&[u8]; 4] = [b"check", &pipeline_id.to_vec(), state.name.as_bytes(), &seq];
+    Some(derived::run_id(state.check_started_at?, &parts))
 }

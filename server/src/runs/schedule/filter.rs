@@ -2,8 +2,10 @@
 
 use super::super::Runs;
 use super::super::group::vars;
+use crate::model::pipeline::Pipeline;
 use crate::model::receipt::Receipt;
-use crate::model::run::Run;
+use crate::model::run::{Trigger, TriggerKind};
+use crate::model::{PipelineId, RunId};
 use crate::store::{Result, Sighting};
 use pocketci_pipeline::config::Job;
 use pocketci_pipeline::expression::{ExpressionCache, WebhookVars};
@@ -38,12 +40,18 @@ impl Runs {
     /// Whether the webhook that started the run is meant for the job. Asked again it says the same.
     pub(super) async fn refuses(
         &self,
-        run: &Run,
+        pipeline_id: PipelineId,
+        run_id: RunId,
         receipt: &Receipt,
         job: &Job,
     ) -> Result<Option<Refusal>> {
         let webhook = match &job.triggers {
-            Some(triggers) if triggers.webhook.is_none() && job.webhook_filter().is_none() => {
+            // A job that follows others is started by them.
+            Some(triggers)
+                if triggers.webhook.is_none()
+                    && triggers.passed.is_empty()
+                    && job.webhook_filter().is_none() =>
+            {
                 let message = "its triggers do not name webhooks".to_owned();
                 return Ok(Some((NOT_TRIGGERED, message)));
             }
@@ -65,7 +73,8 @@ impl Runs {
             }
         }
         let key = webhook.map_or("", |webhook| webhook.dedup_key.as_str());
-        if key.is_empty() {
+        // Whoever asks for it again means it.
+        if key.is_empty() || receipt.is_rerun() {
             return Ok(None);
         }
         // A key that cannot be had keeps nothing away.
@@ -79,9 +88,9 @@ impl Runs {
         hash.update([0]);
         hash.update(key.as_bytes());
         let sighting = Sighting {
-            pipeline_id: run.pipeline_id,
+            pipeline_id,
             hash: hash.finalize().into(),
-            run_id: run.id,
+            run_id,
             call: 0,
         };
         let seen = self.store().seen_before(sighting, SEEN_FOR).await?;
@@ -89,6 +98,29 @@ impl Runs {
             let message = "a webhook with the same dedup_key was seen before".to_owned();
             (DUPLICATE, message)
         }))
+    }
+
+    /// Whether the webhook is meant for no job at all.
+    pub(in super::super) async fn is_for_nobody(
+        &self,
+        pipeline: &Pipeline,
+        trigger: &Trigger,
+        receipt: Option<&Receipt>,
+        run_id: RunId,
+    ) -> Result<bool> {
+        let Some(receipt) = receipt.filter(|_| trigger.kind == TriggerKind::Webhook) else {
+            return Ok(false);
+        };
+        let Some(program) = self.program(pipeline.revision_id).await? else {
+            return Ok(false);
+        };
+        for job in &program.config.jobs {
+            let refused = self.refuses(pipeline.id, run_id, receipt, job).await?;
+            if refused.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(!program.config.jobs.is_empty())
     }
 
     /// `triggers.webhook.params` as environment: an expression that fails is left out.

@@ -26,10 +26,6 @@ impl Graph {
                     after.insert(job.name.clone());
                 }
             }
-            for passed in passed_triggers(job) {
-                let after = triggers.entry(passed.clone()).or_default();
-                after.insert(job.name.clone());
-            }
         }
         let before = wanted
             .iter()

@@ -5,11 +5,13 @@ use super::super::{RunSettings, Runs};
 use super::program::Program;
 use super::tags::tags_of;
 use crate::model::JobId;
+use crate::model::one_off::OneOff;
 use crate::model::pipeline::{ContentType, Pipeline};
 use crate::model::run::{Trigger, TriggerKind};
 use crate::model::settings::MAX_PRIORITY;
 use crate::store::{NewBuild, NewJob, Result};
 use pocketci_pipeline::config::Job as JobConfig;
+use pocketci_proto::YAML_LABEL;
 use std::collections::BTreeSet;
 
 /// The name of the one job of a JavaScript pipeline.
@@ -43,6 +45,9 @@ impl Runs {
                 &check.resource,
             )]));
         }
+        if let Some(one_off) = &trigger.one_off {
+            return Ok(Ok(vec![one_off_job(pipeline, settings, one_off)]));
+        }
         let wanted = match wanted(&program, trigger, rerun_of.is_some()) {
             Ok(wanted) => wanted,
             Err(refused) => return Ok(Err(refused)),
@@ -69,7 +74,7 @@ fn wanted(
 ) -> std::result::Result<BTreeSet<String>, Refused> {
     let config = &program.config;
     let asked = &trigger.jobs;
-    let by_hand = !matches!(trigger.kind, TriggerKind::Version | TriggerKind::Webhook);
+    let by_hand = matches!(trigger.kind, TriggerKind::Manual | TriggerKind::Pipeline);
     for name in asked {
         let job = config
             .job(name)
@@ -82,10 +87,12 @@ fn wanted(
         }
     }
     if !asked.is_empty() {
-        let alone = rerun || trigger.kind == TriggerKind::Version;
-        return Ok(match alone {
-            true => asked.iter().cloned().collect(),
-            false => program.graph.with_dependants(asked),
+        let asked_for: BTreeSet<String> = asked.iter().cloned().collect();
+        return Ok(match (rerun, trigger.kind) {
+            (true, _) => asked_for,
+            // What follows by versions is started when there are versions to follow.
+            (false, TriggerKind::Version) => with_passed_triggers(program, asked_for),
+            (false, _) => with_passed_triggers(program, program.graph.with_dependants(asked)),
         });
     }
     let allowed = |job: &&JobConfig| !(by_hand && job.disable_manual_trigger);
@@ -101,6 +108,23 @@ fn wanted(
     }
 }
 
+/// Adds the jobs that start when others have succeeded (`triggers.passed`), if all of these are in the run.
+fn with_passed_triggers(program: &Program, mut jobs: BTreeSet<String>) -> BTreeSet<String> {
+    loop {
+        let follows = |job: &&JobConfig| {
+            let passed = job.triggers.as_ref().map_or(&[][..], |t| &t.passed);
+            !jobs.contains(&job.name)
+                && !passed.is_empty()
+                && passed.iter().all(|name| jobs.contains(name))
+        };
+        let Some(next) = program.config.jobs.iter().find(follows) else {
+            return jobs;
+        };
+        let name = next.name.clone();
+        jobs.insert(name);
+    }
+}
+
 fn new_job(
     pipeline: &Pipeline,
     settings: &RunSettings,
@@ -110,6 +134,11 @@ fn new_job(
 ) -> NewJob {
     let mut labels = pipeline.labels.clone();
     labels.extend(tags.into_iter().map(label));
+    if pipeline.content_type == ContentType::Yaml {
+        // An older agent would not know what it was given.
+        let (name, value) = YAML_LABEL;
+        labels.insert(name.to_owned(), value.to_owned());
+    }
     NewJob {
         id: JobId::new(),
         name: name.to_owned(),
@@ -137,8 +166,16 @@ fn check_job(
     job
 }
 
+/// No build: it is not one of the pipeline's jobs, so it has no number among them and nothing to wait for.
+fn one_off_job(pipeline: &Pipeline, settings: &RunSettings, one_off: &OneOff) -> NewJob {
+    let mut job = new_job(pipeline, settings, &one_off.name, [], None);
+    job.labels.extend(one_off.labels.clone());
+    job.driver = one_off.driver.or(job.driver);
+    job
+}
+
 /// `os=linux` asks for that label; `gpu` alone asks for `gpu=true`.
-fn label(tag: String) -> (String, String) {
+pub(in super::super) fn label(tag: String) -> (String, String) {
     match tag.split_once('=') {
         Some((name, value)) => (name.to_owned(), value.to_owned()),
         None => (tag, BARE_TAG.to_owned()),

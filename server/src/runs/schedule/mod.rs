@@ -8,6 +8,7 @@
 mod assign;
 mod begin;
 mod check;
+mod clock;
 mod filter;
 mod graph;
 mod jobs;
@@ -15,6 +16,8 @@ mod program;
 mod tags;
 mod trigger;
 
+pub(super) use begin::input_configs;
+pub(super) use jobs::label;
 pub use program::{Program, Programs};
 
 use super::Runs;
@@ -23,7 +26,7 @@ use crate::model::{PipelineId, RevisionId};
 use crate::store::Result;
 use std::sync::Arc;
 
-/// Runs with waiting builds that one pass looks at; the others wait for these.
+/// Runs with waiting builds that are loaded at a time.
 const OPEN_RUNS: i64 = 200;
 /// Rounds of one pass: each lets builds go or starts runs, which may be what others wait for.
 const MAX_ROUNDS: usize = 20;
@@ -44,12 +47,16 @@ impl Runs {
             if pipeline.paused {
                 return Ok(());
             }
-            let Some(program) = self.program(pipeline.revision_id).await? else {
-                return Ok(());
-            };
-            self.declare(&pipeline, &program).await?;
+            let program = self.program(pipeline.revision_id).await?;
+            if let Some(program) = &program {
+                self.declare(&pipeline, program).await?;
+            }
+            // Builds of its earlier revisions may wait, whatever it is now.
             let begun = self.begin_builds(pipeline_id).await?;
-            let started = self.start_for_versions(&pipeline, &program).await?;
+            let started = match &program {
+                Some(program) => self.start_for_versions(&pipeline, program).await?,
+                None => false,
+            };
             if !begun && !started {
                 return Ok(());
             }

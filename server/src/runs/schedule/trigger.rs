@@ -4,7 +4,7 @@ use super::super::{Runs, StartRun, Started};
 use super::begin::input_configs;
 use super::program::Program;
 use crate::model::pipeline::Pipeline;
-use crate::model::run::{Hold, Trigger, TriggerKind};
+use crate::model::run::{Trigger, TriggerKind};
 use crate::store::Result;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -72,12 +72,7 @@ impl Runs {
 
     /// Jobs of which a build has not begun.
     async fn waiting_jobs(&self, pipeline: &Pipeline) -> Result<HashSet<String>> {
-        let open = self
-            .store()
-            .open_runs(pipeline.id, super::OPEN_RUNS)
-            .await?;
-        let jobs = open.into_iter().flat_map(|open| open.jobs);
-        let waiting = jobs.filter(|job| job.end.is_none() && job.hold == Some(Hold::Inputs));
-        Ok(waiting.map(|job| job.name).collect())
+        let waiting = self.store().waiting_jobs(pipeline.id).await?;
+        Ok(waiting.into_iter().collect())
     }
 }

@@ -4,7 +4,7 @@ use super::super::{Admission, Admitted, BuildInputs, BuildStore, OpenRun, QueueS
 use super::builds::{adopt, take};
 use super::{Failable, PostgresStore, millis, rows, sql_error};
 use crate::model::run::{Job, Run};
-use crate::model::{PipelineId, RevisionId, RunId};
+use crate::model::{JobId, PipelineId, RevisionId, RunId};
 use async_trait::async_trait;
 use deadpool_postgres::Transaction;
 use std::collections::HashMap;
@@ -18,7 +18,8 @@ const BEGUN: &str =
     AND state <> 'finished' AND hold IS DISTINCT FROM 'inputs' AND hold IS DISTINCT FROM 'group'";
 
 /// Lets a build go: it gets its turn in the round over pipelines now (see `enqueue`).
-const LET_GO: &str = "UPDATE jobs j SET hold = NULL, turn = greatest(1,
+const LET_GO: &str = "UPDATE jobs j SET hold = NULL,
+    queue_until = clock_timestamp() + queue_timeout_ms * interval '1 millisecond', turn = greatest(1,
         (SELECT q.turn FROM jobs q WHERE q.state = 'queued' AND q.hold IS NULL AND q.needs = j.needs
          AND q.priority = j.priority ORDER BY q.turn LIMIT 1),
         (SELECT q.turn + 1 FROM jobs q WHERE q.state <> 'finished' AND q.turn > 0
@@ -27,14 +28,20 @@ const LET_GO: &str = "UPDATE jobs j SET hold = NULL, turn = greatest(1,
 
 #[async_trait]
 impl BuildStore for PostgresStore {
-    async fn open_runs(&self, pipeline_id: PipelineId, limit: i64) -> Result<Vec<OpenRun>> {
+    async fn open_runs(
+        &self,
+        pipeline_id: PipelineId,
+        after: Option<RunId>,
+        limit: i64,
+    ) -> Result<Vec<OpenRun>> {
         let client = self.client().await?;
         let sql = "SELECT * FROM runs WHERE id IN (SELECT run_id FROM jobs WHERE pipeline_id = $1
-                AND state = 'queued' AND hold = 'inputs' GROUP BY run_id ORDER BY run_id LIMIT $2)
+                AND state = 'queued' AND hold = 'inputs' AND ($3::uuid IS NULL OR run_id > $3)
+                GROUP BY run_id ORDER BY run_id LIMIT $2)
             ORDER BY id";
         let statement = client.prepare_cached(sql).await.map_err(sql_error)?;
         let found = client
-            .query(&statement, &[&pipeline_id.0, &limit])
+            .query(&statement, &[&pipeline_id.0, &limit, &after.map(|id| id.0)])
             .await
             .map_err(sql_error)?;
         let runs = rows::all(&found, rows::run)?;
@@ -51,6 +58,18 @@ impl BuildStore for PostgresStore {
             run,
         };
         Ok(runs.into_iter().map(open).collect())
+    }
+
+    async fn waiting_jobs(&self, pipeline_id: PipelineId) -> Result<Vec<String>> {
+        let client = self.client().await?;
+        let sql = "SELECT DISTINCT name FROM jobs WHERE pipeline_id = $1 AND state = 'queued'
+            AND hold IN ('inputs', 'group') AND number IS NOT NULL";
+        let statement = client.prepare_cached(sql).await.map_err(sql_error)?;
+        let found = client
+            .query(&statement, &[&pipeline_id.0])
+            .await
+            .map_err(sql_error)?;
+        Ok(found.iter().map(|row| row.get(0)).collect())
     }
 
     async fn admit_build(&self, admission: Admission) -> Result<Admitted> {
@@ -79,15 +98,15 @@ impl BuildStore for PostgresStore {
         &self,
         pipeline_id: PipelineId,
         job: Option<&str>,
-        before: Option<RunId>,
+        before: Option<JobId>,
         limit: i64,
     ) -> Result<Vec<(Run, Job)>> {
         let client = self.client().await?;
         let sql = "SELECT j.* FROM jobs j WHERE j.pipeline_id = $1 AND j.number IS NOT NULL
-            AND ($2::text IS NULL OR j.name = $2) AND ($3::uuid IS NULL OR j.run_id < $3)
-            ORDER BY j.run_id DESC, j.id LIMIT $4";
+            AND ($2::text IS NULL OR j.name = $2) AND ($3::uuid IS NULL OR j.id < $3)
+            ORDER BY j.id DESC LIMIT $4";
         let statement = client.prepare_cached(sql).await.map_err(sql_error)?;
-        let before = before.map(|run| run.0);
+        let before = before.map(|job| job.0);
         let found = client
             .query(&statement, &[&pipeline_id.0, &job, &before, &limit])
             .await

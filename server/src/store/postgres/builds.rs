@@ -114,7 +114,13 @@ pub(super) async fn save_output(
         .await?;
     let mut new = 0;
     if is_listed {
-        new = versions::append(transaction, list, &[output.version.clone()], false).await?;
+        new = versions::append(
+            transaction,
+            list,
+            std::slice::from_ref(output.version),
+            false,
+        )
+        .await?;
         versions::set_metadata(transaction, list, hash, output.metadata).await?;
     }
     Ok((Saved::Stored { new }, Some(id)))

@@ -60,7 +60,8 @@ const STORE: &str = "WITH wanted AS (
            CASE WHEN t.session_id IS NULL THEN 0 ELSE 1 END, 0, t.agent_id, t.session_id,
            clock_timestamp() + t.accept_ms * interval '1 millisecond', t.labels::jsonb, t.driver, 0, 0, clock_timestamp(),
            t.pipeline_id, t.needs, t.priority, t.queue_timeout_ms, t.attempts, t.hold,
-           CASE WHEN t.session_id IS NULL THEN clock_timestamp() + t.queue_timeout_ms * interval '1 millisecond' END,
+           CASE WHEN t.session_id IS NULL AND t.hold IS DISTINCT FROM 'inputs'
+                THEN clock_timestamp() + t.queue_timeout_ms * interval '1 millisecond' END,
            CASE WHEN t.session_id IS NULL AND t.hold IS NULL THEN t.nth + greatest(1,
                (SELECT q.turn FROM jobs q WHERE q.state = 'queued' AND q.hold IS NULL AND q.needs = t.needs
                 AND q.priority = t.priority ORDER BY q.turn LIMIT 1),
@@ -115,10 +116,11 @@ async fn flush(pool: &Pool, group: &[NewRun], counted: &Counted) -> Result<Vec<E
                 fits.push(true);
                 return false;
             }
-            let fit = new.jobs.iter().all(|job| job.hand_to.is_some()) || {
-                room -= 1;
-                room >= 0
-            };
+            let wanted = new.queued() as i64;
+            let fit = wanted == 0 || wanted <= room;
+            if fit {
+                room -= wanted;
+            }
             fits.push(fit);
             fit
         })
@@ -186,17 +188,19 @@ async fn room(
     group: &[NewRun],
     counted: &Counted,
 ) -> Result<i64> {
-    let waiting = group
-        .iter()
-        .filter(|new| new.jobs.iter().any(|job| job.hand_to.is_none()));
-    let wanted = waiting.clone().count() as i64;
+    let waiting = group.iter().filter(|new| new.queued() > 0);
+    let wanted = waiting.clone().map(NewRun::queued).sum::<usize>() as i64;
     let Some(limit) = waiting.map(|new| new.max_queue).min() else {
         return Ok(0);
     };
     if let Some(room) = counted.take(wanted, limit) {
         return Ok(room);
     }
-    let sql = "SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'queued' LIMIT $1) q";
+    // What waits for its inputs is not in the queue yet.
+    let sql = "SELECT count(*) FROM (
+            (SELECT 1 FROM jobs WHERE state = 'queued' AND hold IS NULL LIMIT $1)
+            UNION ALL
+            (SELECT 1 FROM jobs WHERE state = 'queued' AND hold IN ('group', 'paused') LIMIT $1)) q";
     let statement = client.prepare_cached(sql).await.map_err(sql_error)?;
     let queued: i64 = client
         .query_one(&statement, &[&limit])

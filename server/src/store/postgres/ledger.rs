@@ -10,7 +10,7 @@ use super::notify::Notifier;
 use super::rows::{self, RUN_TO_CHANGE};
 use super::{Failable, Failure, MAX_TRIES, pool_error};
 use crate::model::RunId;
-use crate::model::run::{EventBody, RunState};
+use crate::model::run::{EventBody, Job, RunState};
 use crate::model::transition::{Aggregate, Applied, Change, Effects, Report, apply};
 use deadpool_postgres::{Object, Pool};
 use futures_util::try_join;
@@ -151,6 +151,10 @@ async fn attempt(client: &mut Object, group: &[Item]) -> Failable<(Vec<Applied>,
     ids.sort_unstable();
     ids.dedup();
     let (mut runs, now) = load(client, &ids).await?;
+    let before: BTreeMap<RunId, Vec<Job>> = runs
+        .iter()
+        .map(|(id, aggregate)| (*id, aggregate.jobs.clone()))
+        .collect();
     let mut effects: BTreeMap<RunId, Effects> = BTreeMap::new();
     let mut results = Vec::with_capacity(group.len());
     for (run_id, change) in group {
@@ -164,8 +168,8 @@ async fn attempt(client: &mut Object, group: &[Item]) -> Failable<(Vec<Applied>,
     }
     let mut writes = Writes::default();
     for (run_id, effects) in &effects {
-        if let Some(aggregate) = runs.get(run_id) {
-            writes.add(aggregate, effects, now);
+        if let (Some(aggregate), Some(before)) = (runs.get(run_id), before.get(run_id)) {
+            writes.add(aggregate, before, effects, now);
         }
     }
     writes.commit(client).await?;

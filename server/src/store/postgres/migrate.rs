@@ -41,6 +41,11 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "dags",
         include_str!("../../../../migrations/postgres/0007_dags.sql"),
     ),
+    (
+        8,
+        "archives",
+        include_str!("../../../../migrations/postgres/0008_archives.sql"),
+    ),
 ];
 
 /// Any number that nobody else uses for an advisory lock in this database.

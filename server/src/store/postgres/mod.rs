@@ -2,6 +2,7 @@
 
 mod admission;
 mod agents;
+mod archives;
 mod builds;
 mod claims;
 mod connect;

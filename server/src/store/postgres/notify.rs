@@ -77,7 +77,7 @@ impl Notifier {
             Wake::JobQueued => self.hint(Hint::JobQueued),
             Wake::Cancel(session) => self.hint(Hint::Cancel(session)),
             // Whoever ended the run looks after its group; should it die, every server looks now and then.
-            Wake::Group(..) => {}
+            Wake::Group(..) | Wake::Lost => {}
             Wake::Schedule(pipeline) => self.hint(Hint::Schedule(pipeline)),
         }
     }

@@ -34,7 +34,7 @@ pub(super) async fn declare(
     let sql = "INSERT INTO resources AS r (pipeline_id, name, scope)
         SELECT $1, t.name, t.scope FROM unnest($2::text[], $3::bytea[]) AS t (name, scope)
         ON CONFLICT (pipeline_id, name) DO UPDATE SET scope = excluded.scope, check_seq = r.check_seq + 1,
-            check_ended_seq = r.check_seq + 1, check_started_at = NULL, check_finished_at = NULL, check_error = NULL
+            check_ended_seq = r.check_seq + 1, check_started_at = NULL, check_finished_at = NULL, checked_at = NULL, check_error = NULL
         WHERE r.scope <> excluded.scope";
     let statement = transaction.prepare_cached(sql).await?;
     let new = transaction
@@ -92,6 +92,7 @@ fn state(row: &Row) -> Failable<ResourceState> {
         checking: row.try_get::<_, i64>("check_ended_seq")? < check_seq,
         check_started_at: row.try_get("check_started_at")?,
         check_finished_at: row.try_get("check_finished_at")?,
+        checked_at: row.try_get("checked_at")?,
         check_error: row.try_get("check_error")?,
         pin,
         pin_found: false,
@@ -126,7 +127,8 @@ pub(super) async fn end_check(
     seq: i64,
     error: Option<&str>,
 ) -> Failable<bool> {
-    let sql = "UPDATE resources SET check_ended_seq = $3, check_finished_at = clock_timestamp(), check_error = $4
+    let sql = "UPDATE resources SET check_ended_seq = $3, check_finished_at = clock_timestamp(),
+            checked_at = check_started_at, check_error = $4
         WHERE pipeline_id = $1 AND name = $2 AND check_seq = $3 AND check_ended_seq < $3";
     let statement = transaction.prepare_cached(sql).await?;
     let changed = transaction

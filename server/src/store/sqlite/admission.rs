@@ -5,7 +5,7 @@ use super::queue::next_turn;
 use super::rows::{self, Columns, JOB, RUN, key, micros, now};
 use super::{SqliteStore, writer::Hints};
 use crate::model::run::{Job, Run};
-use crate::model::{PipelineId, RevisionId, RunId};
+use crate::model::{JobId, PipelineId, RevisionId, RunId};
 use crate::store::{Admission, Admitted, BuildInputs, BuildStore, OpenRun, Result};
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -22,13 +22,17 @@ fn run(connection: &Connection, id: RunId) -> Result<Option<Run>> {
     Ok(found.optional()?)
 }
 
-fn open_runs(connection: &Connection, id: PipelineId, limit: i64) -> Result<Vec<OpenRun>> {
+fn open_runs(
+    connection: &Connection,
+    id: PipelineId,
+    after: Option<RunId>,
+    limit: i64,
+) -> Result<Vec<OpenRun>> {
     let sql = "SELECT DISTINCT run_id FROM jobs WHERE pipeline_id = ?1 AND state = 'queued' AND hold = 'inputs' \
-         ORDER BY run_id LIMIT ?2";
+         AND (?3 IS NULL OR run_id > ?3) ORDER BY run_id LIMIT ?2";
     let mut statement = connection.prepare_cached(sql)?;
-    let found = statement.query_map(params![id.0.as_bytes(), limit], |row| {
-        Columns::of(row).id(RunId)
-    })?;
+    let given = params![id.0.as_bytes(), limit, key(after.map(|run| run.0))];
+    let found = statement.query_map(given, |row| Columns::of(row).id(RunId))?;
     let ids: Vec<RunId> = found.collect::<rusqlite::Result<_>>()?;
     let mut open = Vec::with_capacity(ids.len());
     for id in ids {
@@ -60,7 +64,7 @@ fn begun(connection: &Connection, id: PipelineId, jobs: &[String]) -> Result<i64
 }
 
 fn admit(connection: &Connection, admission: &Admission, hints: &mut Hints) -> Result<Admitted> {
-    let sql = "SELECT j.needs, j.priority FROM jobs j JOIN runs r ON r.id = j.run_id \
+    let sql = "SELECT j.needs, j.priority, j.queue_timeout_ms FROM jobs j JOIN runs r ON r.id = j.run_id \
          JOIN pipelines p ON p.id = r.pipeline_id \
          WHERE j.id = ?1 AND j.run_id = ?2 AND j.state = 'queued' AND j.hold = 'inputs' \
          AND r.cancel_actor IS NULL AND NOT p.paused AND p.id = ?3";
@@ -71,9 +75,11 @@ fn admit(connection: &Connection, admission: &Admission, hints: &mut Hints) -> R
     ];
     let found = connection.prepare_cached(sql)?.query_row(given, |row| {
         let mut columns = Columns::of(row);
-        Ok((columns.take::<String>()?, columns.take::<i32>()?))
+        let needs: String = columns.take()?;
+        let priority: i32 = columns.take()?;
+        Ok((needs, priority, columns.take::<Option<i64>>()?))
     });
-    let Some((needs, priority)) = found.optional()? else {
+    let Some((needs, priority, within)) = found.optional()? else {
         return Ok(Admitted::Stale);
     };
     for (at, limit) in admission.limits.iter().enumerate() {
@@ -85,10 +91,12 @@ fn admit(connection: &Connection, admission: &Admission, hints: &mut Hints) -> R
         BuildInputs::Chosen(inputs) => take(connection, admission.job_id, inputs)?,
         BuildInputs::Of(original) => adopt(connection, admission.job_id, *original)?,
     };
+    // What it waited for before was not the queue.
+    let until = within.map(|millis| micros(now() + Duration::from_millis(millis.unsigned_abs())));
     let turn = next_turn(connection, &needs, priority, admission.pipeline_id)?;
     connection
-        .prepare_cached("UPDATE jobs SET hold = NULL, turn = ?2 WHERE id = ?1")?
-        .execute(params![admission.job_id.0.as_bytes(), turn])?;
+        .prepare_cached("UPDATE jobs SET hold = NULL, turn = ?2, queue_until = ?3 WHERE id = ?1")?
+        .execute(params![admission.job_id.0.as_bytes(), turn, until])?;
     hints.job_queued = true;
     Ok(Admitted::Done)
 }
@@ -97,16 +105,16 @@ fn builds(
     connection: &Connection,
     id: PipelineId,
     job: Option<&str>,
-    before: Option<RunId>,
+    before: Option<JobId>,
     limit: i64,
 ) -> Result<Vec<(Run, Job)>> {
     let sql = format!(
         "SELECT {JOB} FROM jobs j WHERE j.pipeline_id = ?1 AND j.number IS NOT NULL \
-         AND (?2 IS NULL OR j.name = ?2) AND (?3 IS NULL OR j.run_id < ?3) \
-         ORDER BY j.run_id DESC, j.position LIMIT ?4"
+         AND (?2 IS NULL OR j.name = ?2) AND (?3 IS NULL OR j.id < ?3) \
+         ORDER BY j.id DESC LIMIT ?4"
     );
     let mut statement = connection.prepare_cached(&sql)?;
-    let given = params![id.0.as_bytes(), job, key(before.map(|run| run.0)), limit];
+    let given = params![id.0.as_bytes(), job, key(before.map(|job| job.0)), limit];
     let found = statement.query_map(given, |row| rows::job(&mut Columns::of(row)))?;
     with_runs(connection, found.collect::<rusqlite::Result<_>>()?)
 }
@@ -130,9 +138,26 @@ fn forget_checks(connection: &Connection, ended_before: Duration, limit: i64) ->
 
 #[async_trait]
 impl BuildStore for SqliteStore {
-    async fn open_runs(&self, pipeline_id: PipelineId, limit: i64) -> Result<Vec<OpenRun>> {
+    async fn open_runs(
+        &self,
+        pipeline_id: PipelineId,
+        after: Option<RunId>,
+        limit: i64,
+    ) -> Result<Vec<OpenRun>> {
         self.readers
-            .read(move |connection| open_runs(connection, pipeline_id, limit))
+            .read(move |connection| open_runs(connection, pipeline_id, after, limit))
+            .await
+    }
+
+    async fn waiting_jobs(&self, pipeline_id: PipelineId) -> Result<Vec<String>> {
+        self.readers
+            .read(move |connection| {
+                let sql = "SELECT DISTINCT name FROM jobs WHERE pipeline_id = ?1 AND state = 'queued' \
+                     AND hold IN ('inputs', 'group') AND number IS NOT NULL";
+                let mut statement = connection.prepare_cached(sql)?;
+                let found = statement.query_map([pipeline_id.0.as_bytes()], |row| row.get(0))?;
+                Ok(found.collect::<rusqlite::Result<_>>()?)
+            })
             .await
     }
 
@@ -153,7 +178,7 @@ impl BuildStore for SqliteStore {
         &self,
         pipeline_id: PipelineId,
         job: Option<&str>,
-        before: Option<RunId>,
+        before: Option<JobId>,
         limit: i64,
     ) -> Result<Vec<(Run, Job)>> {
         let job = job.map(str::to_owned);

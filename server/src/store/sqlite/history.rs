@@ -117,19 +117,52 @@ impl Snapshot<'_> {
         Ok(standing)
     }
 
-    /// Fills in what a build made and used.
-    fn fill(&mut self, build: &mut Build) -> Result<()> {
-        for sql in [
-            "SELECT resource, hash FROM build_outputs WHERE job_id = ?1 ORDER BY saved_at, hash",
-            "SELECT resource, hash FROM build_inputs WHERE job_id = ?1 ORDER BY name",
+    /// Fills in what builds of a job, newest first and all that there are between them, made and used: two statements
+    /// for all of them.
+    fn fill(&mut self, job: &str, builds: &mut [Build]) -> Result<()> {
+        let (Some(newest), Some(oldest)) = (builds.first(), builds.last()) else {
+            return Ok(());
+        };
+        let (newest, oldest) = (newest.position, oldest.position);
+        for (table, order) in [
+            ("build_outputs", "u.saved_at, u.hash"),
+            ("build_inputs", "u.name"),
         ] {
-            let mut statement = self.connection.prepare_cached(sql)?;
-            let mut rows = statement.query([build.id.0.as_bytes()])?;
+            let sql = format!(
+                "SELECT j.number, j.rerun, u.resource, u.hash FROM jobs j CROSS JOIN {table} u ON u.job_id = j.id \
+                 WHERE j.pipeline_id = ?1 AND j.name = ?2 AND j.number IS NOT NULL AND j.outcome = 'succeeded' \
+                 AND (j.number, j.rerun) <= (?3, ?4) AND (j.number, j.rerun) >= (?5, ?6) \
+                 ORDER BY j.number DESC, j.rerun DESC, {order}"
+            );
+            let connection = self.connection;
+            let mut statement = connection.prepare_cached(&sql)?;
+            let mut rows = statement.query(params![
+                self.pipeline_id.0.as_bytes(),
+                job,
+                newest.number,
+                newest.rerun,
+                oldest.number,
+                oldest.rerun
+            ])?;
+            let mut place = 0;
             while let Some(row) = rows.next()? {
-                let name = row.get_ref(0)?.as_str().unwrap_or_default();
-                let place = |(known, _): &(String, ResourceScope)| known.as_str().cmp(name);
-                if let Ok(resource) = self.resources.binary_search_by(place) {
-                    let hash = VersionHash(row.get(1)?);
+                let position = Position {
+                    number: row.get(0)?,
+                    rerun: row.get(1)?,
+                };
+                // Both are in the same order.
+                while builds
+                    .get(place)
+                    .is_some_and(|build| build.position > position)
+                {
+                    place += 1;
+                }
+                let name = row.get_ref(2)?.as_str().unwrap_or_default();
+                let known = |(known, _): &(String, ResourceScope)| known.as_str().cmp(name);
+                if let Ok(resource) = self.resources.binary_search_by(known)
+                    && let Some(build) = builds.get_mut(place)
+                {
+                    let hash = VersionHash(row.get(3)?);
                     build.versions.push(Used {
                         resource,
                         hash,
@@ -138,8 +171,10 @@ impl Snapshot<'_> {
                 }
             }
         }
-        // Stable: what it made stays first.
-        build.versions.sort_by_key(|used| used.resource);
+        for build in builds {
+            // Stable: what it made stays first.
+            build.versions.sort_by_key(|used| used.resource);
+        }
         Ok(())
     }
 
@@ -205,9 +240,7 @@ impl History for Snapshot<'_> {
         let mut statement = self.connection.prepare_cached(&sql)?;
         let rows = statement.query_map(given, build)?;
         let mut builds: Vec<Build> = rows.collect::<rusqlite::Result<_>>()?;
-        for build in &mut builds {
-            self.fill(build)?;
-        }
+        self.fill(job, &mut builds)?;
         Ok(builds)
     }
 
@@ -217,8 +250,6 @@ impl History for Snapshot<'_> {
         versions: &[(usize, VersionHash)],
         before: Option<Position>,
     ) -> Result<Option<Build>> {
-        let mut sql =
-            format!("SELECT id, number, rerun {SUCCEEDED} AND (number, rerun) < (?3, ?4)");
         let before = before.unwrap_or(END);
         let mut given: Vec<Box<dyn rusqlite::ToSql>> = vec![
             Box::new(self.pipeline_id.0.into_bytes()),
@@ -226,24 +257,31 @@ impl History for Snapshot<'_> {
             Box::new(before.number),
             Box::new(before.rerun),
         ];
+        let mut hits = Vec::new();
         for (resource, hash) in versions {
             given.push(Box::new(self.resources[*resource].0.clone()));
             given.push(Box::new(hash.0));
             let (resource, hash) = (given.len() - 1, given.len());
-            let of = "pipeline_id = ?1 AND job_name = ?2 AND resource";
-            sql += &format!(
-                " AND id IN (SELECT job_id FROM build_outputs WHERE {of} = ?{resource} AND hash = ?{hash} \
-                   UNION ALL SELECT job_id FROM build_inputs WHERE {of} = ?{resource} AND hash = ?{hash})"
+            let of = format!(
+                "WHERE pipeline_id = ?1 AND job_name = ?2 AND resource = ?{resource} AND hash = ?{hash}"
             );
+            hits.push(format!(
+                "id IN (SELECT job_id FROM build_outputs {of} UNION ALL SELECT job_id FROM build_inputs {of})"
+            ));
         }
-        sql += " ORDER BY number DESC, rerun DESC LIMIT 1";
+        // `+`: the builds that have the versions are looked up, not all builds looked through.
+        let sql = format!(
+            "SELECT id, number, rerun FROM jobs WHERE {} AND +pipeline_id = ?1 AND +name = ?2 \
+             AND +number IS NOT NULL AND +outcome = 'succeeded' AND (+number, +rerun) < (?3, ?4) \
+             ORDER BY +number DESC, +rerun DESC LIMIT 1",
+            hits.join(" AND ")
+        );
         let given: Vec<&dyn rusqlite::ToSql> = given.iter().map(AsRef::as_ref).collect();
         let mut statement = self.connection.prepare_cached(&sql)?;
-        let Some(mut build) = statement.query_row(&given[..], build).optional()? else {
-            return Ok(None);
-        };
-        self.fill(&mut build)?;
-        Ok(Some(build))
+        let found = statement.query_row(&given[..], build).optional()?;
+        let mut found: Vec<Build> = found.into_iter().collect();
+        self.fill(job, &mut found)?;
+        Ok(found.pop())
     }
 
     fn latest(&mut self, resource: usize) -> Result<Option<Found>> {

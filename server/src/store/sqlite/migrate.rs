@@ -35,6 +35,10 @@ const MIGRATIONS: &[(i64, &str)] = &[
         7,
         include_str!("../../../../migrations/sqlite/0007_dags.sql"),
     ),
+    (
+        8,
+        include_str!("../../../../migrations/sqlite/0008_archives.sql"),
+    ),
 ];
 
 /// Brings the schema up to this program's version.

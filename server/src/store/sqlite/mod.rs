@@ -6,6 +6,7 @@
 
 mod admission;
 mod agents;
+mod archives;
 mod builds;
 mod claims;
 mod error;
@@ -24,6 +25,7 @@ mod rows;
 mod runs;
 mod secrets;
 mod values;
+mod version_store;
 mod versions;
 mod writer;
 

@@ -38,7 +38,7 @@ pub(super) fn declare(
         }
         let sql = "INSERT INTO resources (pipeline_id, name, scope) VALUES (?1, ?2, ?3) \
              ON CONFLICT (pipeline_id, name) DO UPDATE SET scope = ?3, check_seq = check_seq + 1, \
-             check_ended_seq = check_seq + 1, check_started_at = NULL, check_finished_at = NULL, check_error = NULL";
+             check_ended_seq = check_seq + 1, check_started_at = NULL, check_finished_at = NULL, checked_at = NULL, check_error = NULL";
         let given = params![id.0.as_bytes(), name, scope.0];
         connection.prepare_cached(sql)?.execute(given)?;
         hints.schedule = Some(id);
@@ -58,7 +58,7 @@ pub(super) fn states(
     name: Option<&str>,
 ) -> Result<Vec<ResourceState>> {
     let sql = "SELECT name, scope, check_seq, check_ended_seq < check_seq, check_started_at, check_finished_at, \
-         check_error, pin, pin_comment, pin_actor, (SELECT v.version FROM resource_versions v \
+         checked_at, check_error, pin, pin_comment, pin_actor, (SELECT v.version FROM resource_versions v \
              WHERE v.pipeline_id = r.pipeline_id AND v.resource = r.name AND v.scope = r.scope \
              ORDER BY v.check_order DESC LIMIT 1) \
          FROM resources r WHERE pipeline_id = ?1 AND (?2 IS NULL OR name = ?2) ORDER BY name";
@@ -88,6 +88,7 @@ fn state(columns: &mut Columns) -> rusqlite::Result<ResourceState> {
         checking: columns.take()?,
         check_started_at: columns.time_opt()?,
         check_finished_at: columns.time_opt()?,
+        checked_at: columns.time_opt()?,
         check_error: columns.take()?,
         pin: None,
         pin_found: false,
@@ -132,7 +133,7 @@ pub(super) fn end_check(
     seq: i64,
     error: Option<&str>,
 ) -> Result<bool> {
-    let sql = "UPDATE resources SET check_ended_seq = ?3, check_finished_at = ?4, check_error = ?5 \
+    let sql = "UPDATE resources SET check_ended_seq = ?3, check_finished_at = ?4, checked_at = check_started_at, check_error = ?5 \
          WHERE pipeline_id = ?1 AND name = ?2 AND check_seq = ?3 AND check_ended_seq < ?3";
     let given = params![id.0.as_bytes(), resource, seq, micros(now()), error];
     Ok(connection.prepare_cached(sql)?.execute(given)? > 0)

@@ -20,6 +20,13 @@ pub(super) fn queued_jobs(connection: &Connection) -> Result<i64> {
     Ok(statement.query_row([], |row| row.get(0))?)
 }
 
+/// Builds that wait for their inputs: they are not in the queue yet.
+fn waiting_builds(connection: &Connection) -> Result<i64> {
+    let sql = "SELECT count(*) FROM jobs WHERE state = 'queued' AND hold = 'inputs'";
+    let mut statement = connection.prepare_cached(sql)?;
+    Ok(statement.query_row([], |row| row.get(0))?)
+}
+
 fn exists(connection: &Connection, id: RunId) -> Result<bool> {
     let mut statement = connection.prepare_cached("SELECT 1 FROM runs WHERE id = ?1")?;
     Ok(statement.exists([id.0.as_bytes()])?)
@@ -39,8 +46,11 @@ fn enqueue(connection: &Connection, new: &NewRun, hints: &mut Hints) -> Result<E
     if !is_current(connection, new)? {
         return Ok(Enqueued::Stale);
     }
-    let waiting = new.jobs.iter().filter(|job| job.hand_to.is_none()).count() as i64;
-    if waiting > 0 && queued_jobs(connection)? + waiting > new.max_queue {
+    let waiting = new.queued() as i64;
+    if waiting > 0
+        && queued_jobs(connection)? + waiting > new.max_queue
+        && queued_jobs(connection)? - waiting_builds(connection)? + waiting > new.max_queue
+    {
         return Ok(Enqueued::QueueFull);
     }
     let now = now();
@@ -90,6 +100,8 @@ fn insert_job(
     let needs = queue::needs(job)?;
     let (turn, queue_until) = match hand_to {
         Some(_) => (0, None),
+        // What it waits for is not the queue.
+        None if run.hold_of(job) == Some(Hold::Inputs) => (0, None),
         None if run.hold_of(job).is_some() => {
             (0, job.terms.timeout.map(|within| micros(now + within)))
         }

@@ -1,19 +1,16 @@
 //! Lists of versions of resources.
 
+use super::resources;
 use super::rows::{Columns, json, micros, now};
 use super::writer::Hints;
-use super::{SqliteStore, builds, history, resources};
-use crate::model::selection::{ChosenInput, Found, InputConfig, Selection};
+use crate::model::PipelineId;
+use crate::model::selection::Found;
 use crate::model::version::{
-    BuildVersions, Metadata, Pin, ResourceScope, ResourceState, StoredVersion, Version,
-    VersionHash, canonical, contains, fragments,
+    Metadata, ResourceScope, StoredVersion, Version, VersionHash, canonical, contains, fragments,
 };
-use crate::model::{JobId, PipelineId, RevisionId};
-use crate::store::{Pinned, Result, Saved, Taken, VersionStore};
-use async_trait::async_trait;
+use crate::store::{Result, Saved};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use std::collections::HashSet;
-use std::time::Duration;
 
 /// Versions looked at together when a pin is searched.
 const SEARCHED: i64 = 64;
@@ -27,7 +24,11 @@ pub(super) struct List<'a> {
 }
 
 /// The list that a resource has now.
-fn list(connection: &Connection, id: PipelineId, resource: &str) -> Result<Option<ResourceScope>> {
+pub(super) fn list(
+    connection: &Connection,
+    id: PipelineId,
+    resource: &str,
+) -> Result<Option<ResourceScope>> {
     let sql = "SELECT scope FROM resources WHERE pipeline_id = ?1 AND name = ?2";
     let given = params![id.0.as_bytes(), resource];
     let mut statement = connection.prepare_cached(sql)?;
@@ -81,7 +82,7 @@ pub(super) fn place(
     Ok(())
 }
 
-fn save(
+pub(super) fn save(
     connection: &Connection,
     list: List<'_>,
     versions: &[Version],
@@ -166,7 +167,7 @@ pub(super) fn containing(
     }
 }
 
-fn page(
+pub(super) fn page(
     connection: &Connection,
     id: PipelineId,
     resource: &str,
@@ -207,7 +208,7 @@ fn page(
     Ok(found.collect::<rusqlite::Result<_>>()?)
 }
 
-fn set_enabled(
+pub(super) fn set_enabled(
     connection: &Connection,
     id: PipelineId,
     resource: &str,
@@ -223,7 +224,7 @@ fn set_enabled(
     Ok(changed)
 }
 
-fn clear(
+pub(super) fn clear(
     connection: &Connection,
     id: PipelineId,
     resource: &str,
@@ -234,229 +235,4 @@ fn clear(
     let gone = connection.prepare_cached(sql)?.execute(given)?;
     hints.schedule = (gone > 0).then_some(id);
     Ok(gone as u64)
-}
-
-#[async_trait]
-impl VersionStore for SqliteStore {
-    async fn declare_resources(
-        &self,
-        pipeline_id: PipelineId,
-        revision_id: RevisionId,
-        resources: Vec<(String, ResourceScope)>,
-    ) -> Result<bool> {
-        self.writer
-            .call(move |connection, hints| {
-                resources::declare(connection, pipeline_id, revision_id, &resources, hints)
-            })
-            .await
-    }
-
-    async fn resources(&self, pipeline_id: PipelineId) -> Result<Vec<ResourceState>> {
-        self.readers
-            .read(move |connection| resources::states(connection, pipeline_id, None))
-            .await
-    }
-
-    async fn resource(&self, pipeline_id: PipelineId, name: &str) -> Result<Option<ResourceState>> {
-        let name = name.to_owned();
-        self.readers
-            .read(move |connection| {
-                Ok(resources::states(connection, pipeline_id, Some(&name))?.pop())
-            })
-            .await
-    }
-
-    async fn check_begun(
-        &self,
-        pipeline_id: PipelineId,
-        resource: &str,
-        scope: ResourceScope,
-        pause: Duration,
-    ) -> Result<Option<i64>> {
-        let resource = resource.to_owned();
-        self.writer
-            .call(move |connection, _| {
-                let list = List {
-                    pipeline_id,
-                    resource: &resource,
-                    scope,
-                };
-                resources::begin_check(connection, list, pause)
-            })
-            .await
-    }
-
-    async fn check_ended(
-        &self,
-        pipeline_id: PipelineId,
-        resource: &str,
-        seq: i64,
-        error: Option<&str>,
-    ) -> Result<bool> {
-        let (resource, error) = (resource.to_owned(), error.map(str::to_owned));
-        self.writer
-            .call(move |connection, _| {
-                resources::end_check(connection, pipeline_id, &resource, seq, error.as_deref())
-            })
-            .await
-    }
-
-    async fn save_versions(
-        &self,
-        pipeline_id: PipelineId,
-        resource: &str,
-        scope: ResourceScope,
-        versions: Vec<Version>,
-    ) -> Result<Saved> {
-        let resource = resource.to_owned();
-        self.writer
-            .call(move |connection, hints| {
-                let list = List {
-                    pipeline_id,
-                    resource: &resource,
-                    scope,
-                };
-                save(connection, list, &versions, hints)
-            })
-            .await
-    }
-
-    async fn save_output(
-        &self,
-        job_id: JobId,
-        resource: &str,
-        scope: ResourceScope,
-        version: Version,
-        metadata: Metadata,
-    ) -> Result<Saved> {
-        let resource = resource.to_owned();
-        self.writer
-            .call(move |connection, hints| {
-                let output = builds::Output {
-                    resource: &resource,
-                    scope,
-                    version: &version,
-                    metadata: &metadata,
-                };
-                builds::save_output(connection, job_id, &output, hints)
-            })
-            .await
-    }
-
-    async fn save_metadata(
-        &self,
-        pipeline_id: PipelineId,
-        resource: &str,
-        scope: ResourceScope,
-        hash: VersionHash,
-        metadata: Metadata,
-    ) -> Result<bool> {
-        let resource = resource.to_owned();
-        self.writer
-            .call(move |connection, _| {
-                let list = List {
-                    pipeline_id,
-                    resource: &resource,
-                    scope,
-                };
-                set_metadata(connection, list, hash, &metadata)
-            })
-            .await
-    }
-
-    async fn versions(
-        &self,
-        pipeline_id: PipelineId,
-        resource: &str,
-        before: Option<i64>,
-        limit: i64,
-    ) -> Result<Vec<StoredVersion>> {
-        let resource = resource.to_owned();
-        self.readers
-            .read(move |connection| page(connection, pipeline_id, &resource, before, limit))
-            .await
-    }
-
-    async fn set_version_enabled(
-        &self,
-        pipeline_id: PipelineId,
-        resource: &str,
-        hash: VersionHash,
-        enabled: bool,
-    ) -> Result<bool> {
-        let resource = resource.to_owned();
-        self.writer
-            .call(move |connection, hints| {
-                set_enabled(connection, pipeline_id, &resource, hash, enabled, hints)
-            })
-            .await
-    }
-
-    async fn pin_resource(
-        &self,
-        pipeline_id: PipelineId,
-        resource: &str,
-        pin: Pin,
-    ) -> Result<Pinned> {
-        let resource = resource.to_owned();
-        self.writer
-            .call(move |connection, hints| {
-                let Some(scope) = list(connection, pipeline_id, &resource)? else {
-                    return Ok(Pinned::NoResource);
-                };
-                let list = List {
-                    pipeline_id,
-                    resource: &resource,
-                    scope,
-                };
-                resources::set_pin(connection, list, &pin, hints)
-            })
-            .await
-    }
-
-    async fn unpin_resource(&self, pipeline_id: PipelineId, resource: &str) -> Result<bool> {
-        let resource = resource.to_owned();
-        self.writer
-            .call(move |connection, hints| {
-                resources::unpin(connection, pipeline_id, &resource, hints)
-            })
-            .await
-    }
-
-    async fn clear_versions(&self, pipeline_id: PipelineId, resource: &str) -> Result<u64> {
-        let resource = resource.to_owned();
-        self.writer
-            .call(move |connection, hints| clear(connection, pipeline_id, &resource, hints))
-            .await
-    }
-
-    async fn select_inputs(
-        &self,
-        pipeline_id: PipelineId,
-        job_name: &str,
-        inputs: Vec<InputConfig>,
-    ) -> Result<Selection> {
-        let job_name = job_name.to_owned();
-        self.readers
-            .read(move |connection| history::select(connection, pipeline_id, &job_name, inputs))
-            .await
-    }
-
-    async fn take_inputs(&self, job_id: JobId, inputs: Vec<ChosenInput>) -> Result<Taken> {
-        self.writer
-            .call(move |connection, _| builds::take(connection, job_id, &inputs))
-            .await
-    }
-
-    async fn adopt_inputs(&self, job_id: JobId, original: JobId) -> Result<Taken> {
-        self.writer
-            .call(move |connection, _| builds::adopt(connection, job_id, original))
-            .await
-    }
-
-    async fn build_versions(&self, job_id: JobId) -> Result<BuildVersions> {
-        self.readers
-            .read(move |connection| builds::versions(connection, job_id))
-            .await
-    }
 }

@@ -211,3 +211,88 @@ async fn a_server_that_dies_goes_on_with_what_waited() {
     ];
     assert_eq!(statuses(&ended), all, "{ended}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_clock_starts_a_job_and_those_that_follow_it() {
+    let stack = Stack::plain().await;
+    let content = "
+jobs:
+- name: nightly
+  triggers: {schedule: {every: 1s}}
+  plan: []
+- name: report
+  triggers: {passed: [nightly]}
+  plan: []
+- name: other
+  plan: []
+";
+    let id = stack.set_content("clock", content).await;
+    let report = stack.build("clock", "report", "1").await;
+    assert_eq!(report["triggered_by"], "schedule");
+    let other = stack.status("/api/pipelines/clock/jobs/other/builds").await;
+    assert_eq!(other["items"], json!([]), "the clock asked for another job");
+    // A webhook does not start what only the clock starts, nor what follows it.
+    stack.client.webhook(&id).send().await.unwrap();
+    let other = stack.build("clock", "other", "1").await;
+    let run = stack
+        .client
+        .finished(other["run_id"].as_str().unwrap())
+        .await;
+    let all = [
+        ("nightly", "skipped"),
+        ("report", "skipped"),
+        ("other", "success"),
+    ];
+    assert_eq!(statuses(&run), all);
+    assert_eq!(run["jobs"][0]["reason"], "trigger_kind");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_of_one_lets_checks_through_and_starts_one_run_for_one_version() {
+    let stack = Stack::plain().await;
+    let content = super::example("fan-out-fan-in")
+        .replace("  tags: [role=test]\n", "")
+        .replace("  tags: [role=lint]\n", "");
+    let settings = json!({ "concurrency": { "limit": 1 } });
+    let more = json!({ "content_type": "yaml", "driver": "docker", "settings": settings });
+    stack.client.set("alone", &content, more).await;
+    let deploy = stack.build("alone", "deploy", "1").await;
+    assert_eq!(deploy["status"], "success", "{deploy}");
+    // By hand, with a look at the resource in between.
+    let run = stack.run("alone", &[]).await;
+    assert_eq!(run["status"], "success", "{run}");
+    let all = stack.status("/api/pipelines/alone/jobs/unit/builds").await;
+    assert_eq!(all["items"].as_array().unwrap().len(), 2, "{all}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_build_that_waits_for_a_resource_that_was_changed_says_so() {
+    let stack = Stack::plain().await;
+    let content = super::example("version-flow");
+    stack.set_content("changing", &content).await;
+    let waiting = stack.start("changing", &["ship"]).await;
+    pocketci_tests::until("it waits for its input", || async {
+        let run = stack.status(&format!("/api/runs/{waiting}")).await;
+        (run["jobs"][0]["wait"]["reason"] == "inputs").then_some(())
+    })
+    .await;
+    let other = content.replace("no_initial_version: true", "initial_version: \"1\"");
+    stack.set_content("changing", &other).await;
+    let ended = stack.client.finished(&waiting).await;
+    assert_eq!(ended["status"], "skipped", "{ended}");
+    assert_eq!(ended["jobs"][0]["reason"], "superseded_revision");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_who_ask_for_a_check_at_once_start_few() {
+    let stack = Stack::new(&[]).await;
+    stack.set("version-flow").await;
+    let path = "/api/pipelines/version-flow/resources/release/check";
+    let mut runs = std::collections::BTreeSet::new();
+    for _ in 0..20 {
+        let (status, answer) = stack.client.post(path, &json!({})).await.unwrap();
+        assert_eq!(status, 202, "{answer}");
+        runs.insert(answer["run_id"].as_str().unwrap().to_owned());
+    }
+    assert_eq!(runs.len(), 1, "none of them has begun");
+}

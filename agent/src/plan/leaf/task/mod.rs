@@ -105,16 +105,15 @@ impl Task<'_> {
         let inputs = mounts::inputs(build, state, step, &config).await?;
         let image = image::resolve(build, state, step, &config, running).await?;
         let process = Process::new(build, self, &config, image).await?;
-        // Volumes are made to the end, so that all of them are known to be removed.
+        // Before its volumes: those of a thousand tasks that wait would fill the disk.
+        let room = build.room(state).await?;
+        // Each volume is made to the end, so that all of them are known to be removed.
         let mounts = Mounts::prepare(self, &config, inputs, process.owner(), running).await?;
         if let (Some(remains), Some(_)) = (running.remains(), &step.assert) {
             remains.want_all();
         }
-        let room = build.room(state).await;
-        let ended = match room {
-            Ok(_room) => process.run(&mounts, running).await,
-            Err(stopped) => Err(stopped),
-        };
+        let ended = process.run(&mounts, running).await;
+        drop(room);
         let judged = match ended {
             Ok(code) => process.judge(code, running).await,
             Err(ended) => Err(ended),

@@ -110,6 +110,7 @@ impl Mounts {
         let build = task.build;
         let labels = labels(build, running);
         for input in inputs {
+            unless_stopped(task)?;
             let new = NewVolume {
                 name: "input",
                 labels: labels.clone(),
@@ -128,10 +129,12 @@ impl Mounts {
             let place = place(&output.path, &output.name);
             // An output where an input is begins with the input's files.
             if !self.volumes.contains_key(&place) {
+                unless_stopped(task)?;
                 self.make_empty(build, place, owner, &labels).await?;
             }
         }
         for cache in &config.caches {
+            unless_stopped(task)?;
             self.lend(task, cache, owner, &labels, running).await?;
         }
         // A user who is not root could not write to the directory that the engine makes.
@@ -197,10 +200,12 @@ impl Mounts {
         let what = format!("cache {place:?}");
         match lent.map_err(|error| Ended::of_driver(&what, &error))? {
             Some(lease) => {
-                if let Some(owner) = owner.filter(|_| lease.is_new()) {
-                    let owned = build.driver.own_volume(lease.volume(), owner).await;
+                // The user of the task, or of its image, may be another than last time.
+                if let Some(new) = owner.filter(|_| lease.owner() != owner) {
+                    let owned = build.driver.own_volume(lease.volume(), new).await;
                     owned.map_err(|error| Ended::of_driver(&what, &error))?;
                 }
+                lease.set_owner(owner);
                 self.volumes.insert(place, lease.volume().clone());
                 self.leases.push(lease);
                 Ok(())
@@ -243,6 +248,13 @@ impl Mounts {
     async fn drop_all(self, build: &Build) {
         drop(self.leases);
         build.remove_volumes(&self.temporary).await;
+    }
+}
+
+fn unless_stopped(task: &Task<'_>) -> Result<(), Ended> {
+    match task.state.halt.stopped() {
+        None => Ok(()),
+        Some(_) => Err(Ended::Stopped),
     }
 }
 

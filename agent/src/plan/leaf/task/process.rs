@@ -100,8 +100,7 @@ impl<'a> Process<'a> {
         let (task, config) = (self.task, self.config);
         let run = config.run.clone().unwrap_or_default();
         let limits = config.container_limits.clone().unwrap_or_default();
-        let mut labels = labels(task.build, running);
-        labels.insert("pocketci.path".to_owned(), task.state.path.to_string());
+        let labels = labels(task.build, running);
         let mut spec = StepSpec {
             name: task.name.to_owned(),
             image: self.image.clone(),

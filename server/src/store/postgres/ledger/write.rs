@@ -115,14 +115,23 @@ pub(super) struct Writes {
 }
 
 impl Writes {
-    pub(super) fn add(&mut self, aggregate: &Aggregate, effects: &Effects, now: OffsetDateTime) {
+    /// `before` are the jobs as they were loaded: those that are the same are not written.
+    pub(super) fn add(
+        &mut self,
+        aggregate: &Aggregate,
+        before: &[Job],
+        effects: &Effects,
+        now: OffsetDateTime,
+    ) {
         if !effects.changed {
             return;
         }
         let run_id = aggregate.run.id;
         self.add_run(&aggregate.run);
-        for job in &aggregate.jobs {
-            self.add_job(job);
+        for (job, before) in aggregate.jobs.iter().zip(before) {
+            if job != before {
+                self.add_job(job);
+            }
         }
         for event in &effects.events {
             self.add_event(run_id, event);
