@@ -16,7 +16,7 @@ for purpose in "${@:-test}"; do
   case "$purpose" in
     demo) want openssl openssl; want curl curl ;;
     test | bench)
-      want git git
+      want git git; want ssh openssh-client
       compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || need+=(postgresql)
       if [ "$purpose" = test ]; then
         want dockerd docker.io
