@@ -38,7 +38,8 @@ impl Runs {
         Ok(revision.and_then(|revision| self.inner.programs.of(&revision)))
     }
 
-    /// One pass over a pipeline; nothing if it is gone, paused, or no YAML.
+    /// One pass over a pipeline; nothing if it is gone or paused. If it is no YAML (any more), only builds of its earlier
+    /// revisions are looked at.
     pub async fn schedule(&self, pipeline_id: PipelineId) -> Result<()> {
         for _ in 0..MAX_ROUNDS {
             let Some(pipeline) = self.reload_pipeline(pipeline_id).await? else {
