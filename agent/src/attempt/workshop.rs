@@ -23,8 +23,6 @@ pub struct Workshop {
     pub outside: Outside,
     /// What tasks of YAML pipelines keep between jobs.
     pub caches: TaskCaches,
-    /// Held while `build_image` gives its image the name under which it is pushed.
-    pub(crate) pushing: tokio::sync::Mutex<()>,
     /// Steps of YAML pipelines that can be looked into.
     pub(crate) shelf: Shelf,
     /// What gets of YAML pipelines fetched, for each driver.
@@ -44,7 +42,6 @@ impl Workshop {
             get_caches: get_caches.collect(),
             caches: TaskCaches::default(),
             shelf: Shelf::new(config.keep_failed, labels),
-            pushing: tokio::sync::Mutex::default(),
             config,
             drivers,
             expressions: ExpressionCache::default(),

@@ -153,12 +153,13 @@ async fn push(
     name: &str,
     login: Option<&RegistryLogin>,
 ) -> Result<String, Ended> {
-    let _alone = build.workshop.pushing.lock().await;
     let (repository, version) = split(name);
+    let full = format!("{repository}:{version}");
+    let _alone = engine.hold_name(&full).await;
     let named_so = engine.local_image(name).await;
     let named_so = named_so.map_err(|error| Ended::of_driver("build_image", &error))?;
     let named = Named {
-        name: format!("{repository}:{version}"),
+        name: full,
         before: named_so.and_then(|image| image.id),
     };
     lock(&build.names).push(named.clone());
