@@ -46,6 +46,21 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
         "archives",
         include_str!("../../../../migrations/postgres/0008_archives.sql"),
     ),
+    (
+        9,
+        "hooks",
+        include_str!("../../../../migrations/postgres/0009_hooks.sql"),
+    ),
+    (
+        10,
+        "bodies",
+        include_str!("../../../../migrations/postgres/0010_bodies.sql"),
+    ),
+    (
+        11,
+        "deliveries",
+        include_str!("../../../../migrations/postgres/0011_deliveries.sql"),
+    ),
 ];
 
 /// Any number that nobody else uses for an advisory lock in this database.

@@ -39,6 +39,21 @@ const MIGRATIONS: &[(i64, &str)] = &[
         8,
         include_str!("../../../../migrations/sqlite/0008_archives.sql"),
     ),
+    (
+        9,
+        "hooks",
+        include_str!("../../../../migrations/sqlite/0009_hooks.sql"),
+    ),
+    (
+        10,
+        "bodies",
+        include_str!("../../../../migrations/sqlite/0010_bodies.sql"),
+    ),
+    (
+        11,
+        "deliveries",
+        include_str!("../../../../migrations/sqlite/0011_deliveries.sql"),
+    ),
 ];
 
 /// Brings the schema up to this program's version.

@@ -1,0 +1,1 @@
+-- Subscriptions, events to tell, deliveries and their tries.

@@ -1,0 +1,1 @@
+-- Webhook endpoints, events with their listeners, delivery ids seen, verdicts of receipts.

@@ -1,0 +1,1 @@
+-- Large request bodies in pages, and the files in them.
