@@ -41,17 +41,14 @@ const MIGRATIONS: &[(i64, &str)] = &[
     ),
     (
         9,
-        "hooks",
         include_str!("../../../../migrations/sqlite/0009_hooks.sql"),
     ),
     (
         10,
-        "bodies",
         include_str!("../../../../migrations/sqlite/0010_bodies.sql"),
     ),
     (
         11,
-        "deliveries",
         include_str!("../../../../migrations/sqlite/0011_deliveries.sql"),
     ),
 ];
