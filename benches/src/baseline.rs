@@ -29,6 +29,7 @@ pub fn signed_shot(address: &str, path: &str, secret: &str, status: u16) -> Shot
         ],
         body,
         status,
+        unique: None,
     }
 }
 

@@ -90,6 +90,7 @@ async fn fill(stack: &Stack) -> anyhow::Result<()> {
         headers: vec![("content-type".into(), "application/json".into())],
         address: stack.address.clone(),
         status: 202,
+        unique: None,
     };
     loop {
         let queue = stack.get("/api/queue").await?;

@@ -22,6 +22,8 @@ pub struct Shot {
     pub body: Bytes,
     /// The expected status.
     pub status: u16,
+    /// A header that says something else in every request.
+    pub unique: Option<&'static str>,
 }
 
 /// How long each answer took, in the order of their ends.
@@ -65,6 +67,9 @@ async fn fire(sender: &mut SendRequest<Full<Bytes>>, shot: &Shot) -> anyhow::Res
         .header("host", &shot.address);
     for (name, value) in &shot.headers {
         request = request.header(name, value);
+    }
+    if let Some(name) = shot.unique {
+        request = request.header(name, uuid::Uuid::new_v4().to_string());
     }
     sender.ready().await?;
     let response = sender

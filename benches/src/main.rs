@@ -1,11 +1,13 @@
 //! The benchmarks: our system beside named others, in the same run. Prints a table, writes JSON. Figures, no verdicts.
 
+mod accepts;
 mod baseline;
 mod dispatch;
 mod fleet;
 mod history;
 mod javascript;
 mod load;
+mod outbound;
 mod plan;
 mod stack;
 
@@ -24,6 +26,8 @@ const WAITING_WITH_ALL: &str = "export default () => {
   globalThis.all = [runtime, volumes, fetch, URL, TextEncoder, AbortController, crypto, assert, stage, notify, storage, webhook, yaml, performance, structuredClone];
   return new Promise((r) => setTimeout(r, 3600_000));
 };";
+/// A database for each system that is measured.
+const DATABASES: [&str; 3] = ["bench", "bench_accepts", "bench_outbound"];
 /// Jobs of one agent at once.
 const CONCURRENT_JOBS: usize = 200;
 
@@ -39,6 +43,9 @@ struct Args {
     /// Only how long stored runs wait
     #[arg(long)]
     only_dispatch: bool,
+    /// Only webhooks taken in and deliveries sent out
+    #[arg(long)]
+    only_webhooks: bool,
     /// Where the figures go as JSON
     #[arg(long, default_value = "bench-results.json")]
     json: String,
@@ -54,6 +61,10 @@ impl Report {
         println!("{name:58} {shown}");
         self.rows.push((name.to_owned(), shown));
         self.figures[name] = value;
+    }
+
+    fn ratio(&mut self, name: &str, ratio: f64) {
+        self.add(name, format!("{ratio:10.2} ×"), json!(ratio));
     }
 
     fn rate(&mut self, name: &str, rate: f64) {
@@ -90,8 +101,12 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let (base, _) = admin.rsplit_once('/').context("a URL with a database")?;
     let (client, connection) = tokio_postgres::connect(&admin, tokio_postgres::NoTls).await?;
     tokio::spawn(connection);
-    client.batch_execute("CREATE DATABASE bench").await?;
-    let storage = format!("{base}/bench");
+    for name in DATABASES {
+        client
+            .batch_execute(&format!("CREATE DATABASE {name}"))
+            .await?;
+    }
+    let [storage, accepted, outbound] = DATABASES.map(|name| format!("{base}/{name}"));
     let lasting = Duration::from_secs(args.seconds);
     let mut report = Report {
         rows: Vec::new(),
@@ -101,6 +116,11 @@ async fn run(args: Args) -> anyhow::Result<()> {
     if args.only_dispatch {
         let stack = Stack::start(&storage).await?;
         dispatch::measure(&mut report, &stack).await?;
+        return report.write(&args.json);
+    }
+    accepts::measure(&mut report, &admin, &accepted, lasting).await?;
+    outbound::measure(&mut report, &outbound, lasting).await?;
+    if args.only_webhooks {
         return report.write(&args.json);
     }
     let step_us = plan::step_us().await?;
@@ -194,11 +214,7 @@ async fn compare(
         Some(webhook) => {
             let theirs = closed_loop(&webhook.shot, 16, lasting).await?.rate();
             report.rate("(c) Debian's webhook, /bin/echo, 16 connections", theirs);
-            report.add(
-                "(a) ours / Debian's webhook",
-                format!("{:10.2} ×", ours / theirs),
-                json!(ours / theirs),
-            );
+            report.ratio("(a) ours / Debian's webhook", ours / theirs);
         }
         None => println!("Debian's webhook is not installed: not measured"),
     }

@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 /// What agents say to be let in.
 pub const TOKEN: &str = "bench-agent-token";
+const MAX_QUEUE: &str = "--max-queue-size";
 const SECRET: &str = "bench-secret";
 
 /// A server and an agent that end with this.
 pub struct Stack {
     server: Child,
-    agent: Child,
+    agent: Option<Child>,
     /// `host:port` of HTTP.
     pub address: String,
     grpc: String,
@@ -28,6 +29,41 @@ fn program() -> anyhow::Result<PathBuf> {
 impl Stack {
     /// Starts both on the database at `storage` and waits until they are connected.
     pub async fn start(storage: &str) -> anyhow::Result<Self> {
+        Self::start_with(storage, &[]).await
+    }
+
+    /// The same with more flags for the server.
+    pub async fn start_with(storage: &str, flags: &[&str]) -> anyhow::Result<Self> {
+        let mut stack = Self::without_agent(storage, flags).await?;
+        let agent = Command::new(program()?)
+            .args(["agent", "--server", &stack.grpc, "--token", TOKEN])
+            .args(["--name", "bench", "--slots", "256", "--driver", "native"])
+            .env("POCKETCI_LOG", "warn")
+            .stdin(Stdio::null())
+            .stderr(std::fs::File::create(stack.home.path().join("agent.log"))?)
+            .spawn()
+            .context("start the agent")?;
+        stack.agent = Some(agent);
+        let started = Instant::now();
+        while !stack
+            .get("/api/agents")
+            .await?
+            .to_string()
+            .contains("\"connected\"")
+        {
+            if started.elapsed() > Duration::from_secs(60) {
+                bail!(
+                    "the agent did not connect: {}",
+                    std::fs::read_to_string(stack.home.path().join("agent.log"))?
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(stack)
+    }
+
+    /// A server alone.
+    pub async fn without_agent(storage: &str, flags: &[&str]) -> anyhow::Result<Self> {
         let home = tempfile::tempdir()?;
         let log = home.path().join("server.log");
         let server = Command::new(program()?)
@@ -38,11 +74,14 @@ impl Stack {
                 "--grpc-port",
                 "0",
                 "--no-local-agent",
-                "--max-queue-size",
-                "20000",
                 "--storage",
                 storage,
             ])
+            .args(match flags.contains(&MAX_QUEUE) {
+                true => &[][..],
+                false => &[MAX_QUEUE, "20000"],
+            })
+            .args(flags)
             .args(["--agent-token", TOKEN, "--secret-key", &"07".repeat(32)])
             .env("POCKETCI_LOG", "warn")
             .stdin(Stdio::null())
@@ -70,38 +109,13 @@ impl Stack {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         };
-        let agent = Command::new(program()?)
-            .args([
-                "agent", "--server", &grpc, "--token", TOKEN, "--name", "bench", "--slots", "256",
-            ])
-            .args(["--driver", "native"])
-            .env("POCKETCI_LOG", "warn")
-            .stdin(Stdio::null())
-            .stderr(std::fs::File::create(home.path().join("agent.log"))?)
-            .spawn()
-            .context("start the agent")?;
-        let stack = Self {
+        Ok(Self {
             server,
-            agent,
+            agent: None,
             address: http,
             grpc,
             home,
-        };
-        while !stack
-            .get("/api/agents")
-            .await?
-            .to_string()
-            .contains("\"connected\"")
-        {
-            if started.elapsed() > Duration::from_secs(60) {
-                bail!(
-                    "the agent did not connect: {}",
-                    std::fs::read_to_string(stack.home.path().join("agent.log"))?
-                );
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        Ok(stack)
+        })
     }
 
     async fn call(&self, method: &str, path: &str, body: &Value) -> anyhow::Result<Value> {
@@ -122,6 +136,11 @@ impl Stack {
             .with_context(|| String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
+    /// A POST to the API.
+    pub async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.call("POST", path, body).await
+    }
+
     /// A GET of the API.
     pub async fn get(&self, path: &str) -> anyhow::Result<Value> {
         self.call("GET", path, &json!({})).await
@@ -135,13 +154,7 @@ impl Stack {
         jobs: usize,
     ) -> anyhow::Result<f64> {
         let name = name.replace(' ', "-");
-        let body = json!({ "content": content });
-        let set = self
-            .call("PUT", &format!("/api/pipelines/{name}"), &body)
-            .await?;
-        let id = set["pipeline"]["id"]
-            .as_str()
-            .with_context(|| set.to_string())?;
+        let id = self.set(&name, content, &json!({})).await?;
         let mut runs = Vec::new();
         for _ in 0..jobs {
             let path = format!("/api/pipelines/{id}/trigger");
@@ -189,7 +202,20 @@ impl Stack {
         self.pipeline_with(name, content, status, &json!({})).await
     }
 
-    /// The same with more fields.
+    /// Sets a pipeline with more fields; its id.
+    pub async fn set(&self, name: &str, content: &str, more: &Value) -> anyhow::Result<String> {
+        let mut body = json!({ "content": content });
+        for (field, value) in more.as_object().into_iter().flatten() {
+            body[field] = value.clone();
+        }
+        let set = self
+            .call("PUT", &format!("/api/pipelines/{name}"), &body)
+            .await?;
+        let id = set["pipeline"]["id"].as_str();
+        Ok(id.with_context(|| set.to_string())?.to_owned())
+    }
+
+    /// A signed webhook for a pipeline with more fields.
     pub async fn pipeline_with(
         &self,
         name: &str,
@@ -201,12 +227,7 @@ impl Stack {
         for (field, value) in more.as_object().into_iter().flatten() {
             body[field] = value.clone();
         }
-        let set = self
-            .call("PUT", &format!("/api/pipelines/{name}"), &body)
-            .await?;
-        let id = set["pipeline"]["id"]
-            .as_str()
-            .with_context(|| set.to_string())?;
+        let id = self.set(name, content, &body).await?;
         Ok(crate::baseline::signed_shot(
             &self.address,
             &format!("/api/webhooks/{id}"),
@@ -235,7 +256,9 @@ impl Stack {
     pub fn memory_mib(&self) -> anyhow::Result<(f64, f64)> {
         Ok((
             resident_mib(self.server.id())?,
-            resident_mib(self.agent.id())?,
+            self.agent
+                .as_ref()
+                .map_or(Ok(0.0), |agent| resident_mib(agent.id()))?,
         ))
     }
 }
@@ -252,7 +275,7 @@ fn resident_mib(pid: u32) -> anyhow::Result<f64> {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        for child in [&mut self.agent, &mut self.server] {
+        for child in self.agent.iter_mut().chain([&mut self.server]) {
             let _ = child.kill();
             let _ = child.wait();
         }

@@ -77,7 +77,8 @@ impl Sink {
     }
 }
 
-async fn request(stream: &mut BufReader<TcpStream>) -> Option<Seen> {
+/// The next request of a connection; `None` at its end.
+pub(crate) async fn request(stream: &mut BufReader<TcpStream>) -> Option<Seen> {
     let mut line = String::new();
     if stream.read_line(&mut line).await.ok()? == 0 {
         return None;

@@ -1,6 +1,7 @@
 //! End to end: the shipped program as separate processes.
 #![allow(clippy::unwrap_used, missing_docs)] // a test fails by panicking
 
+mod both_ways;
 mod cli;
 mod docker;
 mod docs;
