@@ -104,16 +104,23 @@ pub(super) fn bound(
             .any(|header| header.eq_ignore_ascii_case(name))
         })
     };
+    const ANOTHER: Rejected =
+        Rejected("the headers are those of another sender than the one bound");
+    let (mut ours, mut others) = (false, false);
     for (other, name) in present(request) {
         if own(name) {
             continue;
         }
         if !tolerates(kind, other) {
-            return Err(Rejected(
-                "the headers are those of another sender than the one bound",
-            ));
+            return Err(ANOTHER);
         }
         request.single(name)?;
+        ours |= other == kind;
+        others |= other != kind;
+    }
+    // Those of an imitated sender alone are a message of that one.
+    if others && !ours {
+        return Err(ANOTHER);
     }
     Ok(kind)
 }

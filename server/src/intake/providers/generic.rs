@@ -4,7 +4,7 @@
 
 use super::signature::{Part, check_sha256, digest_from_hex, raw_keys};
 use super::timestamp::{TOLERANCE_SECONDS, fresh, seconds};
-use super::{IncomingRequest, Rejected};
+use super::{Facts, IncomingRequest, Rejected, message};
 use crate::model::binding::GenericTimestamp;
 use crate::model::pipeline::WebhookSecret;
 use std::borrow::Cow;
@@ -53,4 +53,18 @@ fn signature_in_query(query: &str) -> Result<String, Rejected> {
         return Err(Rejected("?signature= came more than once"));
     }
     Ok(signature.into_owned())
+}
+
+/// The type of the event is what seed 000 says, nothing, unless the point was bound to such senders.
+pub(super) fn facts(bound: bool, request: &IncomingRequest) -> Facts {
+    let event = bound
+        .then(|| message::header(request, "x-event-type"))
+        .flatten();
+    let ids = ["idempotency-key", "x-delivery-id"];
+    Facts {
+        event_type: event.unwrap_or_default(),
+        detail: None,
+        delivery_id: ids.iter().find_map(|name| message::header(request, name)),
+        attempt: None,
+    }
 }

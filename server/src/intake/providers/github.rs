@@ -1,7 +1,10 @@
 //! GitHub: `X-Hub-Signature-256: sha256=<hex>` over the body, also if that is a form.
+//!
+//! Source: GitHub, "Validating webhook deliveries". The older `X-Hub-Signature` with SHA-1 is not looked at.
 
+use super::message::{self, Message};
 use super::signature::{Part, check_sha256, digest_from_hex, raw_keys};
-use super::{IncomingRequest, Rejected};
+use super::{Facts, Handshake, IncomingRequest, Rejected};
 use crate::model::pipeline::WebhookSecret;
 
 pub(super) fn verify(
@@ -21,4 +24,23 @@ pub fn parse(header: &[u8]) -> Result<Vec<u8>, Rejected> {
         .strip_prefix(b"sha256=")
         .ok_or(Rejected("X-Hub-Signature-256 does not begin with sha256="))?;
     digest_from_hex(hex)
+}
+
+pub(super) fn facts(request: &IncomingRequest) -> Facts {
+    let action = match message::form_field(request, "payload") {
+        Some(payload) => Message::parse(payload.as_bytes(), &["action"]).word("action"),
+        None => Message::of(request, &["action"]).word("action"),
+    };
+    Facts {
+        event_type: message::header(request, "x-github-event").unwrap_or_default(),
+        detail: action,
+        // The same when somebody asks GitHub to deliver again.
+        delivery_id: message::header(request, "x-github-delivery"),
+        attempt: None,
+    }
+}
+
+pub(super) fn handshake(request: &IncomingRequest) -> Option<Handshake> {
+    let event = message::header(request, "x-github-event")?;
+    (event == "ping").then(|| Handshake::text("pong"))
 }

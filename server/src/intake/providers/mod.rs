@@ -4,13 +4,32 @@
 //! tried. None of the senders signs its headers, so a receiving point that is bound to one of them refuses the others'.
 //! Each file names the source of its scheme.
 
+pub mod bitbucket;
+pub mod buildkite;
+pub mod circleci;
+pub mod credentials;
+pub mod custom;
+pub mod discord;
+mod entries;
 mod facts;
 mod family;
-mod generic;
-mod github;
+pub mod generic;
+pub mod gitea;
+pub mod github;
+pub mod gitlab;
+mod honeybadger;
+pub mod linear;
+mod message;
+pub mod pagerduty;
+pub mod sentry;
+pub mod shopify;
 mod signature;
-mod slack;
-mod timestamp;
+pub mod slack;
+pub mod standard;
+pub mod stripe;
+pub mod timestamp;
+mod token;
+pub mod url_secret;
 
 #[cfg(test)]
 mod tests;
@@ -23,6 +42,7 @@ pub use family::{detect, guess};
 use super::IncomingRequest;
 use super::request::SeveralLines;
 use crate::model::pipeline::WebhookSecret;
+use ProviderKind as Kind;
 
 /// Which check failed, for the operator's eyes only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,25 +72,46 @@ pub fn verify(
     secrets: &[WebhookSecret],
     now: i64,
 ) -> Result<Verified, Rejected> {
-    let provider = match binding.kind {
+    let kind = match binding.kind {
         Some(kind) => family::bound(kind, binding, request)?,
         None if secrets.is_empty() => guess(request),
         None => detect(request)?,
     };
     if secrets.is_empty() {
+        if let Some(Kind::UrlSecret | Kind::Token | Kind::Honeybadger) = binding.kind {
+            return Err(Rejected("there is no secret: here it is all that protects"));
+        }
         return Ok(Verified {
-            provider,
+            provider: kind,
             secret: None,
         });
     }
-    let secret = match provider {
-        ProviderKind::GitHub => github::verify(request, secrets)?,
-        ProviderKind::Slack => slack::verify(request, secrets, now)?,
-        ProviderKind::Generic => generic::verify(binding.generic_timestamp, request, secrets, now)?,
-        _ => return Err(Rejected("this provider cannot be verified yet")),
-    };
+    let secret = match kind {
+        Kind::Forgejo | Kind::Gitea | Kind::Gogs => gitea::verify(kind, request, secrets),
+        Kind::GitHub => github::verify(request, secrets),
+        Kind::GitLab => gitlab::verify(request, secrets, now),
+        Kind::Bitbucket => bitbucket::verify(request, secrets),
+        Kind::Slack => slack::verify(request, secrets, now),
+        Kind::Stripe => stripe::verify(request, secrets, now),
+        Kind::CircleCi => circleci::verify(request, secrets),
+        Kind::Discord => discord::verify(binding.discord_tolerance_seconds, request, secrets, now),
+        Kind::Linear => linear::verify(request, secrets, now),
+        Kind::PagerDuty => pagerduty::verify(request, secrets),
+        Kind::Sentry => sentry::verify(request, secrets),
+        Kind::Honeybadger => honeybadger::verify(request, secrets),
+        Kind::Shopify => shopify::verify(request, secrets),
+        Kind::Buildkite => buildkite::verify(request, secrets, now),
+        Kind::Standard => standard::verify(request, secrets, now),
+        Kind::Generic => generic::verify(binding.generic_timestamp, request, secrets, now),
+        Kind::UrlSecret => url_secret::verify(request, secrets),
+        Kind::Token => token::verify(request, secrets),
+        Kind::Custom => match &binding.custom {
+            Some(scheme) => custom::verify(scheme, request, secrets, now),
+            None => Err(Rejected("the binding has no custom scheme")),
+        },
+    }?;
     Ok(Verified {
-        provider,
+        provider: kind,
         secret: Some(secret),
     })
 }
