@@ -220,7 +220,8 @@ impl CustomScheme {
             return Err(SchemeError::UnsignedTimestamp);
         }
         let separated = [",", ";", " "].contains(&self.separator.as_str());
-        if !separated && !(self.separator.is_empty() && self.timestamp_prefix.is_empty()) {
+        let needed = !self.timestamp_prefix.is_empty();
+        if !separated && (needed || !self.separator.is_empty()) {
             return Err(SchemeError::Separator(self.separator.clone()));
         }
         let (signature, timestamp) = (&self.prefix, &self.timestamp_prefix);

@@ -1,6 +1,7 @@
 //! Arbitrary bytes: no parser falls over, nothing unsigned passes. The fuzz targets in `fuzz/` call the same functions.
 
-use super::scheme::{NOW, all, judged};
+use super::scheme::{NOW, judged};
+use super::senders::all;
 use super::*;
 use crate::model::custom_scheme::{Algorithm, Encoding};
 use proptest::prelude::*;

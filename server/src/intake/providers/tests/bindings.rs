@@ -1,6 +1,7 @@
 //! Who is taken for whom: detection, and what a bound receiving point refuses.
 
-use super::scheme::{KEY, NOW, all};
+use super::scheme::{KEY, NOW};
+use super::senders::all;
 use super::*;
 
 fn detected(headers: &[(&str, &str)]) -> Result<&'static str, &'static str> {

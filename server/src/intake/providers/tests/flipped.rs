@@ -1,6 +1,7 @@
 //! One bit changed anywhere, and the message is refused: for every sender that signs.
 
-use super::scheme::{Content, NOW, all, judged};
+use super::scheme::{Content, NOW, judged};
+use super::senders::all;
 use proptest::prelude::*;
 
 /// Messages tried of each sender; the bits are drawn anew for each.

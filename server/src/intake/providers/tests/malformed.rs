@@ -1,6 +1,7 @@
 //! Every way in which a message of every sender can be malformed, stale or changed.
 
-use super::scheme::{KEY, NOW, Scheme, all, judged};
+use super::scheme::{KEY, NOW, Scheme, judged};
+use super::senders::all;
 use super::*;
 
 const CONTENT: &[u8] = b"{\"ref\":\"refs/heads/main\"}";

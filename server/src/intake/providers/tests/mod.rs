@@ -3,10 +3,13 @@
 mod arbitrary;
 mod bindings;
 mod flipped;
+mod handshakes;
 mod malformed;
+mod published;
 mod said;
 mod scheme;
 mod seed;
+mod senders;
 mod vectors;
 
 use super::*;
