@@ -8,7 +8,7 @@ use super::{Facts, IncomingRequest, Rejected};
 use crate::model::pipeline::WebhookSecret;
 
 /// The names it may have.
-pub(super) const NAMES: &[&str] = &["secret", "webhook_token"];
+const NAMES: &[&str] = &["secret", "webhook_token"];
 
 pub(super) fn verify(
     request: &IncomingRequest,
