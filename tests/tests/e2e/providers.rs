@@ -73,7 +73,10 @@ async fn every_page_about_a_provider_does_what_it_says() {
         if name == "README.md" {
             continue;
         }
-        assert!(index.contains(&format!("({name})")), "{name} is not in the index");
+        assert!(
+            index.contains(&format!("({name})")),
+            "{name} is not in the index"
+        );
         let page = std::fs::read_to_string(&path).unwrap();
         let blocks = blocks(&page);
         let compared = blocks.iter().filter(|block| block.output.is_some());
@@ -87,6 +90,10 @@ async fn every_page_about_a_provider_does_what_it_says() {
         }
         pages += 1;
     }
-    assert_eq!(index.matches(".md)").count(), pages, "a page of the index is not there");
+    assert_eq!(
+        index.matches(".md)").count(),
+        pages,
+        "a page of the index is not there"
+    );
     assert!(pages >= 15, "the pages were not found");
 }

@@ -46,7 +46,6 @@ pub fn parse(header: &[u8]) -> Result<Signature<'_>, Rejected> {
 pub(super) fn facts(request: &IncomingRequest) -> Facts {
     Facts {
         event_type: message::header(request, "x-buildkite-event").unwrap_or_default(),
-        detail: None,
         // None is documented.
         delivery_id: None,
         attempt: None,

@@ -41,7 +41,6 @@ pub(super) fn facts(request: &IncomingRequest) -> Facts {
             .and_then(message::word)
             .or_else(|| message::header(request, "circleci-event-type"))
             .unwrap_or_default(),
-        detail: None,
         delivery_id: body.word("id"),
         attempt: None,
     }

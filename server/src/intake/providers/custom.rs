@@ -124,7 +124,6 @@ pub(super) fn facts(scheme: &CustomScheme, request: &IncomingRequest) -> Facts {
     };
     Facts {
         event_type: header(&scheme.event_header).unwrap_or_default(),
-        detail: None,
         delivery_id: header(&scheme.id_header),
         attempt: None,
     }

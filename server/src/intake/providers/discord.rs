@@ -72,7 +72,6 @@ pub(super) fn facts(request: &IncomingRequest) -> Facts {
     if let Some(kind) = body.inner_word("event", "type") {
         return Facts {
             event_type: kind,
-            detail: None,
             // None is sent: a delivery is its body.
             delivery_id: Some(body_digest(request)),
             attempt: None,
@@ -89,7 +88,6 @@ pub(super) fn facts(request: &IncomingRequest) -> Facts {
     };
     Facts {
         event_type,
-        detail: None,
         delivery_id: body.word("id"),
         attempt: None,
     }

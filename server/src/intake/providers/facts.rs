@@ -12,8 +12,6 @@ use ProviderKind as Kind;
 pub struct Facts {
     /// `http.request().eventType`; empty if there is none.
     pub event_type: String,
-    /// What the event is more exactly (GitHub's `action`, the type of Slack's inner event).
-    pub detail: Option<String>,
     /// The same for every try of one delivery.
     pub delivery_id: Option<String>,
     /// Number of this try, from 1.

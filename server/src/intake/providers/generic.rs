@@ -63,7 +63,6 @@ pub(super) fn facts(bound: bool, request: &IncomingRequest) -> Facts {
     let ids = ["idempotency-key", "x-delivery-id"];
     Facts {
         event_type: event.unwrap_or_default(),
-        detail: None,
         delivery_id: ids.iter().find_map(|name| message::header(request, name)),
         attempt: None,
     }

@@ -75,11 +75,6 @@ pub(super) fn facts(kind: ProviderKind, request: &IncomingRequest) -> Facts {
     };
     Facts {
         event_type: own(["x-forgejo-event", "x-gitea-event", "x-gogs-event"]).unwrap_or_default(),
-        detail: own([
-            "x-forgejo-event-type",
-            "x-gitea-event-type",
-            "x-gogs-event-type",
-        ]),
         delivery_id: own(["x-forgejo-delivery", "x-gitea-delivery", "x-gogs-delivery"]),
         attempt: None,
     }

@@ -2,7 +2,7 @@
 //!
 //! Source: GitHub, "Validating webhook deliveries". The older `X-Hub-Signature` with SHA-1 is not looked at.
 
-use super::message::{self, Message};
+use super::message;
 use super::signature::{Part, check_sha256, digest_from_hex, raw_keys};
 use super::{Facts, Handshake, IncomingRequest, Rejected};
 use crate::model::pipeline::WebhookSecret;
@@ -27,13 +27,8 @@ pub fn parse(header: &[u8]) -> Result<Vec<u8>, Rejected> {
 }
 
 pub(super) fn facts(request: &IncomingRequest) -> Facts {
-    let action = match message::form_field(request, "payload") {
-        Some(payload) => Message::parse(payload.as_bytes(), &["action"]).word("action"),
-        None => Message::of(request, &["action"]).word("action"),
-    };
     Facts {
         event_type: message::header(request, "x-github-event").unwrap_or_default(),
-        detail: action,
         // The same when somebody asks GitHub to deliver again.
         delivery_id: message::header(request, "x-github-delivery"),
         attempt: None,

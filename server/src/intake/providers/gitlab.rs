@@ -3,7 +3,7 @@
 //! Sources: GitLab, "Webhooks"; merge request 230944. Whether a signing token's key is always base64 is not documented,
 //! so a secret is tried both decoded and as it stands.
 
-use super::message::{self, Message};
+use super::message;
 use super::signature::{Key, check_sha256, check_tokens, raw_keys};
 use super::standard::{self, Signed};
 use super::{Facts, IncomingRequest, Rejected};
@@ -53,7 +53,6 @@ pub(super) fn facts(request: &IncomingRequest) -> Facts {
     let ids = ["webhook-id", "idempotency-key", "x-gitlab-event-uuid"];
     Facts {
         event_type: message::header(request, "x-gitlab-event").unwrap_or_default(),
-        detail: Message::of(request, &["object_kind"]).word("object_kind"),
         delivery_id: ids.iter().find_map(|name| message::header(request, name)),
         attempt: None,
     }

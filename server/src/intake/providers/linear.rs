@@ -48,12 +48,10 @@ pub fn parse(header: &[u8]) -> Result<Vec<u8>, Rejected> {
 }
 
 pub(super) fn facts(request: &IncomingRequest) -> Facts {
-    let body = Message::of(request, &["type", "action"]);
     Facts {
         event_type: message::header(request, "linear-event")
-            .or_else(|| body.word("type"))
+            .or_else(|| Message::of(request, &["type"]).word("type"))
             .unwrap_or_default(),
-        detail: body.word("action"),
         delivery_id: message::header(request, "linear-delivery"),
         attempt: None,
     }

@@ -35,7 +35,6 @@ pub(super) fn facts(request: &IncomingRequest) -> Facts {
     };
     Facts {
         event_type: event_type.or_else(|| field("event")).unwrap_or_default(),
-        detail: None,
         delivery_id: body.inner_word("event", "id").or_else(|| field("id")),
         attempt: None,
     }

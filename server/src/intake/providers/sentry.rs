@@ -2,7 +2,7 @@
 //!
 //! Source: Sentry, "Integration platform: webhooks". `Sentry-Hook-Timestamp` is not signed and decides nothing.
 
-use super::message::{self, Message};
+use super::message;
 use super::signature::{Part, check_sha256, digest_from_hex, raw_keys};
 use super::{Facts, IncomingRequest, Rejected};
 use crate::model::pipeline::WebhookSecret;
@@ -26,7 +26,6 @@ pub fn parse(header: &[u8]) -> Result<Vec<u8>, Rejected> {
 pub(super) fn facts(request: &IncomingRequest) -> Facts {
     Facts {
         event_type: message::header(request, "sentry-hook-resource").unwrap_or_default(),
-        detail: Message::of(request, &["action"]).word("action"),
         delivery_id: message::header(request, "request-id"),
         attempt: None,
     }

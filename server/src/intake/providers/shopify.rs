@@ -27,7 +27,6 @@ pub fn parse(header: &[u8]) -> Result<Vec<u8>, Rejected> {
 pub(super) fn facts(request: &IncomingRequest) -> Facts {
     Facts {
         event_type: message::header(request, "x-shopify-topic").unwrap_or_default(),
-        detail: None,
         delivery_id: message::header(request, "x-shopify-webhook-id"),
         attempt: None,
     }

@@ -44,10 +44,9 @@ pub(super) fn facts(request: &IncomingRequest) -> Facts {
     let attempt = message::header(request, "x-slack-retry-num")
         .and_then(|number| number.parse::<u32>().ok()?.checked_add(1));
     if !is_form(request) {
-        let body = Message::of(request, &["type", "event", "event_id"]);
+        let body = Message::of(request, &["type", "event_id"]);
         return Facts {
             event_type: body.word("type").unwrap_or_default(),
-            detail: body.inner_word("event", "type"),
             delivery_id: body.word("event_id"),
             attempt,
         };
@@ -64,7 +63,6 @@ pub(super) fn facts(request: &IncomingRequest) -> Facts {
     };
     Facts {
         event_type: event_type.unwrap_or_default(),
-        detail: None,
         delivery_id,
         attempt,
     }

@@ -153,7 +153,6 @@ pub(super) fn facts(request: &IncomingRequest) -> Facts {
         event_type: Message::of(request, &["type"])
             .word("type")
             .unwrap_or_default(),
-        detail: None,
         delivery_id: ids.iter().find_map(|name| message::header(request, name)),
         attempt: None,
     }

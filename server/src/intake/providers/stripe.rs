@@ -53,7 +53,6 @@ pub(super) fn facts(request: &IncomingRequest) -> Facts {
     let body = Message::of(request, &["type", "id"]);
     Facts {
         event_type: body.word("type").unwrap_or_default(),
-        detail: None,
         delivery_id: body.word("id"),
         attempt: None,
     }
