@@ -43,7 +43,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("lettre", &["agent/src/outside/notify/"]),
     ("minijinja", &["agent/src/outside/notify/"]),
     ("serde_saphyr", &["pipeline/"]),
-    ("pocketci_server", &["server/", "cli/"]),
+    ("pocketci_server", &["server/", "cli/", "fuzz/"]),
     ("pocketci_agent", &["agent/", "benches/", "cli/"]),
 ];
 /// The server's layers: a file of one may name those after it, never those before. Neighbours of one row are apart.

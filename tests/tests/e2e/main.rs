@@ -16,6 +16,7 @@ mod local;
 mod logs;
 mod lying;
 mod outside;
+mod providers;
 mod queueing;
 mod restart;
 mod secrets;

@@ -1,107 +1,83 @@
 //! Slack: `X-Slack-Signature: v0=<hex>` over `v0:<timestamp>:<body>`, the timestamp being fresh.
+//!
+//! Source: Slack, "Verifying requests from Slack". Commands and interactions come as forms, events as JSON.
 
-use super::signature::{check, digest_from_hex};
-use super::{IncomingRequest, Rejected};
+use super::message::{self, Message, form_field, is_form, word};
+use super::signature::{Part, check_sha256, digest_from_hex, raw_keys};
+use super::timestamp::{TOLERANCE_SECONDS, fresh, seconds};
+use super::{Facts, Handshake, IncomingRequest, Rejected};
 use crate::model::pipeline::WebhookSecret;
-
-/// How far the timestamp may be from now, in seconds, either way (Slack's own advice).
-const TOLERANCE_SECONDS: u64 = 300;
-
-/// Longest `type` that counts. It is kept with refused webhooks too, of which the body is not.
-const MAX_TYPE_CHARS: usize = 128;
-
-/// The body's `type`; a body that is no JSON object has none, and neither has one with a strange `type`: too long, or
-/// with control characters, which not every store can hold.
-pub(super) fn event_type(request: &IncomingRequest) -> String {
-    #[derive(serde::Deserialize)]
-    struct Typed {
-        r#type: String,
-    }
-    // An array would be read too: serde takes its first item for the first field.
-    if !request.body.trim_ascii_start().starts_with(b"{") {
-        return String::new();
-    }
-    serde_json::from_slice::<Typed>(&request.body)
-        .map(|typed| typed.r#type)
-        .ok()
-        .filter(|kind| !kind.contains(char::is_control) && kind.chars().count() <= MAX_TYPE_CHARS)
-        .unwrap_or_default()
-}
+use serde_json::{Value, json};
 
 pub(super) fn verify(
     request: &IncomingRequest,
     secrets: &[WebhookSecret],
     now: i64,
-) -> Result<(), Rejected> {
+) -> Result<usize, Rejected> {
     let signature = request
         .single("x-slack-signature")?
         .ok_or(Rejected("X-Slack-Signature is missing"))?;
     let timestamp = request
         .single("x-slack-request-timestamp")?
         .ok_or(Rejected("X-Slack-Request-Timestamp is missing"))?;
-    let sent = seconds(timestamp).ok_or(Rejected(
-        "X-Slack-Request-Timestamp is no number of seconds",
-    ))?;
-    if sent.abs_diff(now) > TOLERANCE_SECONDS {
-        return Err(Rejected(
-            "X-Slack-Request-Timestamp is more than 300 seconds from now",
-        ));
-    }
-    let hex = signature
+    fresh(seconds(timestamp)?, now, TOLERANCE_SECONDS)?;
+    let digest = parse(signature)?;
+    let parts = [
+        Part::Text(b"v0:"),
+        Part::Text(timestamp),
+        Part::Text(b":"),
+        Part::Body,
+    ];
+    check_sha256(&raw_keys(secrets), request, &parts, &[digest])
+}
+
+/// The digest in the header.
+pub fn parse(header: &[u8]) -> Result<Vec<u8>, Rejected> {
+    let hex = header
         .strip_prefix(b"v0=")
         .ok_or(Rejected("X-Slack-Signature does not begin with v0="))?;
-    check(
-        secrets,
-        &[b"v0:", timestamp, b":", &request.body],
-        &digest_from_hex(hex)?,
-    )
+    digest_from_hex(hex)
 }
 
-/// Decimal digits only: no sign, no space.
-fn seconds(text: &[u8]) -> Option<i64> {
-    if !text.iter().all(u8::is_ascii_digit) {
+/// Of a form: the command, or what the JSON in `payload` says; else what the body says.
+pub(super) fn facts(request: &IncomingRequest) -> Facts {
+    let attempt = message::header(request, "x-slack-retry-num")
+        .and_then(|number| number.parse::<u32>().ok()?.checked_add(1));
+    if !is_form(request) {
+        let body = Message::of(request, &["type", "event_id"]);
+        return Facts {
+            event_type: body.word("type").unwrap_or_default(),
+            delivery_id: body.word("event_id"),
+            attempt,
+        };
+    }
+    let (event_type, delivery_id) = match form_field(request, "payload") {
+        Some(payload) => {
+            let payload = Message::parse(payload.as_bytes(), &["type", "trigger_id"]);
+            (payload.word("type"), payload.word("trigger_id"))
+        }
+        None => {
+            let field = |name| form_field(request, name).as_deref().and_then(word);
+            (field("command"), field("trigger_id"))
+        }
+    };
+    Facts {
+        event_type: event_type.unwrap_or_default(),
+        delivery_id,
+        attempt,
+    }
+}
+
+/// `url_verification` gets its challenge back, `ssl_check` an empty answer.
+pub(super) fn handshake(request: &IncomingRequest) -> Option<Handshake> {
+    if is_form(request) {
+        let check = form_field(request, "ssl_check")?;
+        return (check == "1").then(|| Handshake::text(""));
+    }
+    let body = Message::of(request, &["type", "challenge"]);
+    if body.get("type")?.as_str()? != "url_verification" {
         return None;
     }
-    std::str::from_utf8(text).ok()?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use http::{HeaderMap, Method};
-
-    fn type_of(body: &str) -> String {
-        event_type(&IncomingRequest {
-            method: Method::POST,
-            url: "/".into(),
-            headers: HeaderMap::new(),
-            body: bytes::Bytes::copy_from_slice(body.as_bytes()),
-            remote_addr: String::new(),
-        })
-    }
-
-    #[test]
-    fn only_an_objects_type_is_the_event() {
-        let longest = "x".repeat(MAX_TYPE_CHARS);
-        for (body, kind) in [
-            (r#"{"type":"event_callback"}"#, "event_callback"),
-            (
-                " \r\n\t{\"challenge\":[{}], \"type\":\"block_actions\"}",
-                "block_actions",
-            ),
-            (&format!(r#"{{"type":"{longest}"}}"#), longest.as_str()),
-            (&format!(r#"{{"type":"{longest}x"}}"#), ""),
-            (r#"["event_callback"]"#, ""),
-            (r#" ["event_callback"]"#, ""),
-            (r#""event_callback""#, ""),
-            (r#"{"type":["event_callback"]}"#, ""),
-            (r#"{"type":null}"#, ""),
-            (r#"{"type":"a\u0000b"}"#, ""),
-            (r#"{"other":"x"}"#, ""),
-            ("{", ""),
-            ("", ""),
-        ] {
-            assert_eq!(type_of(body), kind, "{body}");
-        }
-    }
+    let challenge = body.get("challenge").and_then(Value::as_str)?;
+    Some(Handshake::json(200, &json!({ "challenge": challenge })))
 }

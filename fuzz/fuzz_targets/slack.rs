@@ -1,0 +1,11 @@
+//! Arbitrary bytes as the header of Slack.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use pocketci_server::intake::providers;
+
+fuzz_target!(|data: &[u8]| {
+    if let Ok(read) = providers::slack::parse(data) {
+        assert_eq!(read.len(), 32);
+    }
+});
