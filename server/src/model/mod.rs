@@ -3,7 +3,9 @@
 pub mod agent;
 pub mod archive;
 pub mod assignment;
+pub mod binding;
 pub mod concurrency;
+pub mod custom_scheme;
 pub mod dedup;
 pub mod derived;
 pub mod endpoint;
