@@ -219,7 +219,7 @@ pub(super) async fn rerun(
                 ..Trigger::new(TriggerKind::Manual)
             },
             // Its params go with it.
-            receipt: receipt.map(|receipt| receipt.of_rerun(&run.id.to_string())),
+            receipt: receipt.map(|receipt| receipt.of_rerun(&run.id.to_string(), run.pipeline_id)),
             reply_within: None,
             id: None,
             rerun_of: Some(job.id),

@@ -1,9 +1,9 @@
 //! A request as it came: bytes, in order, nothing interpreted yet.
 
-use super::providers;
-use crate::model::binding::Binding;
+use super::providers::{Facts, ProviderKind};
+use super::redact;
 use crate::model::receipt::{BodyPlace, Receipt, Verdict};
-use crate::model::{PipelineId, ReceiptId};
+use crate::model::ReceiptId;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use sha2::{Digest, Sha256};
@@ -53,18 +53,17 @@ impl IncomingRequest {
         Cow::Borrowed(&self.body)
     }
 
-    /// What is stored of it.
-    pub fn receipt(&self, pipeline_id: PipelineId, verdict: Verdict, reason: &str) -> Receipt {
-        let provider = providers::guess(self);
-        let facts = providers::facts(&Binding::default(), provider, self);
+    /// What is stored of it, as of an unverified request that nobody is bound to: hook, verdict and what is known of the
+    /// sender are filled in by those who know.
+    pub fn receipt(&self, provider: ProviderKind, facts: Facts) -> Receipt {
         let sha = Sha256::digest(&self.body);
         Receipt {
             id: ReceiptId::new(),
-            pipeline_id: Some(pipeline_id),
+            pipeline_id: None,
             endpoint_id: None,
             event_key: None,
             method: self.method.as_str().to_owned(),
-            url: self.url.clone(),
+            url: redact::url(&self.url),
             headers: self
                 .headers
                 .iter()
@@ -78,12 +77,12 @@ impl IncomingRequest {
             remote_addr: self.remote_addr.clone(),
             provider: provider.as_str().to_owned(),
             event_type: facts.event_type,
-            verdict,
-            reason: reason.to_owned(),
+            verdict: Verdict::Accepted,
+            reason: String::new(),
             received_at: OffsetDateTime::now_utc(),
             run_id: None,
-            delivery_id: None,
-            attempt: None,
+            delivery_id: facts.delivery_id,
+            attempt: facts.attempt.and_then(|attempt| i32::try_from(attempt).ok()),
             verified: false,
             secret_id: None,
             redelivery_of: None,

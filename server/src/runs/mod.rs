@@ -19,7 +19,7 @@ mod wait;
 pub use archives::{ArchiveError, Incoming};
 pub use follow::Follow;
 pub use one_off::{Execute, Executed};
-pub use reply::ReplyWait;
+pub use reply::{Replied, ReplyWait};
 pub use schedule::Program;
 pub use secrets::KeyError;
 pub use set_pipeline::{SetByJob, SetPipeline};

@@ -31,7 +31,7 @@ pub fn lets_pass(reason: &str) -> bool {
 }
 
 /// A value, or why there is none.
-type Evaluated = std::result::Result<Value, String>;
+pub type Evaluated = std::result::Result<Value, String>;
 
 /// Why a job has nothing to do: a stable word, and one for people.
 pub type Refusal = (&'static str, String);
@@ -101,7 +101,7 @@ impl Runs {
     }
 
     /// Whether the webhook is meant for no job at all.
-    pub(in super::super) async fn is_for_nobody(
+    pub async fn is_for_nobody(
         &self,
         pipeline: &Pipeline,
         trigger: &Trigger,
@@ -146,6 +146,11 @@ impl Runs {
             }
         }
         params
+    }
+
+    /// What an expression gives for a request; `Err` says why it gives nothing.
+    pub async fn value_of(&self, text: &str, receipt: &Receipt) -> Evaluated {
+        self.evaluate(text, &vars(receipt)).await
     }
 
     async fn evaluate(&self, text: &str, vars: &WebhookVars) -> Evaluated {
