@@ -7,6 +7,7 @@ pub mod duration;
 pub mod expression;
 pub mod merge_patch;
 pub mod modules;
+pub mod multipart;
 pub mod plan;
 pub mod positions;
 pub mod program;
