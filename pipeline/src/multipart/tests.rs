@@ -42,7 +42,18 @@ fn parts_are_the_same_however_the_body_is_cut() {
     .concat();
     let whole = read(&body, body.len()).unwrap();
     let bytes: Vec<&[u8]> = whole.iter().map(|(_, bytes)| bytes.as_slice()).collect();
-    assert_eq!(bytes, [b"".as_slice(), almost, b"no head", b"", b"", b"", b"padding"]);
+    assert_eq!(
+        bytes,
+        [
+            b"".as_slice(),
+            almost,
+            b"no head",
+            b"",
+            b"",
+            b"",
+            b"padding"
+        ]
+    );
     assert_eq!(whole[0].0.name, "n");
     for piece in 1..body.len() {
         assert_eq!(read(&body, piece).unwrap(), whole, "pieces of {piece}");
@@ -134,7 +145,10 @@ fn fields_that_are_too_much_together_are_files() {
     let mut parts = Parts::new("b");
     parts.push(&body).unwrap();
     let (kept, files) = parts.finish().unwrap();
-    let bytes: usize = kept.iter().map(|(name, value)| name.len() + value.len()).sum();
+    let bytes: usize = kept
+        .iter()
+        .map(|(name, value)| name.len() + value.len())
+        .sum();
     assert!(bytes <= MAX_FORM_BYTES);
     assert_eq!(kept.len() + files.len(), fields);
     assert!(!files.is_empty());

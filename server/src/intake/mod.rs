@@ -1,9 +1,11 @@
 //! Webhooks in: provider found, signature verified, then a receipt and a run in one transaction, before any answer.
 
 pub mod admit;
+mod body;
 pub mod providers;
 mod request;
 
+pub use body::{Body, Collector, SpillError};
 pub use request::IncomingRequest;
 
 use crate::model::pipeline::Pipeline;

@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod archive;
 pub mod assignment;
+pub mod body;
 pub mod concurrency;
 pub mod derived;
 pub mod gate;

@@ -6,6 +6,7 @@
 
 mod archives;
 mod batch;
+mod bodies;
 mod builds;
 mod codec;
 mod kept;
@@ -16,6 +17,7 @@ mod versions;
 pub mod wake;
 
 pub use archives::{Added, ArchiveStore, Begun};
+pub use bodies::BodyStore;
 pub use builds::{Admission, Admitted, BuildInputs, BuildLimit, BuildStore, OpenRun};
 pub use kept::{
     GateFilter, GateStore, MAX_VALUE_BYTES, MAX_VALUES, Sighting, ValueStore, Write, Written,
@@ -472,6 +474,7 @@ pub trait Store:
     + BuildStore
     + VersionStore
     + ArchiveStore
+    + BodyStore
 {
     /// Hints that something changed, published after commits, of all servers where there are several.
     fn wakes(&self) -> &WakeBus;

@@ -3,6 +3,7 @@
 mod admission;
 mod agents;
 mod archives;
+mod bodies;
 mod builds;
 mod claims;
 mod connect;

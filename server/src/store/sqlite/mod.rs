@@ -7,6 +7,7 @@
 mod admission;
 mod agents;
 mod archives;
+mod bodies;
 mod builds;
 mod claims;
 mod error;
