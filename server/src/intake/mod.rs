@@ -139,11 +139,12 @@ impl Intake {
         let mut receipt = request.receipt(pipeline.id, refusal.verdict, refusal.reason);
         // Anyone can send these: length and digest are kept, not the bytes.
         receipt.body = bytes::Bytes::new();
+        receipt.body_place = crate::model::receipt::BodyPlace::None;
         self.runs.store().record_refusal(receipt).await?;
         Ok(match refusal.verdict {
             Verdict::Unauthorized => Received::Unauthorized,
             Verdict::Paused => Received::Paused,
-            Verdict::QueueFull | Verdict::Accepted => Received::QueueFull,
+            _ => Received::QueueFull,
         })
     }
 }

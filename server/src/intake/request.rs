@@ -1,7 +1,7 @@
 //! A request as it came: bytes, in order, nothing interpreted yet.
 
 use super::providers;
-use crate::model::receipt::{Receipt, Verdict};
+use crate::model::receipt::{BodyPlace, Receipt, Verdict};
 use crate::model::{PipelineId, ReceiptId};
 use bytes::Bytes;
 use http::{HeaderMap, Method};
@@ -47,7 +47,9 @@ impl IncomingRequest {
         let sha = Sha256::digest(&self.body);
         Receipt {
             id: ReceiptId::new(),
-            pipeline_id,
+            pipeline_id: Some(pipeline_id),
+            endpoint_id: None,
+            event_key: None,
             method: self.method.as_str().to_owned(),
             url: self.url.clone(),
             headers: self
@@ -56,8 +58,10 @@ impl IncomingRequest {
                 .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
                 .collect(),
             body: self.body.clone(),
+            body_place: BodyPlace::Inline,
             body_bytes: i64::try_from(self.body.len()).unwrap_or(i64::MAX),
             body_sha256: sha.into(),
+            files: Vec::new(),
             remote_addr: self.remote_addr.clone(),
             provider: provider.name().to_owned(),
             event_type: provider.event_type(self),
@@ -65,6 +69,13 @@ impl IncomingRequest {
             reason: reason.to_owned(),
             received_at: OffsetDateTime::now_utc(),
             run_id: None,
+            delivery_id: None,
+            attempt: None,
+            verified: false,
+            secret_id: None,
+            redelivery_of: None,
+            replay_of: None,
+            answer: None,
         }
     }
 }

@@ -22,5 +22,6 @@ pub mod vault;
 pub mod version;
 
 pub use pocketci_proto::ids::{
-    AgentId, BootId, GateId, JobId, PipelineId, ReceiptId, RevisionId, RunId, SessionId, TokenId,
+    AgentId, BootId, EndpointId, GateId, JobId, PipelineId, ReceiptId, RevisionId, RunId,
+    SessionId, TokenId,
 };

@@ -1,6 +1,7 @@
 //! How composite values are written into columns, the same for every storage.
 
 use crate::model::pipeline::Labels;
+use crate::model::receipt::Answer;
 use crate::model::run::{EventBody, LogData};
 use bytes::Bytes;
 use pocketci_proto::api::{Driver, RunEventKind};
@@ -34,6 +35,25 @@ pub(super) fn from_json<'a, T: Deserialize<'a>>(
     serde_json::from_str(text).map_err(|error| Corrupt {
         column,
         detail: error.to_string(),
+    })
+}
+
+/// A duration in whole microseconds.
+pub(super) fn micros_of(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// The answer of a receipt, from its three columns; a stored status is one that HTTP knows.
+pub(super) fn answer(
+    status: Option<i32>,
+    summary: String,
+    duration_us: Option<i64>,
+) -> Option<Answer> {
+    let micros = u64::try_from(duration_us.unwrap_or(0)).unwrap_or(0);
+    Some(Answer {
+        status: u16::try_from(status?).ok()?,
+        summary,
+        duration: std::time::Duration::from_micros(micros),
     })
 }
 

@@ -223,6 +223,7 @@ contract! {
         held_runs_are_fenced,
         receipts_keep_bytes_and_order,
         a_repeated_refusal_is_stored_once,
+        a_request_to_an_event_belongs_to_no_pipeline,
         a_refusal_for_a_deleted_pipeline_is_no_error,
     }
     agents {

@@ -4,12 +4,14 @@ use super::super::{LogEnd, codec};
 use super::Failable;
 use crate::model::concurrency::Member;
 use crate::model::pipeline::{ContentType, Labels, Pipeline, Revision, WebhookSecret};
-use crate::model::receipt::{Receipt, Verdict};
+use crate::model::receipt::{BodyPlace, Receipt, Verdict};
 use crate::model::run::{
     BuildNumber, CancelReason, Cancelled, End, Event, EventBody, Hold, Job, JobState, Lease,
     LogPiece, LogStream, Outcome, QueueTerms, Reply, ReplyBy, Run, RunState, Trigger, TriggerKind,
 };
-use crate::model::{AgentId, JobId, PipelineId, ReceiptId, RevisionId, RunId, SessionId};
+use crate::model::{
+    AgentId, EndpointId, JobId, PipelineId, ReceiptId, RevisionId, RunId, SessionId,
+};
 use bytes::Bytes;
 use pocketci_proto::api::{Driver, PipelineSettings};
 use std::time::Duration;
@@ -254,20 +256,35 @@ pub(super) fn receipt(row: &Row) -> Failable<Receipt> {
     let sha: &[u8] = get(row, "body_sha256")?;
     Ok(Receipt {
         id: ReceiptId(get(row, "id")?),
-        pipeline_id: PipelineId(get(row, "pipeline_id")?),
+        pipeline_id: id_opt(row, "pipeline_id", PipelineId)?,
+        endpoint_id: id_opt(row, "endpoint_id", EndpointId)?,
+        event_key: get(row, "event_key")?,
         method: get(row, "method")?,
         url: get(row, "url")?,
         headers: codec::request_headers_from(get::<&str>(row, "headers")?)?,
         body: Bytes::from(get::<Vec<u8>>(row, "body")?),
+        body_place: get_word(row, "body_place", BodyPlace::parse)?,
         body_bytes: get(row, "body_bytes")?,
         body_sha256: sha.try_into().unwrap_or_default(),
+        files: codec::from_json("receipts.files", get::<&str>(row, "files")?)?,
         remote_addr: get(row, "remote_addr")?,
         provider: get(row, "provider")?,
         event_type: get(row, "event_type")?,
+        delivery_id: get(row, "delivery_id")?,
+        attempt: get(row, "attempt")?,
+        verified: get(row, "verified")?,
+        secret_id: get(row, "secret_id")?,
         verdict: get_word(row, "verdict", Verdict::parse)?,
         reason: get(row, "reason")?,
         received_at: get(row, "received_at")?,
         run_id: id_opt(row, "run_id", RunId)?,
+        redelivery_of: id_opt(row, "redelivery_of", ReceiptId)?,
+        replay_of: id_opt(row, "replay_of", ReceiptId)?,
+        answer: codec::answer(
+            get(row, "reply_status")?,
+            get(row, "reply_summary")?,
+            get(row, "duration_us")?,
+        ),
     })
 }
 
