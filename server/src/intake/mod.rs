@@ -14,7 +14,7 @@ use crate::model::run::{Trigger, TriggerKind};
 use crate::model::{PipelineId, RunId};
 use crate::runs::{ReplyWait, Runs, StartRun, Started};
 use crate::store::StoreError;
-use providers::Rejected;
+use providers::{Binding, Rejected};
 use std::sync::Arc;
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -63,10 +63,9 @@ impl Intake {
         let Some(mut pipeline) = self.runs.pipeline(id).await? else {
             return Ok(Received::Unknown);
         };
-        let provider = providers::detect(&request);
         let mut fresh = false;
         for _ in 0..MAX_DECISIONS {
-            let decided = decide(&pipeline, &provider, &request);
+            let decided = decide(&pipeline, &request);
             // What refuses may have changed since the copy was taken (secrets rotated, unpaused): look again first.
             if decided.is_err() && !fresh {
                 match self.runs.reload_pipeline(id).await? {
@@ -132,7 +131,7 @@ impl Intake {
     ) -> Result<Received, StoreError> {
         tracing::info!(
             pipeline = %pipeline.name,
-            provider = providers::detect(&request).name(),
+            provider = providers::guess(&request).as_str(),
             reason = refusal.reason,
             "webhook refused"
         );
@@ -155,21 +154,17 @@ struct Refusal {
     reason: &'static str,
 }
 
-fn decide(
-    pipeline: &Pipeline,
-    provider: &providers::Provider,
-    request: &IncomingRequest,
-) -> Result<(), Refusal> {
-    provider
-        .verify(
-            request,
-            &pipeline.webhook_secrets,
-            OffsetDateTime::now_utc().unix_timestamp(),
-        )
-        .map_err(|Rejected(reason)| Refusal {
-            verdict: Verdict::Unauthorized,
-            reason,
-        })?;
+fn decide(pipeline: &Pipeline, request: &IncomingRequest) -> Result<(), Refusal> {
+    providers::verify(
+        &Binding::default(),
+        request,
+        &pipeline.webhook_secrets,
+        OffsetDateTime::now_utc().unix_timestamp(),
+    )
+    .map_err(|Rejected(reason)| Refusal {
+        verdict: Verdict::Unauthorized,
+        reason,
+    })?;
     if pipeline.paused {
         return Err(Refusal {
             verdict: Verdict::Paused,

@@ -1,11 +1,13 @@
 //! A request as it came: bytes, in order, nothing interpreted yet.
 
 use super::providers;
+use crate::model::binding::Binding;
 use crate::model::receipt::{BodyPlace, Receipt, Verdict};
 use crate::model::{PipelineId, ReceiptId};
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use sha2::{Digest, Sha256};
+use std::borrow::Cow;
 use time::OffsetDateTime;
 
 /// A request as it came.
@@ -41,9 +43,20 @@ impl IncomingRequest {
         self.url.split_once('?').map_or("", |(_, query)| query)
     }
 
+    /// The body's bytes in order. What is signed is fed from here, so that a body need not be in one piece.
+    pub fn body_chunks(&self) -> impl Iterator<Item = &[u8]> {
+        std::iter::once(&self.body[..])
+    }
+
+    /// The body in one piece.
+    pub fn whole_body(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&self.body)
+    }
+
     /// What is stored of it.
     pub fn receipt(&self, pipeline_id: PipelineId, verdict: Verdict, reason: &str) -> Receipt {
-        let provider = providers::detect(self);
+        let provider = providers::guess(self);
+        let facts = providers::facts(&Binding::default(), provider, self);
         let sha = Sha256::digest(&self.body);
         Receipt {
             id: ReceiptId::new(),
@@ -63,8 +76,8 @@ impl IncomingRequest {
             body_sha256: sha.into(),
             files: Vec::new(),
             remote_addr: self.remote_addr.clone(),
-            provider: provider.name().to_owned(),
-            event_type: provider.event_type(self),
+            provider: provider.as_str().to_owned(),
+            event_type: facts.event_type,
             verdict,
             reason: reason.to_owned(),
             received_at: OffsetDateTime::now_utc(),

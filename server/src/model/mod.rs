@@ -3,8 +3,10 @@
 pub mod agent;
 pub mod archive;
 pub mod assignment;
+pub mod binding;
 pub mod body;
 pub mod concurrency;
+pub mod custom_scheme;
 pub mod derived;
 pub mod gate;
 pub mod journal;

@@ -90,7 +90,8 @@ fn body(args: &RunFileArgs) -> anyhow::Result<String> {
 
 /// As it travels to an agent, with its body.
 pub fn to_wire(request: IncomingRequest) -> (pb::WebhookRequest, Bytes) {
-    let provider = providers::detect(&request);
+    let provider = providers::guess(&request);
+    let facts = providers::facts(&providers::Binding::default(), provider, &request);
     let mut headers: BTreeMap<String, String> = BTreeMap::new();
     for (name, value) in &request.headers {
         let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
@@ -107,8 +108,8 @@ pub fn to_wire(request: IncomingRequest) -> (pb::WebhookRequest, Bytes) {
             .collect()
     };
     let webhook = pb::WebhookRequest {
-        provider: provider.name().to_owned(),
-        event_type: provider.event_type(&request),
+        provider: provider.as_str().to_owned(),
+        event_type: facts.event_type,
         method: request.method.as_str().to_owned(),
         url: request.url.clone(),
         headers: fields(headers),

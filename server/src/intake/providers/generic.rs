@@ -1,22 +1,46 @@
 //! Everybody else: `X-Webhook-Signature: <hex>`, or `?signature=<hex>` where headers cannot be set.
+//!
+//! With `X-Webhook-Timestamp: <seconds>` the signature is over `<seconds>.<body>`, and must be fresh.
 
-use super::signature::{check, digest_from_hex};
+use super::signature::{Part, check_sha256, digest_from_hex, raw_keys};
+use super::timestamp::{TOLERANCE_SECONDS, fresh, seconds};
 use super::{IncomingRequest, Rejected};
+use crate::model::binding::GenericTimestamp;
 use crate::model::pipeline::WebhookSecret;
+use std::borrow::Cow;
 
-pub(super) fn verify(request: &IncomingRequest, secrets: &[WebhookSecret]) -> Result<(), Rejected> {
-    let header = request.single("x-webhook-signature")?;
-    let from_query;
-    let signature = match header {
-        Some(header) => header,
-        None => {
-            from_query = signature_in_query(request.query())?;
-            from_query.as_bytes()
+pub(super) fn verify(
+    mode: GenericTimestamp,
+    request: &IncomingRequest,
+    secrets: &[WebhookSecret],
+    now: i64,
+) -> Result<usize, Rejected> {
+    let signature = match request.single("x-webhook-signature")? {
+        Some(header) => Cow::Borrowed(header),
+        None => Cow::Owned(signature_in_query(request.query())?.into_bytes()),
+    };
+    let digest = [parse(&signature)?];
+    let timestamp = match mode {
+        GenericTimestamp::Ignored => None,
+        GenericTimestamp::IfPresent | GenericTimestamp::Required => {
+            request.single("x-webhook-timestamp")?
         }
     };
-    // Some senders name the algorithm.
-    let hex = signature.strip_prefix(b"sha256=").unwrap_or(signature);
-    check(secrets, &[&request.body], &digest_from_hex(hex)?)
+    let keys = raw_keys(secrets);
+    let Some(timestamp) = timestamp else {
+        if mode == GenericTimestamp::Required {
+            return Err(Rejected("X-Webhook-Timestamp is missing"));
+        }
+        return check_sha256(&keys, request, &[Part::Body], &digest);
+    };
+    fresh(seconds(timestamp)?, now, TOLERANCE_SECONDS)?;
+    let parts = [Part::Text(timestamp), Part::Text(b"."), Part::Body];
+    check_sha256(&keys, request, &parts, &digest)
+}
+
+/// The digest in the header or the query; some senders name the algorithm.
+pub fn parse(signature: &[u8]) -> Result<Vec<u8>, Rejected> {
+    digest_from_hex(signature.strip_prefix(b"sha256=").unwrap_or(signature))
 }
 
 fn signature_in_query(query: &str) -> Result<String, Rejected> {

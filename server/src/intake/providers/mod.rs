@@ -1,15 +1,24 @@
 //! Who sends a webhook, and whether it is really them: one file a provider.
 //!
-//! Signatures are HMAC-SHA256 over the raw bytes received, compared in constant time after decoding; every active
-//! secret is tried. Sources: GitHub "Validating webhook deliveries", Slack "Verifying requests from Slack", seed 000.
+//! Signatures are over the exact bytes received, compared in constant time after decoding; every active secret is
+//! tried. None of the senders signs its headers, so a receiving point that is bound to one of them refuses the others'.
+//! Each file names the source of its scheme.
 
+mod facts;
+mod family;
 mod generic;
 mod github;
 mod signature;
 mod slack;
+mod timestamp;
 
 #[cfg(test)]
 mod tests;
+
+pub use crate::model::binding::{Binding, BindingError, GenericTimestamp, ProviderKind};
+pub use crate::model::custom_scheme::{CustomScheme, SchemeError};
+pub use facts::{Facts, Handshake, facts, handshake};
+pub use family::{detect, guess};
 
 use super::IncomingRequest;
 use super::request::SeveralLines;
@@ -25,62 +34,43 @@ impl From<SeveralLines> for Rejected {
     }
 }
 
-/// A detected provider.
+/// A message that passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Provider {
-    /// `X-GitHub-Event` is there.
-    GitHub,
-    /// `X-Slack-Signature` is there.
-    Slack,
-    /// Everything else.
-    Generic,
+pub struct Verified {
+    /// Who sent it.
+    pub provider: ProviderKind,
+    /// Which of the secrets it was verified with; `None` if there are none, so that anybody may have sent it.
+    pub secret: Option<usize>,
 }
 
-/// Detects by the headers; the first that fits.
-pub fn detect(request: &IncomingRequest) -> Provider {
-    if request.headers.contains_key("x-github-event") {
-        Provider::GitHub
-    } else if request.headers.contains_key("x-slack-signature") {
-        Provider::Slack
-    } else {
-        Provider::Generic
+/// Whether one of the secrets (newest first) signed the request; without secrets everything passes (seed 000), except
+/// other senders' headers at a bound receiving point, and everything where the secret is all there is. `now` is in
+/// seconds since 1970.
+pub fn verify(
+    binding: &Binding,
+    request: &IncomingRequest,
+    secrets: &[WebhookSecret],
+    now: i64,
+) -> Result<Verified, Rejected> {
+    let provider = match binding.kind {
+        Some(kind) => family::bound(kind, binding, request)?,
+        None if secrets.is_empty() => guess(request),
+        None => detect(request)?,
+    };
+    if secrets.is_empty() {
+        return Ok(Verified {
+            provider,
+            secret: None,
+        });
     }
-}
-
-impl Provider {
-    /// `http.request().provider`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::GitHub => "github",
-            Self::Slack => "slack",
-            Self::Generic => "generic",
-        }
-    }
-
-    /// `http.request().eventType`.
-    pub fn event_type(self, request: &IncomingRequest) -> String {
-        match self {
-            Self::GitHub => github::event_type(request),
-            Self::Slack => slack::event_type(request),
-            Self::Generic => String::new(),
-        }
-    }
-
-    /// Whether one of the secrets signed the request; without secrets everything passes (seed 000). `now` is in
-    /// seconds since 1970.
-    pub fn verify(
-        self,
-        request: &IncomingRequest,
-        secrets: &[WebhookSecret],
-        now: i64,
-    ) -> Result<(), Rejected> {
-        if secrets.is_empty() {
-            return Ok(());
-        }
-        match self {
-            Self::GitHub => github::verify(request, secrets),
-            Self::Slack => slack::verify(request, secrets, now),
-            Self::Generic => generic::verify(request, secrets),
-        }
-    }
+    let secret = match provider {
+        ProviderKind::GitHub => github::verify(request, secrets)?,
+        ProviderKind::Slack => slack::verify(request, secrets, now)?,
+        ProviderKind::Generic => generic::verify(binding.generic_timestamp, request, secrets, now)?,
+        _ => return Err(Rejected("this provider cannot be verified yet")),
+    };
+    Ok(Verified {
+        provider,
+        secret: Some(secret),
+    })
 }
