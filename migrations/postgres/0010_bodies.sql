@@ -16,5 +16,8 @@ CREATE TABLE receipt_pages (
 -- Uploads are mostly packed already: compressing them again is not worth the time.
 ALTER TABLE receipt_pages ALTER COLUMN data SET STORAGE EXTERNAL;
 
-ALTER TABLE receipts ADD COLUMN body_id uuid;
+ALTER TABLE receipts
+    ADD COLUMN body_id uuid,
+    -- Fields of a multipart body: JSON array of [name, value].
+    ADD COLUMN form text NOT NULL DEFAULT '[]';
 CREATE INDEX receipts_by_body ON receipts (body_id) WHERE body_id IS NOT NULL;

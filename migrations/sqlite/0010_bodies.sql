@@ -15,4 +15,6 @@ CREATE TABLE receipt_pages (
 ) STRICT;
 
 ALTER TABLE receipts ADD COLUMN body_id BLOB CHECK (body_id IS NULL OR length(body_id) = 16);
+-- Fields of a multipart body: JSON array of [name, value].
+ALTER TABLE receipts ADD COLUMN form TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(form));
 CREATE INDEX receipts_by_body ON receipts (body_id) WHERE body_id IS NOT NULL;

@@ -42,6 +42,8 @@ pub struct Config {
     pub max_body_bytes_in_flight: usize,
     /// Largest webhook body; larger gets 413.
     pub max_body_bytes: usize,
+    /// Bytes of webhook bodies in temporary files at once; more get 503.
+    pub max_spilled_bytes: u64,
     /// Whether terminals in steps may be opened.
     pub intercept: bool,
 }

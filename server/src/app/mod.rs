@@ -127,6 +127,7 @@ pub async fn start(config: Config) -> Result<Server, StartError> {
         max_webhooks: config.max_webhooks,
         max_body_bytes_in_flight: config.max_body_bytes_in_flight,
         max_body_bytes: config.max_body_bytes,
+        max_spilled_bytes: config.max_spilled_bytes,
         intercept: config.intercept,
     };
     let app = http::app(runs.clone(), settings);

@@ -3,6 +3,7 @@
 use crate::store::StoreError;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use pocketci_pipeline::multipart::Fault;
 use pocketci_proto::api::{ErrorBody, ErrorDetail};
 
 /// What a caller can be told.
@@ -25,6 +26,7 @@ pub(super) enum ApiError {
     HeadTooLarge { limit: usize },
     NotJson,
     BodyTooLarge { limit: usize },
+    TooManyParts,
     BodyTooSlow,
     BodyBroken,
     Busy,
@@ -51,7 +53,7 @@ impl ApiError {
             Self::QueueFull => StatusCode::TOO_MANY_REQUESTS,
             Self::HeadTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTooLarge { .. } | Self::TooManyParts => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Busy | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
@@ -82,6 +84,7 @@ impl ApiError {
             Self::HeadTooLarge { .. } => "head_too_large",
             Self::NotJson => "unsupported_media_type",
             Self::BodyTooLarge { .. } => "body_too_large",
+            Self::TooManyParts => "too_many_parts",
             Self::BodyTooSlow => "body_too_slow",
             Self::BodyBroken => "body_broken",
             Self::Busy => "too_many_requests_at_once",
@@ -116,6 +119,7 @@ impl ApiError {
             Self::HeadTooLarge { limit } => format!("the request's address and headers have more than {limit} bytes"),
             Self::NotJson => "the body must be JSON: send Content-Type: application/json".into(),
             Self::BodyTooLarge { limit } => format!("the body is larger than {limit} bytes"),
+            Self::TooManyParts => Fault::TooManyParts.to_string(),
             Self::BodyTooSlow => "the body did not arrive in time".into(),
             Self::BodyBroken => "the body ended before it was complete".into(),
             Self::Busy => "too many requests at once; try again".into(),

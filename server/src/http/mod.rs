@@ -27,7 +27,7 @@ mod webhook;
 pub use listen::serve;
 
 use crate::intake::Intake;
-use crate::intake::admit::Admission;
+use crate::intake::admit::{Admission, DiskBudget};
 use crate::runs::Runs;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -50,6 +50,8 @@ pub struct HttpSettings {
     pub max_body_bytes_in_flight: usize,
     /// Largest webhook body.
     pub max_body_bytes: usize,
+    /// Bytes of webhook bodies in temporary files at once.
+    pub max_spilled_bytes: u64,
     /// Whether terminals in steps may be opened.
     pub intercept: bool,
 }
@@ -60,6 +62,7 @@ struct App {
     runs: Runs,
     intake: Intake,
     admission: Admission,
+    disk: DiskBudget,
     metrics: Arc<Metrics>,
     /// Places for terminals.
     terminals: Arc<Semaphore>,
@@ -183,6 +186,7 @@ pub fn app(runs: Runs, settings: HttpSettings) -> Router {
     let app = App {
         intake: Intake::new(runs.clone(), settings.webhook_timeout),
         admission: Admission::new(settings.max_webhooks, settings.max_body_bytes_in_flight),
+        disk: DiskBudget::new(settings.max_spilled_bytes),
         metrics: Arc::new(Metrics::new()),
         terminals: terminals::places(),
         settings: Arc::new(settings),

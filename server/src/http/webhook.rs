@@ -12,6 +12,7 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::Response;
+use pocketci_pipeline::multipart::Fault;
 use std::time::Instant;
 
 #[utoipa::path(
@@ -49,7 +50,7 @@ async fn answer(
     let mut place = app.admission.admit().ok_or(ApiError::Busy)?;
     let (parts, body) = request.into_parts();
     let limit = app.settings.max_body_bytes;
-    let body = body::read(body, &parts.headers, limit, |bytes| place.grow(bytes)).await?;
+    let body = body::receive(body, &parts.headers, limit, &mut place, &app.disk).await?;
     let incoming = IncomingRequest {
         url: parts
             .uri
@@ -86,6 +87,8 @@ async fn answer(
             name: id.to_owned(),
         }),
         Received::QueueFull => Err(ApiError::QueueFull),
+        Received::Malformed(Fault::TooManyParts) => Err(ApiError::TooManyParts),
+        Received::Malformed(fault) => Err(ApiError::Invalid(fault.to_string())),
     }
 }
 

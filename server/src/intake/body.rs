@@ -2,6 +2,7 @@
 
 use super::admit::DiskBudget;
 use crate::model::body::MAX_INLINE_BYTES;
+use crate::store::StoreError;
 use bytes::{Bytes, BytesMut};
 use pocketci_proto::PAGE_BYTES;
 use sha2::{Digest, Sha256};
@@ -9,6 +10,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -29,6 +31,7 @@ enum Place {
 /// Gone with its last holder: nothing else has its name.
 struct Spilled {
     file: File,
+    unreadable: AtomicBool,
     _room: Option<OwnedSemaphorePermit>,
 }
 
@@ -76,6 +79,30 @@ impl Body {
         Ok(whole.freeze())
     }
 
+    /// Whether some of it could not be read back: nothing that was concluded from its bytes holds.
+    pub fn is_unreadable(&self) -> bool {
+        match &self.place {
+            Place::Memory(_) => false,
+            Place::Spilled(spilled) => spilled.unreadable.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Does `work`, which reads the body: where others may wait, if the body is on the disk.
+    ///
+    /// # Errors
+    /// The work panicked.
+    pub async fn look<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, StoreError> {
+        match self.place {
+            Place::Memory(_) => Ok(work()),
+            Place::Spilled(_) => tokio::task::spawn_blocking(work)
+                .await
+                .map_err(|error| StoreError::Internal(error.into())),
+        }
+    }
+
     /// At most [`PAGE_BYTES`] from there on; empty at the end.
     fn read(&self, at: u64) -> io::Result<Bytes> {
         let left = usize::try_from(self.len.saturating_sub(at)).unwrap_or(usize::MAX);
@@ -87,7 +114,10 @@ impl Body {
             }
             Place::Spilled(spilled) => {
                 let mut page = vec![0; count];
-                spilled.file.read_exact_at(&mut page, at)?;
+                if let Err(error) = spilled.file.read_exact_at(&mut page, at) {
+                    spilled.unreadable.store(true, Ordering::Relaxed);
+                    return Err(error);
+                }
                 Ok(page.into())
             }
         }
@@ -253,6 +283,7 @@ impl Collector {
                 spilling.file.flush().await.map_err(SpillError::Disk)?;
                 Place::Spilled(Arc::new(Spilled {
                     file: spilling.file.into_std().await,
+                    unreadable: AtomicBool::new(false),
                     _room: spilling.room,
                 }))
             }

@@ -2,10 +2,12 @@
 
 pub mod admit;
 mod body;
+mod keep;
 pub mod providers;
 mod request;
 
 pub use body::{Body, Collector, SpillError};
+pub use keep::{KeepError, Kept};
 pub use request::IncomingRequest;
 
 use crate::model::pipeline::Pipeline;
@@ -14,6 +16,7 @@ use crate::model::run::{Trigger, TriggerKind};
 use crate::model::{PipelineId, RunId};
 use crate::runs::{ReplyWait, Runs, StartRun, Started};
 use crate::store::StoreError;
+use pocketci_pipeline::multipart::Fault;
 use providers::{Binding, Rejected};
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +42,8 @@ pub enum Received {
     Paused,
     /// The queue is full.
     QueueFull,
+    /// The body is not what its `Content-Type` says.
+    Malformed(Fault),
 }
 
 /// Takes webhooks for all pipelines; clones are cheap.
@@ -64,8 +69,15 @@ impl Intake {
             return Ok(Received::Unknown);
         };
         let mut fresh = false;
+        let mut kept: Option<Kept> = None;
         for _ in 0..MAX_DECISIONS {
-            let decided = decide(&pipeline, &request);
+            let (current, asked) = (pipeline.clone(), request.clone());
+            let deciding = request.body.look(move || decide(&current, &asked));
+            let decided = deciding.await?;
+            if request.body.is_unreadable() {
+                let why = "a request's body cannot be read back from the temporary folder";
+                return Err(StoreError::Unavailable(why.into()));
+            }
             // What refuses may have changed since the copy was taken (secrets rotated, unpaused): look again first.
             if decided.is_err() && !fresh {
                 match self.runs.reload_pipeline(id).await? {
@@ -78,7 +90,22 @@ impl Intake {
             if let Err(refusal) = decided {
                 return self.refuse(&pipeline, request, refusal).await;
             }
-            match self.start(&pipeline, &request).await? {
+            let keeping = match &kept {
+                Some(kept) => kept.clone(),
+                None => match Kept::of(&**self.runs.store(), &request).await {
+                    Ok(kept) => kept,
+                    Err(KeepError::Store(error)) => return Err(error),
+                    Err(KeepError::Multipart(fault)) => {
+                        let verdict = Verdict::Malformed;
+                        let reason = "the multipart body cannot be read";
+                        let refusal = Refusal { verdict, reason };
+                        self.refuse(&pipeline, request, refusal).await?;
+                        return Ok(Received::Malformed(fault));
+                    }
+                },
+            };
+            let keeping = kept.insert(keeping);
+            match self.start(&pipeline, &request, keeping).await? {
                 Started::Stored { run_id, wait } => return Ok(Received::Accepted { run_id, wait }),
                 Started::QueueFull => {
                     let refusal = Refusal {
@@ -110,12 +137,15 @@ impl Intake {
         &self,
         pipeline: &Arc<Pipeline>,
         request: &IncomingRequest,
+        kept: &Kept,
     ) -> Result<Started, StoreError> {
+        let mut receipt = request.receipt(pipeline.id, Verdict::Accepted, "");
+        kept.tell(&mut receipt);
         self.runs
             .start(StartRun {
                 pipeline: pipeline.clone(),
                 trigger: Trigger::new(TriggerKind::Webhook),
-                receipt: Some(request.receipt(pipeline.id, Verdict::Accepted, "")),
+                receipt: Some(receipt),
                 reply_within: Some(self.reply_within),
                 id: None,
                 rerun_of: None,

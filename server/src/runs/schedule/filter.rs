@@ -1,7 +1,6 @@
 //! Whether a webhook is meant for a job, and what it tells it: `webhook_trigger`, `triggers.webhook`.
 
 use super::super::Runs;
-use super::super::group::vars;
 use crate::model::pipeline::Pipeline;
 use crate::model::receipt::Receipt;
 use crate::model::run::{Trigger, TriggerKind};
@@ -58,7 +57,13 @@ impl Runs {
             Some(triggers) => triggers.webhook.as_ref(),
             None => None,
         };
-        let vars = vars(receipt);
+        let key = webhook.map_or("", |webhook| webhook.dedup_key.as_str());
+        // Whoever asks for it again means it.
+        let key = Some(key).filter(|key| !key.is_empty() && !receipt.is_rerun());
+        if job.webhook_filter().is_none() && key.is_none() {
+            return Ok(None);
+        }
+        let vars = self.vars(receipt).await?;
         if let Some(filter) = job.webhook_filter() {
             let refusal = match self.evaluate(filter, &vars).await {
                 Ok(Value::Bool(true)) => None,
@@ -72,11 +77,9 @@ impl Runs {
                 return Ok(Some((FILTERED, message)));
             }
         }
-        let key = webhook.map_or("", |webhook| webhook.dedup_key.as_str());
-        // Whoever asks for it again means it.
-        if key.is_empty() || receipt.is_rerun() {
+        let Some(key) = key else {
             return Ok(None);
-        }
+        };
         // A key that cannot be had keeps nothing away.
         let key = match self.evaluate(key, &vars).await {
             Ok(Value::String(text)) if !text.is_empty() => text,
@@ -124,12 +127,16 @@ impl Runs {
     }
 
     /// `triggers.webhook.params` as environment: an expression that fails is left out.
-    pub async fn webhook_params(&self, receipt: &Receipt, job: &Job) -> BTreeMap<String, String> {
+    pub async fn webhook_params(
+        &self,
+        receipt: &Receipt,
+        job: &Job,
+    ) -> Result<BTreeMap<String, String>> {
         let triggers = job.triggers.as_ref();
         let Some(webhook) = triggers.and_then(|triggers| triggers.webhook.as_ref()) else {
-            return BTreeMap::new();
+            return Ok(BTreeMap::new());
         };
-        let vars = vars(receipt);
+        let vars = self.vars(receipt).await?;
         let mut params = BTreeMap::new();
         for (name, text) in &webhook.params {
             match self.evaluate(text, &vars).await {
@@ -145,7 +152,7 @@ impl Runs {
                 }
             }
         }
-        params
+        Ok(params)
     }
 
     async fn evaluate(&self, text: &str, vars: &WebhookVars) -> Evaluated {
