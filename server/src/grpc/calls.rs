@@ -299,6 +299,7 @@ impl Job<'_> {
             jobs: ask.jobs,
             check: None,
             one_off: None,
+            anonymous: false,
         };
         for _ in 0..MAX_TRIES {
             let named = runs
@@ -323,6 +324,7 @@ impl Job<'_> {
                 reply_within: None,
                 id: Some(id),
                 rerun_of: None,
+                dedup: None,
             };
             match runs.start(start).await.map_err(failed)? {
                 Started::Stored { run_id, .. } => return Ok(Reply::RunId(run_id.to_vec().into())),
@@ -334,7 +336,8 @@ impl Job<'_> {
                 Started::Refused(refused) => {
                     return Err(Status::failed_precondition(refused.to_string()));
                 }
-                Started::Stale => {}
+                // No key, so neither of the last two comes.
+                Started::Stale | Started::Duplicate(_) | Started::Conflict(_) => {}
             }
         }
         Err(Status::unavailable(

@@ -223,6 +223,7 @@ pub(super) async fn rerun(
             reply_within: None,
             id: None,
             rerun_of: Some(job.id),
+            dedup: None,
         };
         match app.runs.start(start).await? {
             Started::Stored { run_id, .. } => {
@@ -230,7 +231,8 @@ pub(super) async fn rerun(
             }
             Started::QueueFull => return Err(ApiError::QueueFull),
             Started::Refused(refused) => return Err(refusal(&refused)),
-            Started::Stale => {}
+            // No key, so neither of the last two comes.
+            Started::Stale | Started::Duplicate(_) | Started::Conflict(_) => {}
         }
     }
     Err(ApiError::Unavailable)

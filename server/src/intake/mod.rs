@@ -122,10 +122,12 @@ impl Intake {
                     };
                     return self.refuse(&pipeline, request, refusal).await;
                 }
-                Started::Stale => match self.runs.reload_pipeline(id).await? {
-                    Some(current) => pipeline = current,
-                    None => return Ok(Received::Unknown),
-                },
+                Started::Stale | Started::Duplicate(_) | Started::Conflict(_) => {
+                    match self.runs.reload_pipeline(id).await? {
+                        Some(current) => pipeline = current,
+                        None => return Ok(Received::Unknown),
+                    }
+                }
             }
         }
         Err(StoreError::Unavailable(
@@ -149,6 +151,7 @@ impl Intake {
                 reply_within: Some(self.reply_within),
                 id: None,
                 rerun_of: None,
+                dedup: None,
             })
             .await
     }

@@ -62,6 +62,7 @@ pub fn put(name: &str) -> PutPipeline {
         labels: None,
         webhook_secrets: None,
         settings: None,
+        listens: vec![],
     }
 }
 
@@ -144,12 +145,14 @@ pub fn webhook(pipeline: &Pipeline) -> NewRun {
             jobs: vec!["pipeline".into()],
             check: None,
             one_off: None,
+            anonymous: false,
         },
         receipt: Some(receipt(pipeline, Verdict::Accepted, Some(id))),
         wants_reply: true,
         group: None,
         jobs: vec![job("pipeline")],
         max_queue: 10_000,
+        dedup: None,
     }
 }
 

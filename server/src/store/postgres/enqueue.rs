@@ -3,10 +3,12 @@
 use super::super::batch::Batch;
 use super::super::wake::{Wake, WakeBus};
 use super::super::{Enqueued, NewJob, NewRun, Result, codec};
+use super::dedup::{self, Verdicts};
 use super::notify::Notifier;
 use super::receipts::{COLUMNS, ReceiptColumns, unnest};
 use super::{builds, millis, pool_error, sql_error};
 use crate::model::RunId;
+use crate::model::dedup::First;
 use crate::model::run::Hold;
 use deadpool_postgres::Pool;
 use std::collections::HashSet;
@@ -133,29 +135,55 @@ async fn flush(pool: &Pool, group: &[NewRun], counted: &Counted) -> Result<Vec<E
         })
         .collect();
     let statement = client.prepare_cached(&STORE).await.map_err(sql_error)?;
-    let columns = Columns::of(&admitted, group);
-    let jobs = admitted.iter().flat_map(|new| &new.jobs);
-    let rows = if jobs.clone().any(|job| job.build.is_some()) {
+    let mut admitted = admitted;
+    let builds = admitted
+        .iter()
+        .flat_map(|new| &new.jobs)
+        .any(|job| job.build.is_some());
+    let mut verdicts = Verdicts::default();
+    let rows = if builds || admitted.iter().any(|new| new.dedup.is_some()) {
         let transaction = client.transaction().await.map_err(sql_error)?;
+        if admitted.iter().any(|new| new.dedup.is_some()) {
+            verdicts = dedup::claim_group(&transaction, &admitted).await?;
+            admitted.retain(|new| !verdicts.known.contains_key(&new.id));
+        }
+        let columns = Columns::of(&admitted, group, &verdicts);
         let rows = transaction.query(&statement, &columns.params()).await;
         let rows = rows.map_err(sql_error)?;
         builds::number(&transaction, &admitted).await?;
         transaction.commit().await.map_err(sql_error)?;
         rows
     } else {
+        let columns = Columns::of(&admitted, group, &verdicts);
         let rows = client.query(&statement, &columns.params()).await;
         rows.map_err(sql_error)?
     };
     let stored: HashSet<RunId> = rows.iter().map(|row| RunId(row.get(0))).collect();
+    let outcome = |new: &NewRun, fit: bool| match (stored.contains(&new.id), fit) {
+        (true, _) => Enqueued::Stored,
+        (false, false) => Enqueued::QueueFull,
+        (false, true) => match verdicts.known.get(&new.id) {
+            // The first one of this very group, if it was not stored after all, has done nothing.
+            Some(Enqueued::Duplicate(first)) if is_of(group, first) && !is_in(&stored, first) => {
+                Enqueued::Stale
+            }
+            Some(known) => *known,
+            None => Enqueued::Stale,
+        },
+    };
     Ok(group
         .iter()
         .zip(fits)
-        .map(|(new, fit)| match (stored.contains(&new.id), fit) {
-            (true, _) => Enqueued::Stored,
-            (false, false) => Enqueued::QueueFull,
-            (false, true) => Enqueued::Stale,
-        })
+        .map(|(new, fit)| outcome(new, fit))
         .collect())
+}
+
+fn is_of(group: &[NewRun], first: &First) -> bool {
+    group.iter().any(|new| first.run_id == Some(new.id))
+}
+
+fn is_in(stored: &HashSet<RunId>, first: &First) -> bool {
+    first.run_id.is_some_and(|run| stored.contains(&run))
 }
 
 /// The last count of a long queue: counting it for every group would make it longer.
@@ -248,7 +276,7 @@ struct Columns<'a> {
 
 impl<'a> Columns<'a> {
     /// Of the runs to store, among all that were asked for.
-    fn of(admitted: &[&'a NewRun], asked: &[NewRun]) -> Self {
+    fn of(admitted: &[&'a NewRun], asked: &[NewRun], verdicts: &Verdicts) -> Self {
         let mut columns = Self {
             asked: asked.iter().map(|new| new.id.0).collect(),
             ..Self::default()
@@ -267,6 +295,9 @@ impl<'a> Columns<'a> {
             columns.group.push(new.group.as_deref());
             if let Some(receipt) = &new.receipt {
                 columns.receipts.push(receipt);
+                if let Some(first) = verdicts.again.get(&new.id) {
+                    columns.receipts.repeats(*first);
+                }
             }
             for job in &new.jobs {
                 columns.push_job(new, job);

@@ -2,16 +2,20 @@
 
 mod admission;
 mod agents;
+mod answers;
 mod archives;
 mod bodies;
 mod builds;
 mod claims;
 mod connect;
+mod dedup;
 mod enqueue;
 mod gates;
 mod history;
+mod hooks;
 mod journal;
 mod ledger;
+mod messages;
 mod migrate;
 mod notify;
 mod pipelines;
@@ -33,6 +37,7 @@ use super::wake::WakeBus;
 use super::{Enqueued, NewRun, Result, Store, StoreError};
 use crate::model::RunId;
 use crate::model::transition::{Applied, Change};
+use answers::Answers;
 use async_trait::async_trait;
 use deadpool_postgres::{Object, Pool, PoolError};
 use notify::Notifier;
@@ -57,6 +62,7 @@ struct Queues {
     enqueue: Batch<NewRun, Enqueued>,
     /// One, not several: changes of a run keep their order, and the groups are as large as can be.
     ledger: Batch<(RunId, Change), Applied>,
+    answers: Answers,
 }
 
 impl PostgresStore {
@@ -71,11 +77,17 @@ impl PostgresStore {
         tasks.push(task);
         let (ledger, task) = ledger::start(pool.clone(), wakes.clone(), notifier.clone());
         tasks.push(task);
+        let (answers, task) = Answers::start(pool.clone());
+        tasks.push(task);
         Ok(Arc::new(Self {
             pool,
             wakes,
             notifier,
-            queues: Mutex::new(Some(Queues { enqueue, ledger })),
+            queues: Mutex::new(Some(Queues {
+                enqueue,
+                ledger,
+                answers,
+            })),
             tasks: Mutex::new(tasks),
         }))
     }

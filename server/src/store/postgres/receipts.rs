@@ -1,10 +1,12 @@
 //! Stored webhook requests.
 
 use super::super::{ReceiptStore, Result, codec};
-use super::{PostgresStore, rows, sql_error};
+use super::{Failable, PostgresStore, rows, sql_error};
 use crate::model::ReceiptId;
 use crate::model::receipt::Receipt;
 use async_trait::async_trait;
+use deadpool_postgres::Transaction;
+use std::sync::LazyLock;
 use time::OffsetDateTime;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -133,6 +135,13 @@ impl<'a> ReceiptColumns<'a> {
         self.form.push(codec::json(&receipt.form));
     }
 
+    /// The last one is done again: the first one was this.
+    pub(super) fn repeats(&mut self, first: ReceiptId) {
+        if let Some(last) = self.redelivery_of.last_mut() {
+            *last = Some(first.0);
+        }
+    }
+
     pub(super) fn params(&self) -> [&(dyn ToSql + Sync); WIDTH] {
         [
             &self.id,
@@ -169,17 +178,37 @@ impl<'a> ReceiptColumns<'a> {
     }
 }
 
+/// Stores receipts, each once.
+static INSERT: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "INSERT INTO receipts ({COLUMNS}) SELECT * FROM {} ON CONFLICT (id) DO NOTHING",
+        unnest(1)
+    )
+});
+
+/// Stores a receipt in a transaction; of one that is done again with the first one.
+pub(super) async fn insert(
+    transaction: &Transaction<'_>,
+    receipt: &Receipt,
+    redelivery_of: Option<ReceiptId>,
+) -> Failable<()> {
+    let statement = transaction.prepare_cached(&INSERT).await?;
+    let mut columns = ReceiptColumns::default();
+    columns.push(receipt);
+    if let Some(first) = redelivery_of {
+        columns.repeats(first);
+    }
+    transaction.execute(&statement, &columns.params()).await?;
+    Ok(())
+}
+
 #[async_trait]
 impl ReceiptStore for PostgresStore {
     async fn record_refusal(&self, receipt: Receipt) -> Result<()> {
+        let client = self.client().await?;
+        let statement = client.prepare_cached(&INSERT).await.map_err(sql_error)?;
         let mut columns = ReceiptColumns::default();
         columns.push(&receipt);
-        let client = self.client().await?;
-        let sql = format!(
-            "INSERT INTO receipts ({COLUMNS}) SELECT * FROM {} ON CONFLICT (id) DO NOTHING",
-            unnest(1)
-        );
-        let statement = client.prepare_cached(&sql).await.map_err(sql_error)?;
         client
             .execute(&statement, &columns.params())
             .await

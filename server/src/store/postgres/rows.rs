@@ -4,6 +4,8 @@ use super::super::{LogEnd, codec};
 use super::Failable;
 use crate::model::body::BodyId;
 use crate::model::concurrency::Member;
+use crate::model::endpoint::{Endpoint, EndpointUuid, Target};
+use crate::model::fanout::{Listener, MessageTarget, TargetState};
 use crate::model::pipeline::{ContentType, Labels, Pipeline, Revision, WebhookSecret};
 use crate::model::receipt::{BodyPlace, Receipt, Verdict};
 use crate::model::run::{
@@ -16,6 +18,7 @@ use crate::model::{
 use bytes::Bytes;
 use pocketci_proto::api::{Driver, PipelineSettings};
 use std::time::Duration;
+use time::OffsetDateTime;
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, Json};
 use uuid::Uuid;
@@ -292,6 +295,52 @@ pub(super) fn receipt(row: &Row) -> Failable<Receipt> {
             get(row, "reply_summary")?,
             get(row, "duration_us")?,
         ),
+    })
+}
+
+pub(super) fn message_target(row: &Row) -> Failable<MessageTarget> {
+    Ok(MessageTarget {
+        receipt_id: ReceiptId(get(row, "receipt_id")?),
+        pipeline_id: PipelineId(get(row, "pipeline_id")?),
+        run_id: RunId(get(row, "run_id")?),
+        state: get_word(row, "state", TargetState::parse)?,
+        reason: get(row, "reason")?,
+        tries: get(row, "tries")?,
+    })
+}
+
+pub(super) fn listener(row: &Row) -> Failable<Listener> {
+    Ok(Listener {
+        pipeline_id: PipelineId(get(row, "pipeline_id")?),
+        filters: codec::from_json("listeners.filters", get::<&str>(row, "filters")?)?,
+    })
+}
+
+pub(super) fn endpoint(row: &Row) -> Failable<Endpoint> {
+    let hashes: Vec<&[u8]> = get(row, "hashes")?;
+    let prefixes: Vec<String> = get(row, "prefixes")?;
+    let ends: Vec<Option<OffsetDateTime>> = get(row, "ends")?;
+    let uuids = hashes.into_iter().zip(prefixes).zip(ends);
+    Ok(Endpoint {
+        id: EndpointId(get(row, "id")?),
+        name: get(row, "name")?,
+        version: get(row, "version")?,
+        target: match id_opt(row, "pipeline_id", PipelineId)? {
+            Some(pipeline) => Target::Pipeline(pipeline),
+            None => Target::Event(get(row, "event_key")?),
+        },
+        enabled: get(row, "enabled")?,
+        settings: codec::from_json("endpoints.settings", get::<&str>(row, "settings")?)?,
+        secrets: codec::secrets_from(get(row, "secrets")?)?,
+        uuids: uuids
+            .map(|((hash, prefix), not_after)| EndpointUuid {
+                hash: hash.try_into().unwrap_or_default(),
+                prefix,
+                not_after,
+            })
+            .collect(),
+        created_at: get(row, "created_at")?,
+        updated_at: get(row, "updated_at")?,
     })
 }
 

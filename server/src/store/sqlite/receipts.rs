@@ -33,8 +33,13 @@ pub(super) fn held(
     select(connection, rest, given)
 }
 
-/// Stores a receipt, once.
-pub(super) fn insert(connection: &Connection, receipt: &Receipt) -> Result<()> {
+/// Stores a receipt, once; of one that is done again with the first one.
+pub(super) fn insert(
+    connection: &Connection,
+    receipt: &Receipt,
+    redelivery_of: Option<ReceiptId>,
+) -> Result<()> {
+    let redelivery_of = redelivery_of.or(receipt.redelivery_of);
     let sql = "INSERT INTO receipts (id, pipeline_id, run_id, method, url, headers, body, \
          body_bytes, body_sha256, remote_addr, provider, event_type, verdict, reason, received_at, \
          endpoint_id, event_key, verified, secret_id, delivery_id, attempt, reply_status, reply_summary, \
@@ -68,7 +73,7 @@ pub(super) fn insert(connection: &Connection, receipt: &Receipt) -> Result<()> {
         answer.map(|answer| answer.status),
         answer.map_or("", |answer| answer.summary.as_str()),
         answer.map(|answer| codec::micros_of(answer.duration)),
-        key(receipt.redelivery_of.map(|first| first.0)),
+        key(redelivery_of.map(|first| first.0)),
         key(receipt.replay_of.map(|earlier| earlier.0)),
         json(&receipt.files)?,
         receipt.body_place.as_str(),
@@ -86,7 +91,7 @@ fn record_refusal(connection: &Connection, receipt: &Receipt) -> Result<()> {
             return Ok(());
         }
     }
-    insert(connection, receipt)
+    insert(connection, receipt, None)
 }
 
 #[async_trait]

@@ -129,7 +129,7 @@ impl<'a, 'row> Columns<'a, 'row> {
         self.row.get(self.at - 1)
     }
 
-    fn unknown(&self) -> Error {
+    pub(super) fn unknown(&self) -> Error {
         Error::FromSqlConversionFailure(self.at - 1, Type::Text, Box::new(Unknown))
     }
 
