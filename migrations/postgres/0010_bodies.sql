@@ -20,4 +20,5 @@ ALTER TABLE receipts
     ADD COLUMN body_id uuid,
     -- Fields of a multipart body: JSON array of [name, value].
     ADD COLUMN form text NOT NULL DEFAULT '[]';
+CREATE INDEX receipts_of_replays ON receipts (replay_of) WHERE replay_of IS NOT NULL;
 CREATE INDEX receipts_by_body ON receipts (body_id) WHERE body_id IS NOT NULL;

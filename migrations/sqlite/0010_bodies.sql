@@ -17,4 +17,5 @@ CREATE TABLE receipt_pages (
 ALTER TABLE receipts ADD COLUMN body_id BLOB CHECK (body_id IS NULL OR length(body_id) = 16);
 -- Fields of a multipart body: JSON array of [name, value].
 ALTER TABLE receipts ADD COLUMN form TEXT NOT NULL DEFAULT '[]' CHECK (json_valid(form));
+CREATE INDEX receipts_of_replays ON receipts (replay_of) WHERE replay_of IS NOT NULL;
 CREATE INDEX receipts_by_body ON receipts (body_id) WHERE body_id IS NOT NULL;

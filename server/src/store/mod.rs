@@ -13,6 +13,7 @@ mod hooks;
 mod kept;
 pub mod postgres;
 mod queue;
+mod receipt_log;
 pub mod sqlite;
 mod versions;
 pub mod wake;
@@ -25,6 +26,7 @@ pub use kept::{
     GateFilter, GateStore, MAX_VALUE_BYTES, MAX_VALUES, Sighting, ValueStore, Write, Written,
 };
 pub use queue::{Demand, MAX_DEMAND, MAX_WAITING, QueueStore, QueuedView};
+pub use receipt_log::{MAX_RECEIPTS, ReceiptFilter, ReceiptLog};
 pub use versions::{Pinned, Saved, Taken, VersionStore};
 
 use crate::model::agent::{Agent, AgentToken, Registration};
@@ -496,6 +498,7 @@ pub trait Store:
     + ArchiveStore
     + BodyStore
     + HookStore
+    + ReceiptLog
 {
     /// Hints that something changed, published after commits, of all servers where there are several.
     fn wakes(&self) -> &WakeBus;

@@ -20,6 +20,7 @@ mod migrate;
 mod notify;
 mod pipelines;
 mod queue;
+mod receipt_log;
 mod receipts;
 mod resources;
 mod rows;

@@ -23,6 +23,7 @@ mod migrate;
 mod pipelines;
 mod queue;
 mod readers;
+mod receipt_log;
 mod receipts;
 mod resources;
 mod rows;
