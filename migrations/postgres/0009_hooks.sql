@@ -21,7 +21,7 @@ ALTER TABLE receipts
     ADD COLUMN files         text NOT NULL DEFAULT '[]',
     ADD COLUMN body_place    text NOT NULL DEFAULT 'inline' CHECK (body_place IN ('inline', 'pages', 'none')),
     ADD CONSTRAINT receipts_verdict_check CHECK (verdict IN ('accepted', 'duplicate', 'filtered', 'unrouted', 'handshake',
-        'unauthorized', 'paused', 'queue_full', 'conflict', 'method', 'too_large', 'disabled', 'rate_limited')),
+        'unauthorized', 'paused', 'queue_full', 'conflict', 'method', 'too_large', 'malformed', 'disabled', 'rate_limited')),
     ADD CONSTRAINT receipts_hook_check CHECK (pipeline_id IS NOT NULL OR endpoint_id IS NOT NULL);
 UPDATE receipts SET body_place = 'none' WHERE verdict <> 'accepted';
 -- The rows of hot tables pay for each index: endpoints have their own, which pipelines' URLs do not touch.

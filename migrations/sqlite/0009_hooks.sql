@@ -18,7 +18,7 @@ CREATE TABLE receipts_new (
     provider      TEXT NOT NULL,
     event_type    TEXT NOT NULL,
     verdict       TEXT NOT NULL CHECK (verdict IN ('accepted', 'duplicate', 'filtered', 'unrouted', 'handshake',
-        'unauthorized', 'paused', 'queue_full', 'conflict', 'method', 'too_large', 'disabled', 'rate_limited')),
+        'unauthorized', 'paused', 'queue_full', 'conflict', 'method', 'too_large', 'malformed', 'disabled', 'rate_limited')),
     reason        TEXT NOT NULL,
     received_at   INTEGER NOT NULL,
     endpoint_id   BLOB CHECK (length(endpoint_id) = 16),

@@ -216,6 +216,7 @@ pub(super) async fn rerun(
             pipeline,
             trigger: Trigger {
                 jobs: vec![name.clone()],
+                anonymous: run.trigger.anonymous,
                 ..Trigger::new(TriggerKind::Manual)
             },
             // Its params go with it.

@@ -6,6 +6,7 @@ use super::request::IncomingRequest;
 use crate::model::pipeline::Pipeline;
 use crate::model::receipt::{Receipt, Verdict};
 use crate::runs::Runs;
+use crate::store;
 use pocketci_proto::api::RunAs;
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -71,11 +72,15 @@ pub(super) fn is_anonymous(receipt: &Receipt, pipeline: &Pipeline) -> bool {
 }
 
 /// Whether a filter lets a request through; otherwise why not.
-pub(super) async fn passes(runs: &Runs, filter: &str, receipt: &Receipt) -> Result<(), String> {
-    match runs.value_of(filter, receipt).await {
+pub(super) async fn passes(
+    runs: &Runs,
+    filter: &str,
+    receipt: &Receipt,
+) -> store::Result<Result<(), String>> {
+    Ok(match runs.value_of(filter, receipt).await? {
         Ok(Value::Bool(true)) => Ok(()),
         Ok(Value::Bool(false)) => Err("the filter does not match".to_owned()),
         Ok(other) => Err(format!("the filter gives {other} instead of true or false")),
         Err(error) => Err(format!("the filter cannot be evaluated: {error}")),
-    }
+    })
 }

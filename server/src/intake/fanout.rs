@@ -1,7 +1,6 @@
 //! Messages of events: one receipt, and a run for each listener, started by whoever gets to it.
 
 use super::decide::{is_anonymous, passes};
-use crate::model::PipelineId;
 use crate::model::dedup::DedupKey;
 use crate::model::fanout::{
     GIVE_UP_AFTER, Listener, MessageTarget, TargetState, backoff, run_of,
@@ -39,7 +38,7 @@ pub(super) async fn targets(
     }
     let mut targets = Vec::with_capacity(listeners.len());
     for listener in listeners {
-        let refused = filtered(runs, &listener, receipt).await;
+        let refused = filtered(runs, &listener, receipt).await?;
         targets.push(MessageTarget {
             receipt_id: receipt.id,
             pipeline_id: listener.pipeline_id,
@@ -56,16 +55,16 @@ pub(super) async fn targets(
 }
 
 /// Why none of the listener's filters lets the message through.
-async fn filtered(runs: &Runs, listener: &Listener, receipt: &Receipt) -> Option<String> {
+async fn filtered(runs: &Runs, listener: &Listener, receipt: &Receipt) -> Result<Option<String>> {
     let mut refused = None;
     for filter in &listener.filters {
-        let Some(filter) = filter else { return None };
-        match passes(runs, filter, receipt).await {
-            Ok(()) => return None,
+        let Some(filter) = filter else { return Ok(None) };
+        match passes(runs, filter, receipt).await? {
+            Ok(()) => return Ok(None),
             Err(reason) => refused = Some(reason),
         }
     }
-    refused
+    Ok(refused)
 }
 
 /// Stores a message with its targets; others start what this server has not started in time.
@@ -168,7 +167,7 @@ async fn try_one(
 ) -> Result<Tried> {
     let not_yet = |reason: &str| Ok((TargetState::Pending, reason.to_owned(), None));
     for _ in 0..MAX_TRIES {
-        let Some(pipeline) = load(runs, target.pipeline_id).await? else {
+        let Some(pipeline) = runs.reload_pipeline(target.pipeline_id).await? else {
             return Ok((TargetState::Dropped, "the pipeline is gone".into(), None));
         };
         if pipeline.paused {
@@ -179,9 +178,7 @@ async fn try_one(
             ..Trigger::new(TriggerKind::Webhook)
         };
         if pipeline.content_type == ContentType::Yaml
-            && runs
-                .is_for_nobody(&pipeline, &trigger, Some(receipt), target.run_id)
-                .await?
+            && runs.is_filtered(&pipeline, receipt).await?
         {
             let reason = "no job of it is meant".to_owned();
             return Ok((TargetState::Filtered, reason, None));
@@ -208,11 +205,4 @@ async fn try_one(
         }
     }
     not_yet("the pipeline keeps changing")
-}
-
-async fn load(
-    runs: &Runs,
-    id: PipelineId,
-) -> Result<Option<std::sync::Arc<crate::model::pipeline::Pipeline>>> {
-    runs.reload_pipeline(id).await
 }

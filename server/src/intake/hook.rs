@@ -3,11 +3,11 @@
 use super::providers::{Binding, ProviderKind};
 use crate::model::endpoint::{Endpoint, Target, fingerprint, is_active};
 use crate::model::pipeline::{Pipeline, WebhookSecret};
+use crate::model::webhook::binding;
 use crate::model::{EndpointId, PipelineId};
 use crate::store::StoreError;
 use http::Method;
 use pocketci_proto::api::WebhookSettings;
-use serde_json::{Map, Value};
 use std::time::Duration;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -32,49 +32,6 @@ pub struct Hook {
     pub secrets: Vec<WebhookSecret>,
     /// Names the secret id in the URL, where that is all the credential there is.
     pub token: Option<String>,
-}
-
-/// What settings say about the sender.
-///
-/// # Errors
-/// What is wrong, for whoever saves them.
-pub fn binding(settings: &WebhookSettings) -> Result<Binding, String> {
-    if settings.provider.is_none() && settings.custom.is_none() && settings.options.is_none() {
-        return Ok(Binding::default());
-    }
-    let mut all = match &settings.options {
-        None => Map::new(),
-        Some(Value::Object(options)) => options.clone(),
-        Some(_) => return Err("options must be an object".into()),
-    };
-    for name in ["provider", "custom"] {
-        if all.contains_key(name) {
-            return Err(format!("{name} is no option; it stands beside options"));
-        }
-    }
-    if let Some(provider) = &settings.provider {
-        if ProviderKind::parse(provider).is_none() {
-            let known: Vec<&str> = ProviderKind::ALL.iter().map(|kind| kind.as_str()).collect();
-            return Err(format!(
-                "provider {provider:?} is not known; there are {}",
-                known.join(", ")
-            ));
-        }
-        all.insert("provider".into(), provider.clone().into());
-    }
-    if let Some(custom) = &settings.custom {
-        all.insert("custom".into(), custom.clone());
-    }
-    let binding: Binding =
-        serde_json::from_value(Value::Object(all)).map_err(|error| error.to_string())?;
-    match binding.check() {
-        Ok(()) => Ok(binding),
-        Err(error) => {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            let cause = cause.map_or_else(String::new, |cause| format!(": {cause}"));
-            Err(format!("{error}{cause}"))
-        }
-    }
 }
 
 /// Stored settings were checked when they were saved; another release may have stored them.
@@ -171,34 +128,5 @@ impl Hook {
         let own = self.settings.max_body_bytes;
         let own = own.map(|limit| usize::try_from(limit).unwrap_or(usize::MAX));
         own.map_or(server, |limit| limit.min(server))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::json;
-
-    fn settings(value: Value) -> WebhookSettings {
-        serde_json::from_value(value).unwrap()
-    }
-
-    #[test]
-    fn a_binding_is_read_from_provider_custom_and_options() {
-        let read = |value| binding(&settings(value));
-        assert_eq!(read(json!({})), Ok(Binding::default()));
-        assert_eq!(
-            read(json!({"provider": "slack"})),
-            Ok(Binding::to(ProviderKind::Slack))
-        );
-        for (value, named) in [
-            (json!({"provider": "slak"}), "slak"),
-            (json!({"provider": "custom"}), "scheme"),
-            (json!({"options": {"colour": 1}}), "colour"),
-            (json!({"options": {"provider": "slack"}}), "beside"),
-        ] {
-            let told = read(value).unwrap_err();
-            assert!(told.contains(named), "{told}");
-        }
     }
 }

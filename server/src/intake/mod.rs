@@ -2,25 +2,30 @@
 //! transaction, before any answer. Every request to a known receiving point leaves a receipt.
 
 pub mod admit;
+mod body;
 mod decide;
 mod dedup;
 pub mod fanout;
 mod find;
 pub mod hook;
+mod keep;
 pub mod providers;
 mod rate;
 pub mod redact;
 mod request;
 mod start;
 
+pub use body::{Body, Collector, SpillError};
 pub use find::Address;
 pub use hook::Hook;
+pub use keep::{KeepError, Kept};
 pub use request::IncomingRequest;
 
 use crate::model::dedup::First;
+use crate::model::endpoint::Target;
 use crate::model::fanout::TargetState;
 use crate::model::pipeline::Pipeline;
-use crate::model::receipt::{Answer, Receipt, Verdict};
+use crate::model::receipt::{Answer, BodyPlace, Receipt, Verdict};
 use crate::model::run::Outcome;
 use crate::model::{PipelineId, ReceiptId, RunId};
 use crate::runs::{ReplyWait, Runs};
@@ -28,6 +33,7 @@ use crate::store::StoreError;
 use decide::Refusal;
 use find::Endpoints;
 use http::Method;
+use pocketci_pipeline::multipart::Fault;
 use providers::{Binding, Facts, Handshake, ProviderKind};
 use rate::Rates;
 use std::sync::Arc;
@@ -69,6 +75,8 @@ pub enum What {
     Handshake(Handshake),
     /// It starts nothing.
     Refused(Verdict),
+    /// The body is not what its `Content-Type` says.
+    Malformed(Fault),
     /// A method that only looks (HEAD, OPTIONS), or that starts nothing here; those that do.
     Method {
         /// What the caller used.
@@ -178,8 +186,8 @@ impl Intake {
             pipeline_id: hook.pipeline_id(),
             endpoint_id: hook.endpoint_id,
             event_key: match &hook.target {
-                crate::model::endpoint::Target::Event(event) => Some(event.clone()),
-                crate::model::endpoint::Target::Pipeline(_) => None,
+                Target::Event(event) => Some(event.clone()),
+                Target::Pipeline(_) => None,
             },
             ..request.receipt(provider, facts)
         }
@@ -220,7 +228,7 @@ impl Intake {
         }
         if !refusal.verdict.keeps_body() {
             receipt.body = bytes::Bytes::new();
-            receipt.body_place = crate::model::receipt::BodyPlace::None;
+            receipt.body_place = BodyPlace::None;
         }
         let received = Received {
             receipt_id: receipt.id,

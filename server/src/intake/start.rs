@@ -2,7 +2,9 @@
 
 use super::decide::{Refusal, Sender, is_anonymous, passes, verify};
 use super::find::Address;
-use super::{Hook, IncomingRequest, Intake, Received, What, dedup, fanout, providers};
+use super::{
+    Hook, IncomingRequest, Intake, KeepError, Kept, Received, What, dedup, fanout, providers,
+};
 use crate::model::endpoint::Target;
 use crate::model::fanout::TargetState;
 use crate::model::pipeline::{ContentType, Pipeline};
@@ -23,18 +25,18 @@ impl Intake {
     pub async fn receive(
         &self,
         address: Address,
-        hook: Hook,
+        hook: Arc<Hook>,
         request: IncomingRequest,
     ) -> Result<Option<Received>, StoreError> {
         let mut hook = hook;
-        let mut verified = verify(&hook, &request);
+        let mut verified = self::verified(&hook, &request).await?;
         if verified.is_err() {
             // The secrets may have been rotated since the copy was taken: look again first.
             match self.find_again(address).await? {
-                Some(current) => hook = current,
+                Some(current) => hook = Arc::new(current),
                 None => return Ok(None),
             }
-            verified = verify(&hook, &request);
+            verified = self::verified(&hook, &request).await?;
         }
         let sender = match verified {
             Ok(sender) => sender,
@@ -51,7 +53,7 @@ impl Intake {
             }
         };
         let provider = sender.provider;
-        let receipt = verified_receipt(&hook, &request, sender);
+        let mut receipt = verified_receipt(&hook, &request, sender);
         if hook.settings.handshake != Some(Handshakes::Pipeline)
             && let Some(handshake) = providers::handshake(provider, &request)
         {
@@ -59,10 +61,20 @@ impl Intake {
             let what = What::Handshake(handshake);
             return self.record(&hook, receipt, refusal, what).await.map(Some);
         }
-        // Large bodies live in the receipt from here on.
+        match Kept::of(&**self.runs.store(), &request).await {
+            Ok(kept) => kept.tell(&mut receipt),
+            Err(KeepError::Store(error)) => return Err(error),
+            Err(KeepError::Multipart(fault)) => {
+                let reason = "the multipart body cannot be read";
+                let refusal = Refusal::new(Verdict::Malformed, reason);
+                let what = What::Malformed(fault);
+                return self.record(&hook, receipt, refusal, what).await.map(Some);
+            }
+        }
+        // What is wanted of it is in the receipt.
         drop(request);
         if let Some(filter) = &hook.settings.filter
-            && let Err(reason) = passes(&self.runs, filter, &receipt).await
+            && let Err(reason) = passes(&self.runs, filter, &receipt).await?
         {
             let refusal = Refusal::new(Verdict::Filtered, reason);
             return self.turn_away(&hook, receipt, refusal).await;
@@ -94,7 +106,7 @@ impl Intake {
         let Some(mut pipeline) = self.runs.pipeline(id).await? else {
             return Ok(None);
         };
-        let key = dedup::key(&self.runs, hook, &receipt).await;
+        let key = dedup::key(&self.runs, hook, &receipt).await?;
         let run_id = RunId::new();
         let mut fresh = false;
         for _ in 0..MAX_DECISIONS {
@@ -106,7 +118,7 @@ impl Intake {
                 fresh = true;
                 continue;
             }
-            if let Some(refusal) = self.unwanted(&pipeline, &receipt, run_id).await? {
+            if let Some(refusal) = self.unwanted(&pipeline, &receipt).await? {
                 return self.turn_away(hook, receipt, refusal).await;
             }
             let started = self
@@ -171,7 +183,6 @@ impl Intake {
         &self,
         pipeline: &Arc<Pipeline>,
         receipt: &Receipt,
-        run_id: RunId,
     ) -> Result<Option<Refusal>, StoreError> {
         if pipeline.paused {
             let refusal = Refusal::new(Verdict::Paused, "the pipeline is paused");
@@ -180,11 +191,7 @@ impl Intake {
         if pipeline.content_type != ContentType::Yaml {
             return Ok(None);
         }
-        let trigger = Trigger::new(TriggerKind::Webhook);
-        let nobody = self
-            .runs
-            .is_for_nobody(pipeline, &trigger, Some(receipt), run_id)
-            .await?;
+        let nobody = self.runs.is_filtered(pipeline, receipt).await?;
         Ok(nobody.then(|| Refusal::new(Verdict::Filtered, "no job is meant")))
     }
 
@@ -208,7 +215,7 @@ impl Intake {
             let what = What::Refused(refusal.verdict);
             return self.record(hook, receipt, refusal, what).await;
         }
-        let key = dedup::key(&self.runs, hook, &receipt).await;
+        let key = dedup::key(&self.runs, hook, &receipt).await?;
         let stored = fanout::store(&self.runs, receipt.clone(), targets, key).await?;
         let targets = match stored {
             MessageStored::Done(targets) => targets,
@@ -241,6 +248,20 @@ impl Intake {
             },
         })
     }
+}
+
+/// Checks the signature, away from the threads that serve if the body is on disk.
+async fn verified(
+    hook: &Arc<Hook>,
+    request: &IncomingRequest,
+) -> Result<Result<Sender, Refusal>, StoreError> {
+    let (current, asked) = (hook.clone(), request.clone());
+    let checked = request.body.look(move || verify(&current, &asked)).await?;
+    if request.body.is_unreadable() {
+        let why = "a request's body cannot be read back from the temporary folder";
+        return Err(StoreError::Unavailable(why.into()));
+    }
+    Ok(checked)
 }
 
 fn verified_receipt(hook: &Hook, request: &IncomingRequest, sender: Sender) -> Receipt {

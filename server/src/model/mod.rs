@@ -4,6 +4,7 @@ pub mod agent;
 pub mod archive;
 pub mod assignment;
 pub mod binding;
+pub mod body;
 pub mod concurrency;
 pub mod custom_scheme;
 pub mod dedup;
@@ -24,6 +25,7 @@ pub mod transition;
 pub mod trigger;
 pub mod vault;
 pub mod version;
+pub mod webhook;
 
 pub use pocketci_proto::ids::{
     AgentId, BootId, EndpointId, GateId, JobId, PipelineId, ReceiptId, RevisionId, RunId,

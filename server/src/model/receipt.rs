@@ -1,5 +1,6 @@
 //! A receipt: one webhook request as it came, and what became of it.
 
+use super::body::BodyId;
 use super::{EndpointId, PipelineId, ReceiptId, RunId};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,8 @@ pub enum Verdict {
     Method,
     /// Its body or its head is larger than allowed.
     TooLarge,
+    /// Its body is not what its `Content-Type` says.
+    Malformed,
     /// Its endpoint is switched off.
     Disabled,
     /// More requests than the hook allows.
@@ -40,7 +43,7 @@ pub enum Verdict {
 
 impl Verdict {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Accepted,
         Self::Duplicate,
         Self::Filtered,
@@ -52,6 +55,7 @@ impl Verdict {
         Self::Conflict,
         Self::Method,
         Self::TooLarge,
+        Self::Malformed,
         Self::Disabled,
         Self::RateLimited,
     ];
@@ -70,6 +74,7 @@ impl Verdict {
             Self::Conflict => "conflict",
             Self::Method => "method",
             Self::TooLarge => "too_large",
+            Self::Malformed => "malformed",
             Self::Disabled => "disabled",
             Self::RateLimited => "rate_limited",
         }
@@ -93,6 +98,7 @@ impl Verdict {
             | Self::Conflict
             | Self::Method
             | Self::TooLarge
+            | Self::Malformed
             | Self::Disabled
             | Self::RateLimited => false,
         }
@@ -105,7 +111,7 @@ pub enum BodyPlace {
     /// In the receipt itself.
     Inline,
     /// In pages of their own, because they are many.
-    Pages,
+    Pages(BodyId),
     /// Nowhere: refused, or forgotten by age. Length and digest are kept.
     None,
 }
@@ -115,16 +121,27 @@ impl BodyPlace {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Inline => "inline",
-            Self::Pages => "pages",
+            Self::Pages(_) => "pages",
             Self::None => "none",
         }
     }
 
-    /// Reads what [`Self::as_str`] wrote.
-    pub fn parse(text: &str) -> Option<Self> {
-        [Self::Inline, Self::Pages, Self::None]
-            .into_iter()
-            .find(|place| place.as_str() == text)
+    /// Which pages, if there are any.
+    pub fn pages(self) -> Option<BodyId> {
+        match self {
+            Self::Pages(id) => Some(id),
+            Self::Inline | Self::None => None,
+        }
+    }
+
+    /// Reads what [`Self::as_str`] and [`Self::pages`] wrote.
+    pub fn parse(text: &str, pages: Option<BodyId>) -> Option<Self> {
+        match (text, pages) {
+            ("inline", None) => Some(Self::Inline),
+            ("pages", Some(id)) => Some(Self::Pages(id)),
+            ("none", None) => Some(Self::None),
+            _ => None,
+        }
     }
 }
 
@@ -173,6 +190,8 @@ pub struct Receipt {
     pub body_sha256: [u8; 32],
     /// The files of a multipart body, in order.
     pub files: Vec<ReceivedFile>,
+    /// The fields of a multipart body, in order.
+    pub form: Vec<(String, String)>,
     /// Peer address, for people.
     pub remote_addr: String,
     /// Detected provider.
@@ -252,9 +271,9 @@ impl Receipt {
         }
     }
 
-    /// Whether the request was made again from an earlier run.
+    /// Whether somebody wanted the request to be done again, from an earlier run or receipt.
     pub fn is_rerun(&self) -> bool {
-        self.reason.starts_with(RERUN)
+        self.reason.starts_with(RERUN) || self.replay_of.is_some()
     }
 
     /// The decoded query of the URL: `+` is a space, a bad escape stays as it is, of a repeated name the first counts.

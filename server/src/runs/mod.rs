@@ -1,6 +1,7 @@
 //! Runs: starting them, handing their jobs to agents, waiting for their replies, following their events.
 
 mod archives;
+mod bodies;
 mod cache;
 pub mod dispatch;
 pub mod expire;
@@ -17,6 +18,7 @@ pub mod terminals;
 mod wait;
 
 pub use archives::{ArchiveError, Incoming};
+pub use bodies::BodyError;
 pub use follow::Follow;
 pub use one_off::{Execute, Executed};
 pub use reply::{Replied, ReplyWait};

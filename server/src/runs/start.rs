@@ -102,7 +102,7 @@ impl Runs {
                     .is_for_nobody(&pipeline, &trigger, receipt.as_ref(), run_id)
                     .await? =>
             {
-                Some(self.group_of(rule, receipt.as_ref()).await)
+                Some(self.group_of(rule, receipt.as_ref()).await?)
             }
             _ => None,
         };

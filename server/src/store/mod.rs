@@ -6,23 +6,27 @@
 
 mod archives;
 mod batch;
+mod bodies;
 mod builds;
 mod codec;
 mod hooks;
 mod kept;
 pub mod postgres;
 mod queue;
+mod receipt_log;
 pub mod sqlite;
 mod versions;
 pub mod wake;
 
 pub use archives::{Added, ArchiveStore, Begun};
+pub use bodies::BodyStore;
 pub use builds::{Admission, Admitted, BuildInputs, BuildLimit, BuildStore, OpenRun};
 pub use hooks::{EndpointPut, HookStore, MessageStored, TargetOutcome};
 pub use kept::{
     GateFilter, GateStore, MAX_VALUE_BYTES, MAX_VALUES, Sighting, ValueStore, Write, Written,
 };
 pub use queue::{Demand, MAX_DEMAND, MAX_WAITING, QueueStore, QueuedView};
+pub use receipt_log::{MAX_RECEIPTS, ReceiptFilter, ReceiptLog};
 pub use versions::{Pinned, Saved, Taken, VersionStore};
 
 use crate::model::agent::{Agent, AgentToken, Registration};
@@ -492,7 +496,9 @@ pub trait Store:
     + BuildStore
     + VersionStore
     + ArchiveStore
+    + BodyStore
     + HookStore
+    + ReceiptLog
 {
     /// Hints that something changed, published after commits, of all servers where there are several.
     fn wakes(&self) -> &WakeBus;

@@ -10,6 +10,7 @@ mod admission;
 mod agents;
 mod archives;
 mod attempts;
+mod bodies;
 mod builds;
 mod cancels;
 mod claims;
@@ -151,6 +152,10 @@ contract! {
         a_run_has_only_so_many_archives,
         archives_are_forgotten_in_time_but_not_those_of_runs_that_go_on,
         a_deleted_pipeline_takes_its_archives_along,
+    }
+    bodies {
+        a_body_is_read_as_it_was_stored_and_a_repeated_page_changes_nothing,
+        a_body_goes_with_its_last_receipt_and_not_before,
     }
     runs {
         enqueue_stores_receipt_run_and_jobs_at_once,
@@ -331,6 +336,9 @@ macro_rules! contract_of_homes {
 contract_of_homes! {
     archives {
         an_archive_and_all_of_them_have_a_size,
+    }
+    bodies {
+        bodies_outlive_their_server,
     }
     long_history {
         a_long_history_is_searched_quickly,

@@ -14,6 +14,7 @@ fn assert_same(left: &Receipt, right: &Receipt) {
     assert_eq!(left.body, right.body);
     assert_eq!(left.body_bytes, right.body_bytes);
     assert_eq!(left.body_sha256, right.body_sha256);
+    assert_eq!(left.form, right.form);
     assert_eq!(left.remote_addr, right.remote_addr);
     assert_eq!(left.provider, right.provider);
     assert_eq!(left.event_type, right.event_type);

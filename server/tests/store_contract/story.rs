@@ -101,6 +101,7 @@ pub fn receipt(pipeline: &Pipeline, verdict: Verdict, run_id: Option<RunId>) -> 
             size: 3,
             sha256: "00".into(),
         }],
+        form: vec![("a".into(), "1".into()), ("a".into(), "ü".into())],
         remote_addr: "127.0.0.1:4711".into(),
         provider: "github".into(),
         event_type: "push".into(),

@@ -16,10 +16,11 @@ pub(super) fn event_type(request: &IncomingRequest) -> String {
         r#type: String,
     }
     // An array would be read too: serde takes its first item for the first field.
-    if !request.body.trim_ascii_start().starts_with(b"{") {
+    let body = request.whole_body();
+    if !body.trim_ascii_start().starts_with(b"{") {
         return String::new();
     }
-    serde_json::from_slice::<Typed>(&request.body)
+    serde_json::from_slice::<Typed>(&body)
         .map(|typed| typed.r#type)
         .ok()
         .filter(|kind| !kind.contains(char::is_control) && kind.chars().count() <= MAX_TYPE_CHARS)
@@ -66,7 +67,7 @@ mod tests {
             method: Method::POST,
             url: "/".into(),
             headers: HeaderMap::new(),
-            body: bytes::Bytes::copy_from_slice(body.as_bytes()),
+            body: bytes::Bytes::copy_from_slice(body.as_bytes()).into(),
             remote_addr: String::new(),
         })
     }

@@ -30,7 +30,7 @@ fn store() -> String {
     format!(
         "WITH wanted AS (
     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::uuid[], $5::text[], $6::text[], $7::uuid[], $8::bool[],
-                         $46::text[])
+                         $48::text[])
         AS t (id, pipeline_id, version, revision_id, trigger_kind, trigger_data, receipt_id, wants_reply, group_key)
 ), current AS (
     SELECT w.* FROM wanted w JOIN pipelines p ON p.id = w.pipeline_id AND p.version = w.version AND NOT p.paused
@@ -48,8 +48,8 @@ fn store() -> String {
 ), new_jobs AS (
     SELECT t.*, s.pipeline_id, coalesce(t.driver, '') || ' ' || t.labels AS needs,
            row_number() OVER (PARTITION BY s.pipeline_id, t.session_id IS NULL ORDER BY t.position) - 1 AS nth
-    FROM unnest($37::uuid[], $38::uuid[], $39::text[], $40::uuid[], $41::uuid[], $42::bigint[], $43::text[], $44::text[],
-                $47::int[], $48::bigint[], $49::int[], $50::text[]) WITH ORDINALITY
+    FROM unnest($39::uuid[], $40::uuid[], $41::text[], $42::uuid[], $43::uuid[], $44::bigint[], $45::text[], $46::text[],
+                $49::int[], $50::bigint[], $51::int[], $52::text[]) WITH ORDINALITY
         AS t (id, run_id, name, agent_id, session_id, accept_ms, labels, driver, priority, queue_timeout_ms, attempts,
               hold, position)
     JOIN stored s ON s.id = t.run_id
@@ -70,7 +70,7 @@ fn store() -> String {
                 AND q.pipeline_id = t.pipeline_id AND q.needs = t.needs ORDER BY q.turn DESC LIMIT 1)) ELSE 0 END
     FROM new_jobs t
 )
-SELECT id FROM current UNION SELECT id FROM runs WHERE id = ANY ($45)"
+SELECT id FROM current UNION SELECT id FROM runs WHERE id = ANY ($47)"
     )
 }
 

@@ -42,14 +42,16 @@ pub(super) struct ReceiptColumns<'a> {
     replay_of: Vec<Option<Uuid>>,
     files: Vec<String>,
     body_place: Vec<&'static str>,
+    body_id: Vec<Option<Uuid>>,
+    form: Vec<String>,
 }
 
 /// The columns of [`ReceiptColumns`], in order.
 pub(super) const COLUMNS: &str = "id, pipeline_id, method, url, headers, body, body_bytes, body_sha256, remote_addr,
     provider, event_type, verdict, reason, received_at, run_id, endpoint_id, event_key, verified, secret_id, delivery_id,
-    attempt, reply_status, reply_summary, duration_us, redelivery_of, replay_of, files, body_place";
+    attempt, reply_status, reply_summary, duration_us, redelivery_of, replay_of, files, body_place, body_id, form";
 /// How many there are.
-pub(super) const WIDTH: usize = 28;
+pub(super) const WIDTH: usize = 30;
 /// The type of each.
 const TYPES: [&str; WIDTH] = [
     "uuid",
@@ -79,6 +81,8 @@ const TYPES: [&str; WIDTH] = [
     "uuid",
     "uuid",
     "text",
+    "text",
+    "uuid",
     "text",
 ];
 
@@ -127,6 +131,8 @@ impl<'a> ReceiptColumns<'a> {
         self.replay_of.push(receipt.replay_of.map(|id| id.0));
         self.files.push(codec::json(&receipt.files));
         self.body_place.push(receipt.body_place.as_str());
+        self.body_id.push(receipt.body_place.pages().map(|id| id.0));
+        self.form.push(codec::json(&receipt.form));
     }
 
     /// The last one is done again: the first one was this.
@@ -166,6 +172,8 @@ impl<'a> ReceiptColumns<'a> {
             &self.replay_of,
             &self.files,
             &self.body_place,
+            &self.body_id,
+            &self.form,
         ]
     }
 }

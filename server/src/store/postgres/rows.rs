@@ -2,6 +2,7 @@
 
 use super::super::{LogEnd, codec};
 use super::Failable;
+use crate::model::body::BodyId;
 use crate::model::concurrency::Member;
 use crate::model::endpoint::{Endpoint, EndpointUuid, Target};
 use crate::model::fanout::{Listener, MessageTarget, TargetState};
@@ -266,10 +267,16 @@ pub(super) fn receipt(row: &Row) -> Failable<Receipt> {
         url: get(row, "url")?,
         headers: codec::request_headers_from(get::<&str>(row, "headers")?)?,
         body: Bytes::from(get::<Vec<u8>>(row, "body")?),
-        body_place: get_word(row, "body_place", BodyPlace::parse)?,
+        body_place: {
+            let pages: Option<Uuid> = get(row, "body_id")?;
+            get_word(row, "body_place", |word| {
+                BodyPlace::parse(word, pages.map(BodyId))
+            })?
+        },
         body_bytes: get(row, "body_bytes")?,
         body_sha256: sha.try_into().unwrap_or_default(),
         files: codec::from_json("receipts.files", get::<&str>(row, "files")?)?,
+        form: codec::from_json("receipts.form", get::<&str>(row, "form")?)?,
         remote_addr: get(row, "remote_addr")?,
         provider: get(row, "provider")?,
         event_type: get(row, "event_type")?,

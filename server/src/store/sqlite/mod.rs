@@ -7,6 +7,7 @@
 mod admission;
 mod agents;
 mod archives;
+mod bodies;
 mod builds;
 mod claims;
 mod dedup;
@@ -22,6 +23,7 @@ mod migrate;
 mod pipelines;
 mod queue;
 mod readers;
+mod receipt_log;
 mod receipts;
 mod resources;
 mod rows;

@@ -43,9 +43,9 @@ pub(super) fn insert(
     let sql = "INSERT INTO receipts (id, pipeline_id, run_id, method, url, headers, body, \
          body_bytes, body_sha256, remote_addr, provider, event_type, verdict, reason, received_at, \
          endpoint_id, event_key, verified, secret_id, delivery_id, attempt, reply_status, reply_summary, \
-         duration_us, redelivery_of, replay_of, files, body_place) \
+         duration_us, redelivery_of, replay_of, files, body_place, body_id, form) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, \
-         ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28) \
+         ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30) \
          ON CONFLICT (id) DO NOTHING";
     let answer = receipt.answer.as_ref();
     connection.prepare_cached(sql)?.execute(params![
@@ -77,6 +77,8 @@ pub(super) fn insert(
         key(receipt.replay_of.map(|earlier| earlier.0)),
         json(&receipt.files)?,
         receipt.body_place.as_str(),
+        key(receipt.body_place.pages().map(|body| body.0)),
+        json(&receipt.form)?,
     ])?;
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Between rows and the model: column lists, and how each type is written and read.
 
+use crate::model::body::BodyId;
 use crate::model::pipeline::{ContentType, Labels, Pipeline, WebhookSecret};
 use crate::model::receipt::{BodyPlace, Receipt, Verdict};
 use crate::model::run::{
@@ -42,7 +43,7 @@ pub(super) const RECEIPT: &str = "c.id, c.pipeline_id, c.method, c.url, c.header
     c.body_bytes, c.body_sha256, c.remote_addr, c.provider, c.event_type, c.verdict, c.reason, \
     c.received_at, c.run_id, c.endpoint_id, c.event_key, c.verified, c.secret_id, c.delivery_id, \
     c.attempt, c.reply_status, c.reply_summary, c.duration_us, c.redelivery_of, c.replay_of, \
-    c.files, c.body_place";
+    c.files, c.form, c.body_id, c.body_place";
 
 /// In the order of [`event`].
 pub(super) const EVENT: &str =
@@ -370,7 +371,12 @@ pub(super) fn receipt(columns: &mut Columns) -> Result<Receipt> {
         redelivery_of: columns.id_opt(ReceiptId)?,
         replay_of: columns.id_opt(ReceiptId)?,
         files: columns.json()?,
-        body_place: columns.word(BodyPlace::parse)?,
+        form: columns.json()?,
+        body_place: {
+            let pages = columns.id_opt(BodyId)?;
+            let word: String = columns.take()?;
+            BodyPlace::parse(&word, pages).ok_or_else(|| columns.unknown())?
+        },
     })
 }
 
