@@ -22,6 +22,7 @@ pub(super) enum ApiError {
     Paused { name: String },
     GateClosed(String),
     Conflict(String),
+    Gone(String),
     QueueFull,
     HeadTooLarge { limit: usize },
     NotJson,
@@ -50,6 +51,7 @@ impl ApiError {
             }
             Self::StorageFull(_) => StatusCode::INSUFFICIENT_STORAGE,
             Self::Paused { .. } | Self::GateClosed(_) | Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::Gone(_) => StatusCode::GONE,
             Self::QueueFull => StatusCode::TOO_MANY_REQUESTS,
             Self::HeadTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -67,6 +69,9 @@ impl ApiError {
             Self::NotFound {
                 what: "pipeline", ..
             } => "pipeline_not_found",
+            Self::NotFound {
+                what: "receipt", ..
+            } => "receipt_not_found",
             Self::NotFound { .. } => "not_found",
             Self::NoSuchPath => "no_such_path",
             Self::WrongMethod => "method_not_allowed",
@@ -80,6 +85,7 @@ impl ApiError {
             Self::Paused { .. } => "pipeline_paused",
             Self::GateClosed(_) => "gate_closed",
             Self::Conflict(_) => "conflict",
+            Self::Gone(_) => "gone",
             Self::QueueFull => "queue_full",
             Self::HeadTooLarge { .. } => "head_too_large",
             Self::NotJson => "unsupported_media_type",
@@ -114,7 +120,7 @@ impl ApiError {
             Self::StorageFull(why) => why.clone(),
             Self::Paused { name } => format!("pipeline {name:?} is paused; unpause it first"),
             Self::GateClosed(why) => format!("the gate cannot be decided any more: {why}"),
-            Self::Conflict(why) => why.clone(),
+            Self::Conflict(why) | Self::Gone(why) => why.clone(),
             Self::QueueFull => "too many jobs are queued; try again later".into(),
             Self::HeadTooLarge { limit } => format!("the request's address and headers have more than {limit} bytes"),
             Self::NotJson => "the body must be JSON: send Content-Type: application/json".into(),

@@ -1,8 +1,8 @@
 //! `/api/openapi.json`: the API as a document, generated from the handlers.
 
 use super::{
-    agents, builds, events, execute, gates, health, metrics, pipelines, resources, runs, secrets,
-    terminals, trigger, webhook,
+    agents, builds, events, execute, gates, health, metrics, pipelines, receipts, replay,
+    resources, runs, secrets, terminals, trigger, webhook,
 };
 use axum::Json;
 use utoipa::OpenApi;
@@ -42,6 +42,11 @@ use utoipa::OpenApi;
         resources::enable,
         resources::disable,
         resources::clear,
+        receipts::list,
+        receipts::show,
+        receipts::body,
+        replay::one,
+        replay::many,
         runs::list,
         runs::show,
         status,
