@@ -30,6 +30,7 @@ fn put(name: &str) -> PutPipeline {
         labels: None,
         webhook_secrets: None,
         settings: None,
+        listens: vec![],
     }
 }
 

@@ -124,6 +124,14 @@ pub struct ServerArgs {
     /// Most bytes of webhooks' bodies that are kept; beyond, the oldest are forgotten, their receipts stay; 0 is no limit
     #[arg(long, env = "CI_RECEIPTS_MAX_BYTES", default_value_t = 10 * 1024 * 1024 * 1024, value_name = "BYTES")]
     pub receipts_max_bytes: u64,
+    /// A proxy (address or network) that is believed about who called (X-Forwarded-For); may be repeated
+    #[arg(
+        long = "trusted-proxy",
+        env = "CI_TRUSTED_PROXY",
+        value_delimiter = ',',
+        value_name = "CIDR"
+    )]
+    pub trusted_proxies: Vec<pocketci_server::app::Cidr>,
     /// Let nobody open terminals in steps
     #[arg(long, env = "CI_NO_INTERCEPT")]
     pub no_intercept: bool,

@@ -160,6 +160,7 @@ fn config(args: ServerArgs) -> anyhow::Result<Config> {
         max_webhooks: args.max_webhooks,
         max_body_bytes_in_flight: MAX_BODY_BYTES_IN_FLIGHT.max(args.max_body_bytes),
         max_body_bytes: args.max_body_bytes,
+        trusted_proxies: args.trusted_proxies,
         max_spilled_bytes: MAX_SPILLED_BYTES.max(2 * args.max_body_bytes as u64),
         intercept: !args.no_intercept,
     })

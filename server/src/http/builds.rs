@@ -213,10 +213,11 @@ pub(super) async fn rerun(
             pipeline,
             trigger: Trigger {
                 jobs: vec![name.clone()],
+                anonymous: run.trigger.anonymous,
                 ..Trigger::new(TriggerKind::Manual)
             },
             // Its params go with it.
-            receipt: receipt.map(|receipt| receipt.of_rerun(&run.id.to_string())),
+            receipt: receipt.map(|receipt| receipt.of_rerun(&run.id.to_string(), run.pipeline_id)),
             reply_within: None,
             id: None,
             rerun_of: Some(job.id),

@@ -24,6 +24,9 @@ pub(super) enum ApiError {
     Conflict(String),
     Gone(String),
     QueueFull,
+    Overloaded,
+    TooOften { seconds: u64 },
+    MethodNotHere { allow: String },
     HeadTooLarge { limit: usize },
     NotJson,
     BodyTooLarge { limit: usize },
@@ -39,10 +42,10 @@ pub(super) enum ApiError {
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 impl ApiError {
-    fn status(&self) -> StatusCode {
+    pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::NotFound { .. } | Self::NoSuchPath => StatusCode::NOT_FOUND,
-            Self::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
+            Self::WrongMethod | Self::MethodNotHere { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::Unauthorized | Self::BadSignature => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::Invalid(_) | Self::BodyBroken => StatusCode::BAD_REQUEST,
@@ -52,12 +55,14 @@ impl ApiError {
             Self::StorageFull(_) => StatusCode::INSUFFICIENT_STORAGE,
             Self::Paused { .. } | Self::GateClosed(_) | Self::Conflict(_) => StatusCode::CONFLICT,
             Self::Gone(_) => StatusCode::GONE,
-            Self::QueueFull => StatusCode::TOO_MANY_REQUESTS,
+            Self::QueueFull | Self::TooOften { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::HeadTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::BodyTooLarge { .. } | Self::TooManyParts => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
-            Self::Busy | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy | Self::Unavailable | Self::Overloaded => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -74,7 +79,7 @@ impl ApiError {
             } => "receipt_not_found",
             Self::NotFound { .. } => "not_found",
             Self::NoSuchPath => "no_such_path",
-            Self::WrongMethod => "method_not_allowed",
+            Self::WrongMethod | Self::MethodNotHere { .. } => "method_not_allowed",
             Self::Unauthorized => "unauthorized",
             Self::BadSignature => "invalid_signature",
             Self::Forbidden(_) => "forbidden",
@@ -86,7 +91,8 @@ impl ApiError {
             Self::GateClosed(_) => "gate_closed",
             Self::Conflict(_) => "conflict",
             Self::Gone(_) => "gone",
-            Self::QueueFull => "queue_full",
+            Self::QueueFull | Self::Overloaded => "queue_full",
+            Self::TooOften { .. } => "rate_limited",
             Self::HeadTooLarge { .. } => "head_too_large",
             Self::NotJson => "unsupported_media_type",
             Self::BodyTooLarge { .. } => "body_too_large",
@@ -121,7 +127,9 @@ impl ApiError {
             Self::Paused { name } => format!("pipeline {name:?} is paused; unpause it first"),
             Self::GateClosed(why) => format!("the gate cannot be decided any more: {why}"),
             Self::Conflict(why) | Self::Gone(why) => why.clone(),
-            Self::QueueFull => "too many jobs are queued; try again later".into(),
+            Self::MethodNotHere { allow } => format!("this webhook does not take that method, but {allow}"),
+            Self::QueueFull | Self::Overloaded => "too many jobs are queued; try again later".into(),
+            Self::TooOften { seconds } => format!("this webhook takes no more requests for {seconds} s"),
             Self::HeadTooLarge { limit } => format!("the request's address and headers have more than {limit} bytes"),
             Self::NotJson => "the body must be JSON: send Content-Type: application/json".into(),
             Self::BodyTooLarge { limit } => format!("the body is larger than {limit} bytes"),
@@ -136,7 +144,10 @@ impl ApiError {
 
     /// As JSON with the request's id.
     pub(super) fn render(self, request_id: &str) -> Response {
-        let retry = matches!(self, Self::QueueFull | Self::Busy | Self::Unavailable);
+        let retry = matches!(
+            self,
+            Self::QueueFull | Self::Overloaded | Self::Busy | Self::Unavailable
+        );
         let body = ErrorBody {
             error: ErrorDetail {
                 code: self.code().to_owned(),
@@ -154,6 +165,14 @@ impl ApiError {
         let headers = response.headers_mut();
         if retry {
             headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
+        if let Self::TooOften { seconds } = &self {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(*seconds));
+        }
+        if let Self::MethodNotHere { allow } = &self
+            && let Ok(allow) = HeaderValue::from_str(allow)
+        {
+            headers.insert(header::ALLOW, allow);
         }
         if matches!(self, Self::Unauthorized) {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

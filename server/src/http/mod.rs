@@ -1,9 +1,11 @@
 //! The HTTP side: what a stranger can ask of the server, a file a noun.
 
 mod agents;
+mod answer;
 mod auth;
 mod body;
 mod builds;
+mod endpoints;
 mod error;
 mod events;
 mod execute;
@@ -14,10 +16,12 @@ mod idle;
 mod listen;
 mod metrics;
 mod openapi;
+mod pipeforce;
 mod pipelines;
 mod receipt_view;
 mod receipts;
 mod replay;
+mod proxy;
 mod request_id;
 mod resources;
 mod runs;
@@ -28,6 +32,7 @@ mod view;
 mod webhook;
 
 pub use listen::serve;
+pub use proxy::{Cidr, InvalidCidr};
 
 use crate::intake::Intake;
 use crate::intake::admit::{Admission, DiskBudget};
@@ -55,6 +60,8 @@ pub struct HttpSettings {
     pub max_body_bytes: usize,
     /// Bytes of webhook bodies in temporary files at once.
     pub max_spilled_bytes: u64,
+    /// Proxies that are believed about who called.
+    pub trusted_proxies: Vec<Cidr>,
     /// Whether terminals in steps may be opened.
     pub intercept: bool,
 }
@@ -97,6 +104,14 @@ impl Routes {
 fn public() -> Routes {
     Routes::new()
         .at("/api/webhooks/{id}", any(webhook::receive))
+        .at("/api/webhooks/{id}/{*rest}", any(webhook::receive_below))
+        .at("/e/{id}", any(webhook::custom))
+        .at("/private/soc/e/{id}", any(webhook::custom_private))
+        .at(
+            "/api/v3/command/webhook.receive",
+            get(pipeforce::receive).post(pipeforce::receive),
+        )
+        .at("/api/v3/result", get(pipeforce::result))
         .at(
             "/api/pipelines/{id}/resources/{resource}/check/webhook",
             post(resources::check_webhook),
@@ -177,6 +192,18 @@ fn guarded() -> Routes {
         .at(
             "/api/secrets/{id}",
             put(secrets::put).delete(secrets::remove),
+        )
+        .at("/api/endpoints", get(endpoints::list))
+        .at(
+            "/api/endpoints/{id}",
+            put(endpoints::put)
+                .get(endpoints::show)
+                .delete(endpoints::remove),
+        )
+        .at("/api/endpoints/{id}/rotate", post(endpoints::rotate))
+        .at(
+            "/api/endpoints/{id}/rotate-uuid",
+            post(endpoints::rotate_uuid),
         )
         .at("/api/gates", get(gates::list))
         .at("/api/gates/{id}/approve", post(gates::approve))

@@ -1,9 +1,9 @@
 //! A request as it came: bytes, in order, nothing interpreted yet.
 
-use super::{Body, providers};
-use crate::model::binding::Binding;
+use super::providers::{Facts, ProviderKind};
+use super::{Body, redact};
 use crate::model::receipt::{BodyPlace, Receipt, Verdict};
-use crate::model::{PipelineId, ReceiptId};
+use crate::model::ReceiptId;
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use time::OffsetDateTime;
@@ -61,10 +61,9 @@ impl IncomingRequest {
             .unwrap_or_default()
     }
 
-    /// What is stored of it.
-    pub fn receipt(&self, pipeline_id: PipelineId, verdict: Verdict, reason: &str) -> Receipt {
-        let provider = providers::guess(self);
-        let facts = providers::facts(&Binding::default(), provider, self);
+    /// What is stored of it, as of an unverified request to no hook in particular: hook and verdict are filled in by those
+    /// who know.
+    pub fn receipt(&self, provider: ProviderKind, facts: Facts) -> Receipt {
         // What is not in memory gets its place when it is kept.
         let (body, body_place) = match self.body.in_memory() {
             Some(bytes) => (bytes.clone(), BodyPlace::Inline),
@@ -72,11 +71,11 @@ impl IncomingRequest {
         };
         Receipt {
             id: ReceiptId::new(),
-            pipeline_id: Some(pipeline_id),
+            pipeline_id: None,
             endpoint_id: None,
             event_key: None,
             method: self.method.as_str().to_owned(),
-            url: self.url.clone(),
+            url: redact::url(&self.url),
             headers: self
                 .headers
                 .iter()
@@ -91,12 +90,12 @@ impl IncomingRequest {
             remote_addr: self.remote_addr.clone(),
             provider: provider.as_str().to_owned(),
             event_type: facts.event_type,
-            verdict,
-            reason: reason.to_owned(),
+            verdict: Verdict::Accepted,
+            reason: String::new(),
             received_at: OffsetDateTime::now_utc(),
             run_id: None,
-            delivery_id: None,
-            attempt: None,
+            delivery_id: facts.delivery_id,
+            attempt: facts.attempt.and_then(|attempt| i32::try_from(attempt).ok()),
             verified: false,
             secret_id: None,
             redelivery_of: None,

@@ -25,6 +25,7 @@ pub mod transition;
 pub mod trigger;
 pub mod vault;
 pub mod version;
+pub mod webhook;
 
 pub use pocketci_proto::ids::{
     AgentId, BootId, EndpointId, GateId, JobId, PipelineId, ReceiptId, RevisionId, RunId,

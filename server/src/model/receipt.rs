@@ -259,9 +259,11 @@ const RERUN: &str = "rerun of ";
 
 impl Receipt {
     /// The same request for a run that does it again.
-    pub fn of_rerun(self, run: &str) -> Self {
+    pub fn of_rerun(self, run: &str, pipeline_id: PipelineId) -> Self {
         Self {
             id: ReceiptId::new(),
+            // Of a message to many this is one listener's.
+            pipeline_id: Some(pipeline_id),
             reason: format!("{RERUN}{run}"),
             answer: None,
             redelivery_of: None,

@@ -23,7 +23,7 @@ pub use bodies::BodyError;
 pub use follow::Follow;
 pub use one_off::{Execute, Executed};
 pub use replay::{Decision, Replay, ReplayError, Replayed};
-pub use reply::ReplyWait;
+pub use reply::{Replied, ReplyWait};
 pub use schedule::Program;
 pub use secrets::KeyError;
 pub use set_pipeline::{SetByJob, SetPipeline};

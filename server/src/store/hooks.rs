@@ -5,7 +5,7 @@ use crate::model::dedup::{DedupKey, First};
 use crate::model::endpoint::Endpoint;
 use crate::model::fanout::{Listener, MessageTarget, TargetState};
 use crate::model::receipt::{Answer, Receipt};
-use crate::model::run::Outcome;
+use crate::model::run::{Outcome, Trigger};
 use crate::model::{EndpointId, PipelineId, ReceiptId, RunId};
 use async_trait::async_trait;
 use std::time::Duration;
@@ -85,6 +85,8 @@ pub trait HookStore: Send + Sync {
     async fn settle_target(&self, outcome: TargetOutcome) -> Result<()>;
     /// How a run ended; `None` if it has not, or is unknown.
     async fn outcome(&self, run_id: RunId) -> Result<Option<Outcome>>;
+    /// What started a run; `None` if it is unknown.
+    async fn trigger(&self, run_id: RunId) -> Result<Option<Trigger>>;
     /// Writes what was answered to a request, some time later; nobody waits for it. What cannot be written is lost, and
     /// so is what would make the queue too long.
     fn answered(&self, receipt_id: ReceiptId, answer: Answer);

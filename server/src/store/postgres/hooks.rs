@@ -1,12 +1,12 @@
 //! Endpoints, listeners of events, and the verbs about receiving points.
 
 use super::super::{EndpointPut, HookStore, MessageStored, Result, TargetOutcome, codec};
-use super::{Failable, PostgresStore, dedup, messages, rows, sql_error};
+use super::{Failable, Failure, PostgresStore, dedup, messages, rows, sql_error};
 use crate::model::dedup::DedupKey;
 use crate::model::endpoint::{Endpoint, Target};
 use crate::model::fanout::{Listener, MessageTarget};
 use crate::model::receipt::{Answer, Receipt};
-use crate::model::run::Outcome;
+use crate::model::run::{Outcome, Trigger};
 use crate::model::{EndpointId, PipelineId, ReceiptId, RunId};
 use async_trait::async_trait;
 use deadpool_postgres::Transaction;
@@ -199,6 +199,19 @@ impl HookStore for PostgresStore {
             None => None,
         };
         Ok(word.and_then(|word| Outcome::parse(&word)))
+    }
+
+    async fn trigger(&self, run_id: RunId) -> Result<Option<Trigger>> {
+        let client = self.client().await?;
+        let sql = "SELECT trigger_data FROM runs WHERE id = $1";
+        let statement = client.prepare_cached(sql).await.map_err(sql_error)?;
+        let row = client.query_opt(&statement, &[&run_id.0]).await;
+        let Some(row) = row.map_err(sql_error)? else {
+            return Ok(None);
+        };
+        let text: &str = row.try_get(0).map_err(sql_error)?;
+        let trigger = codec::from_json("runs.trigger_data", text);
+        Ok(Some(trigger.map_err(Failure::from)?))
     }
 
     fn answered(&self, receipt_id: ReceiptId, answer: Answer) {

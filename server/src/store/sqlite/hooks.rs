@@ -6,7 +6,7 @@ use crate::model::dedup::DedupKey;
 use crate::model::endpoint::{Endpoint, EndpointUuid, Target};
 use crate::model::fanout::{Listener, MessageTarget};
 use crate::model::receipt::{Answer, Receipt};
-use crate::model::run::Outcome;
+use crate::model::run::{Outcome, Trigger};
 use crate::model::{EndpointId, PipelineId, ReceiptId, RunId};
 use crate::store::codec;
 use crate::store::hooks::MAX_UNWRITTEN_ANSWERS;
@@ -271,6 +271,17 @@ impl HookStore for SqliteStore {
         self.readers
             .read(move |connection| outcome(connection, run_id))
             .await
+    }
+
+    async fn trigger(&self, run_id: RunId) -> Result<Option<Trigger>> {
+        let find = move |connection: &Connection| {
+            let mut statement =
+                connection.prepare_cached("SELECT trigger FROM runs WHERE id = ?1")?;
+            let found =
+                statement.query_row([run_id.0.as_bytes()], |row| Columns::of(row).json::<Trigger>());
+            Ok(found.optional()?)
+        };
+        self.readers.read(find).await
     }
 
     fn answered(&self, receipt_id: ReceiptId, answer: Answer) {
