@@ -1,0 +1,3 @@
+//! Deliveries: what subscribers are told is built, signed, sent and recorded, by any number of servers.
+
+pub mod payload;
