@@ -1,0 +1,3 @@
+//! Deliveries of events to those who subscribed.
+
+pub mod payload;
