@@ -86,4 +86,12 @@ id! {
     TokenId
     /// One approval that a run waits for.
     GateId
+    /// Somebody outside who is told what happens.
+    SubscriptionId
+    /// Something that happened and that subscribers are told: the same for whoever emits it, see `derived::event_id`.
+    EventId
+    /// One event on its way to one receiver.
+    DeliveryId
+    /// One request to deliver past events again.
+    ReplayId
 }

@@ -1,3 +1,3 @@
-//! Deliveries of events to those who subscribed.
+//! Deliveries: what subscribers are told is built, signed, sent and recorded, by any number of servers.
 
 pub mod payload;

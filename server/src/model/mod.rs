@@ -4,6 +4,7 @@ pub mod agent;
 pub mod archive;
 pub mod assignment;
 pub mod concurrency;
+pub mod delivery;
 pub mod derived;
 pub mod gate;
 pub mod journal;
@@ -15,11 +16,13 @@ pub mod run;
 pub mod secret;
 pub mod selection;
 pub mod settings;
+pub mod subscription;
 pub mod transition;
 pub mod trigger;
 pub mod vault;
 pub mod version;
 
 pub use pocketci_proto::ids::{
-    AgentId, BootId, GateId, JobId, PipelineId, ReceiptId, RevisionId, RunId, SessionId, TokenId,
+    AgentId, BootId, DeliveryId, EventId, GateId, JobId, PipelineId, ReceiptId, ReplayId,
+    RevisionId, RunId, SessionId, SubscriptionId, TokenId,
 };

@@ -8,6 +8,7 @@ mod archives;
 mod batch;
 mod builds;
 mod codec;
+mod deliveries;
 mod kept;
 pub mod postgres;
 mod queue;
@@ -17,6 +18,11 @@ pub mod wake;
 
 pub use archives::{Added, ArchiveStore, Begun};
 pub use builds::{Admission, Admitted, BuildInputs, BuildLimit, BuildStore, OpenRun};
+pub use deliveries::{
+    ClaimedDeliveries, DeliveryClaim, DeliveryStore, NewTry, Queued, REPLAY_PAGE, Recorded,
+    SUCCESS_NOTED_EVERY, SendTry, SubscriptionFilter, SubscriptionPut, SubscriptionStore,
+    TryRecord,
+};
 pub use kept::{
     GateFilter, GateStore, MAX_VALUE_BYTES, MAX_VALUES, Sighting, ValueStore, Write, Written,
 };
