@@ -20,7 +20,10 @@ mod trigger_parameters;
 pub mod vcs;
 mod workflow;
 
-pub use events::{By, Disabled, GateWaiting, JobCompleted, Ping, RunStarted, SubscriptionDisabled, WorkflowCompleted};
+pub use events::{
+    By, Disabled, GateWaiting, JobCompleted, Ping, RunStarted, SubscriptionDisabled,
+    WorkflowCompleted,
+};
 pub use gate::Gate;
 pub use instant::iso_ms;
 pub use job::Job;

@@ -43,7 +43,10 @@ pub struct Organization {
 impl Default for Organization {
     fn default() -> Self {
         Self {
-            id: Uuid::new_v5(&NAMESPACE, format!("organization:{ORGANIZATION}").as_bytes()),
+            id: Uuid::new_v5(
+                &NAMESPACE,
+                format!("organization:{ORGANIZATION}").as_bytes(),
+            ),
             name: ORGANIZATION,
         }
     }

@@ -60,12 +60,8 @@ fn cloud_push(payload: &Value) -> Option<Vcs> {
 
 fn cloud_pull(payload: &Value) -> Option<Vcs> {
     let pull = payload.get("pullrequest")?;
-    let url = |side: &str| {
-        repository_url(text(
-            pull,
-            &format!("/{side}/repository/links/html/href"),
-        ))
-    };
+    let url =
+        |side: &str| repository_url(text(pull, &format!("/{side}/repository/links/html/href")));
     Some(pull_request(
         url("source"),
         url("destination"),

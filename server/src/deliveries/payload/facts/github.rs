@@ -51,8 +51,12 @@ fn pushed<'a>(payload: &'a Value, after: &str) -> Option<&'a Value> {
 }
 
 fn commit(commit: &Value) -> Option<Commit> {
-    let person =
-        |who: &str| Person::of(text(commit, &format!("{who}/name")), text(commit, &format!("{who}/email")));
+    let person = |who: &str| {
+        Person::of(
+            text(commit, &format!("{who}/name")),
+            text(commit, &format!("{who}/email")),
+        )
+    };
     Commit {
         author: person("/author"),
         committer: person("/committer"),

@@ -155,9 +155,8 @@ fn words(
 ) -> GitLab {
     let short = |text: Option<&str>| text.map(|text| cut(text, MAX_SUBJECT_CHARS));
     let of_commit = |pointer: &str| short(commit.and_then(|commit| text(commit, pointer)));
-    let of_user = |own: &str, nested: &str| {
-        short(text(payload, own).or_else(|| text(payload, nested)))
-    };
+    let of_user =
+        |own: &str, nested: &str| short(text(payload, own).or_else(|| text(payload, nested)));
     let (branch, reference) = match &vcs.reference {
         Some(Reference::Branch(name)) => (Some(name.clone()), Some(format!("refs/heads/{name}"))),
         Some(Reference::Tag(name)) => (None, Some(format!("refs/tags/{name}"))),
