@@ -6,6 +6,7 @@ mod archives;
 mod builds;
 mod claims;
 mod connect;
+mod deliveries;
 mod enqueue;
 mod gates;
 mod history;
@@ -13,6 +14,7 @@ mod journal;
 mod ledger;
 mod migrate;
 mod notify;
+mod outbox;
 mod pipelines;
 mod queue;
 mod receipts;
@@ -20,6 +22,7 @@ mod resources;
 mod rows;
 mod runs;
 mod secrets;
+mod subscriptions;
 mod values;
 mod version_store;
 mod versions;
@@ -34,6 +37,7 @@ use crate::model::RunId;
 use crate::model::transition::{Applied, Change};
 use async_trait::async_trait;
 use deadpool_postgres::{Object, Pool, PoolError};
+use deliveries::{TryResult, TryWrite};
 use notify::Notifier;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -56,6 +60,7 @@ struct Queues {
     enqueue: Batch<NewRun, Enqueued>,
     /// One, not several: changes of a run keep their order, and the groups are as large as can be.
     ledger: Batch<(RunId, Change), Applied>,
+    tries: Batch<TryWrite, TryResult>,
 }
 
 impl PostgresStore {
@@ -70,11 +75,17 @@ impl PostgresStore {
         tasks.push(task);
         let (ledger, task) = ledger::start(pool.clone(), wakes.clone(), notifier.clone());
         tasks.push(task);
+        let (tries, task) = deliveries::start(pool.clone());
+        tasks.push(task);
         Ok(Arc::new(Self {
             pool,
             wakes,
             notifier,
-            queues: Mutex::new(Some(Queues { enqueue, ledger })),
+            queues: Mutex::new(Some(Queues {
+                enqueue,
+                ledger,
+                tries,
+            })),
             tasks: Mutex::new(tasks),
         }))
     }
