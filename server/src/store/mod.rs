@@ -478,6 +478,8 @@ pub trait Store:
     + BuildStore
     + VersionStore
     + ArchiveStore
+    + SubscriptionStore
+    + DeliveryStore
 {
     /// Hints that something changed, published after commits, of all servers where there are several.
     fn wakes(&self) -> &WakeBus;

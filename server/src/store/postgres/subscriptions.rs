@@ -266,7 +266,7 @@ impl SubscriptionStore for PostgresStore {
         let sql = "UPDATE deliveries SET next_at = clock_timestamp()
             WHERE subscription_id = $1 AND state = 'pending' AND next_at > clock_timestamp()";
         client.execute(sql, &[&id.0]).await.map_err(sql_error)?;
-        let stored = load(&*client, id).await?;
+        let stored = load(&client, id).await?;
         self.wake_deliveries();
         Ok(stored)
     }
@@ -317,7 +317,7 @@ impl SubscriptionStore for PostgresStore {
 
     async fn subscription(&self, id: SubscriptionId) -> Result<Option<Subscription>> {
         let client = self.client().await?;
-        Ok(load(&*client, id).await?)
+        Ok(load(&client, id).await?)
     }
 
     async fn subscription_by_name(&self, name: &str) -> Result<Option<Subscription>> {

@@ -9,6 +9,7 @@ mod agents;
 mod archives;
 mod builds;
 mod claims;
+mod deliveries;
 mod error;
 mod gates;
 mod history;
@@ -16,6 +17,7 @@ mod journal;
 mod ledger;
 mod lock;
 mod migrate;
+mod outbox;
 mod pipelines;
 mod queue;
 mod readers;
@@ -24,6 +26,7 @@ mod resources;
 mod rows;
 mod runs;
 mod secrets;
+mod subscriptions;
 mod values;
 mod version_store;
 mod versions;
@@ -45,7 +48,7 @@ use writer::Writer;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Prepared statements kept per connection; more than this program has, so none is prepared twice.
-const STATEMENTS: usize = 128;
+const STATEMENTS: usize = 192;
 
 /// The SQLite storage; see the module.
 pub struct SqliteStore {

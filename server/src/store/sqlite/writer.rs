@@ -33,6 +33,8 @@ pub(super) struct Hints {
     pub(super) runs: Vec<(RunId, Option<Arc<Reply>>, bool)>,
     /// The pipeline whose jobs may find other inputs now.
     pub(super) schedule: Option<PipelineId>,
+    /// Deliveries became due.
+    pub(super) deliveries: bool,
 }
 
 /// A command on its way through the writer.
@@ -95,6 +97,9 @@ impl Hints {
         }
         if let Some(pipeline_id) = self.schedule {
             wakes.publish(Wake::Schedule(pipeline_id));
+        }
+        if self.deliveries {
+            wakes.publish(Wake::Deliveries);
         }
     }
 }

@@ -221,12 +221,12 @@ impl DeliveryStore for PostgresStore {
 
     async fn count_replay(&self, filter: &ReplayFilter) -> Result<i64> {
         let client = self.client().await?;
-        Ok(replays::count(&*client, filter).await?)
+        Ok(replays::count(&client, filter).await?)
     }
 
     async fn begin_replay(&self, id: ReplayId, filter: ReplayFilter) -> Result<Option<Replay>> {
         let client = self.client().await?;
-        let begun = replays::begin(&*client, id, &filter).await?;
+        let begun = replays::begin(&client, id, &filter).await?;
         self.wake_deliveries();
         Ok(begun)
     }
@@ -242,7 +242,7 @@ impl DeliveryStore for PostgresStore {
 
     async fn replay(&self, id: ReplayId) -> Result<Option<Replay>> {
         let client = self.client().await?;
-        Ok(replays::load(&*client, id).await?)
+        Ok(replays::load(&client, id).await?)
     }
 
     async fn replays(&self, id: SubscriptionId, limit: i64) -> Result<Vec<Replay>> {
