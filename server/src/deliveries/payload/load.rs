@@ -2,7 +2,7 @@
 
 use super::events::{By, Disabled};
 use super::{
-    Gate, GateWaiting, Job, JobCompleted, Organization, Ping, Pipeline, Project, RunStarted,
+    Gate, GateWaiting, Job, JobCompleted, Organization, Pipeline, Project, RunStarted,
     SubscriptionDisabled, Workflow, WorkflowCompleted, sample, text,
 };
 use crate::model::delivery::OutgoingEvent;
@@ -21,16 +21,19 @@ pub async fn build(
     event: &OutgoingEvent,
     external_url: Option<&str>,
 ) -> Result<Option<String>> {
-    if event.name == EventName::SubscriptionDisabled && event.run_id.is_none() {
-        if let Some(id) = id_at(&event.data, "subscription_id") {
-            return Ok(Some(disabled(id, &event.data)));
+    let run_id = match (event.name, event.run_id) {
+        (EventName::Ping, _) => {
+            let by = By {
+                by: word(&event.data, "by").to_owned(),
+            };
+            return Ok(Some(sample(event.told_as(), by, external_url)));
         }
-    }
-    if event.name == EventName::Ping || event.run_id.is_none() {
-        return Ok(Some(ping(event, external_url)));
-    }
-    let Some(run_id) = event.run_id else {
-        return Ok(None);
+        (EventName::SubscriptionDisabled, _) => {
+            let id = id_at(&event.data, "subscription_id");
+            return Ok(id.map(|id| disabled(id, &event.data)));
+        }
+        (_, Some(run_id)) => run_id,
+        (_, None) => return Ok(None),
     };
     let Some(view) = store.run(run_id).await? else {
         return Ok(None);
@@ -108,20 +111,6 @@ fn disabled(id: Uuid, data: &Value) -> String {
             failing_since: since.ok().map(super::iso_ms),
         },
     })
-}
-
-/// Who pings; and where a kind of event was asked for, a whole sample of it.
-fn ping(event: &OutgoingEvent, external_url: Option<&str>) -> String {
-    let ping = Ping {
-        organization: Organization::default(),
-        ping: By {
-            by: word(&event.data, "by").to_owned(),
-        },
-    };
-    match event.name {
-        EventName::Ping => text(&ping),
-        name => sample(name, ping.ping, external_url),
-    }
 }
 
 fn word<'a>(data: &'a Value, name: &str) -> &'a str {
