@@ -6,6 +6,7 @@ mod host;
 mod jobs;
 mod local;
 mod settings;
+mod subscriptions;
 
 pub use decide::{
     GateDecideArgs, GatesCommand, GatesLsArgs, SecretArg, SecretsCommand, SecretsLsArgs,
@@ -20,6 +21,10 @@ pub use jobs::{
 };
 pub use local::{FormatArgs, InitArgs, RunFileArgs, ValidateArgs, VarArgs};
 pub use settings::SettingsArgs;
+pub use subscriptions::{
+    DeliveriesArgs, DeliveryArg, PingArgs, PutSubscriptionArgs, ResendArgs, RotateArgs, Schedule,
+    SubscriptionArg, SubscriptionCommand, SubscriptionsLsArgs, WhichArg,
+};
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use pocketci_proto::ids::RunId;
@@ -101,6 +106,15 @@ pub enum Command {
     /// List gates, approve and reject
     #[command(subcommand)]
     Gates(GatesCommand),
+    /// Tell others what happens: set, list, remove, enable, disable, rotate, ping
+    #[command(subcommand)]
+    Subscription(SubscriptionCommand),
+    /// List what was sent to others, newest first
+    Deliveries(DeliveriesArgs),
+    /// Show a delivery with its tries
+    Delivery(DeliveryArg),
+    /// Send a delivery again, or all of a time
+    Resend(ResendArgs),
     /// List agents, make and revoke their tokens
     #[command(subcommand)]
     Agents(AgentsCommand),

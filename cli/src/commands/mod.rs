@@ -3,6 +3,7 @@
 mod agent;
 mod agents;
 mod configuration;
+mod deliveries;
 mod execute;
 mod format_pipeline;
 mod gates;
@@ -20,6 +21,7 @@ mod runs;
 mod secrets;
 mod server;
 mod set_pipeline;
+mod subscriptions;
 mod validate;
 
 pub use validate::NotText;
@@ -61,6 +63,10 @@ pub async fn run(command: Command) -> anyhow::Result<u8> {
         Command::Queue(args) => queue::run(args).await,
         Command::Rerun(args) => jobs::rerun(args).await,
         Command::Execute(args) => execute::run(*args).await,
+        Command::Subscription(command) => subscriptions::run(command).await,
+        Command::Deliveries(args) => deliveries::list(args).await,
+        Command::Delivery(args) => deliveries::show(args).await,
+        Command::Resend(args) => deliveries::resend(args).await,
         Command::Agents(command) => agents::run(command).await,
     }
 }

@@ -3,10 +3,13 @@
 //! Times are RFC 3339 in UTC. Unknown fields in requests are refused, so that a typing error is not silence.
 
 mod agent;
+pub mod circleci;
 mod dag;
+mod delivery;
 mod event;
 mod execute;
 mod settings;
+mod subscription;
 mod terminal;
 
 pub use agent::{Agent, AgentToken, CreateAgentToken};
@@ -14,9 +17,16 @@ pub use dag::{
     Build, BuildVersion, CheckRequest, Metadata, Pin, PipelineJob, Resource, ResourceVersion,
     Version, VersionRequest,
 };
+pub use delivery::{
+    Delivery, DeliveryDetail, DeliveryTry, Replay, ReplayRequest, TryRequest, TryResponse,
+};
 pub use event::{LogGap, RunEvent, RunEventKind};
 pub use execute::ExecuteRequest;
 pub use settings::{By, ConcurrencySettings, OnConflict, PipelineSettings, Queue, QueuedJob, Wait};
+pub use subscription::{
+    PutSubscription, PutSubscriptionResult, RotateSubscription, RotatedSubscription, SecretInfo,
+    Sending, Subscription,
+};
 pub use terminal::{TerminalMessage, TerminalSize, TerminalStep};
 
 use crate::ids::{GateId, PipelineId, ReceiptId, RevisionId, RunId};

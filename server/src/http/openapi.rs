@@ -1,8 +1,8 @@
 //! `/api/openapi.json`: the API as a document, generated from the handlers.
 
 use super::{
-    agents, builds, events, execute, gates, health, metrics, pipelines, resources, runs, secrets,
-    terminals, trigger, webhook,
+    agents, builds, circleci, deliveries, events, execute, gates, health, metrics, pipelines,
+    resources, runs, secrets, subscriptions, terminals, trigger, webhook,
 };
 use axum::Json;
 use utoipa::OpenApi;
@@ -62,6 +62,24 @@ use utoipa::OpenApi;
         gates::list,
         gates::approve,
         gates::reject,
+        subscriptions::list,
+        subscriptions::put,
+        subscriptions::show,
+        subscriptions::remove,
+        subscriptions::enable,
+        subscriptions::disable,
+        subscriptions::rotate,
+        subscriptions::ping,
+        deliveries::list,
+        deliveries::show,
+        deliveries::resend,
+        deliveries::replay,
+        deliveries::show_replay,
+        circleci::list,
+        circleci::create,
+        circleci::show,
+        circleci::update,
+        circleci::remove,
         agents::list,
         agents::tokens,
         agents::create_token,

@@ -3,7 +3,7 @@
 use super::subscription::{EventName, Subscription, words};
 use super::{DeliveryId, EventId, JobId, PipelineId, ReplayId, RunId, SubscriptionId};
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::time::Duration;
 use time::OffsetDateTime;
 
@@ -54,10 +54,27 @@ pub struct OutgoingEvent {
     pub status: String,
     /// What is not to be found elsewhere. `gate-waiting`: `{"gate_id", "name", "message", "expires_at"}`;
     /// `subscription-disabled`: `{"subscription_id", "name", "url", "reason", "failures", "failing_since"}` (the URL
-    /// without query); `ping`: `{"by"}`; else null.
+    /// without query); `ping`: see [`Self::ping_data`]; else null.
     pub data: Value,
     /// The body's members after `webhook`, as the text of one JSON object, once built (see `deliveries::payload`).
     pub payload: Option<String>,
+}
+
+impl OutgoingEvent {
+    /// [`Self::data`] of a ping: who pings, and the event that the receiver wants to see a sample of.
+    pub fn ping_data(by: &str, sample: Option<EventName>) -> Value {
+        json!({ "by": by, "sample": sample.map(EventName::as_str) })
+    }
+
+    /// What the receiver is told that it is: of a ping with a sample the sample's name, so that the receiver's own way
+    /// for that event is tried.
+    pub fn told_as(&self) -> EventName {
+        let sample = match self.name {
+            EventName::Ping => self.data.get("sample").and_then(Value::as_str),
+            _ => None,
+        };
+        sample.and_then(EventName::parse).unwrap_or(self.name)
+    }
 }
 
 /// Where a delivery stands.

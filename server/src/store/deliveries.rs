@@ -9,7 +9,7 @@ use crate::model::delivery::{
     Delivery, DeliveryFilter, DeliveryTry, DueDelivery, Next, OutgoingEvent, Replay, ReplayFilter,
     TryEnd, TryRequest,
 };
-use crate::model::subscription::{DisabledReason, Subscription, SubscriptionTerms};
+use crate::model::subscription::{DisabledReason, EventName, Subscription, SubscriptionTerms};
 use crate::model::{DeliveryId, EventId, JobId, PipelineId, ReplayId, RunId, SubscriptionId};
 use async_trait::async_trait;
 use std::time::Duration;
@@ -211,8 +211,13 @@ pub trait DeliveryStore: Send + Sync {
     async fn record_try(&self, record: TryRecord) -> Result<Recorded>;
     /// Deliveries whose lease has run out are due again; how many.
     async fn expire_deliveries(&self, limit: i64) -> Result<i64>;
-    /// Stores a ping with its delivery; `by` for people.
-    async fn ping_subscription(&self, id: SubscriptionId, by: &str) -> Result<Queued>;
+    /// Stores a ping with its delivery; `by` for people, `sample` as in [`OutgoingEvent::ping_data`].
+    async fn ping_subscription(
+        &self,
+        id: SubscriptionId,
+        by: &str,
+        sample: Option<EventName>,
+    ) -> Result<Queued>;
     /// Sends one again, whatever became of it: a new delivery of the same event.
     async fn resend(&self, id: DeliveryId) -> Result<Queued>;
     /// How many events a replay would deliver now.

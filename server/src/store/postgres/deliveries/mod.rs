@@ -19,7 +19,6 @@ use crate::model::subscription::EventName;
 use crate::model::{DeliveryId, EventId, JobId, PipelineId, ReplayId, RunId, SubscriptionId};
 use async_trait::async_trait;
 use bytes::Bytes;
-use serde_json::json;
 use std::time::Duration;
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -178,7 +177,12 @@ impl DeliveryStore for PostgresStore {
         Ok(i64::try_from(expired).unwrap_or(i64::MAX))
     }
 
-    async fn ping_subscription(&self, id: SubscriptionId, by: &str) -> Result<Queued> {
+    async fn ping_subscription(
+        &self,
+        id: SubscriptionId,
+        by: &str,
+        sample: Option<EventName>,
+    ) -> Result<Queued> {
         let client = self.client().await?;
         let sql = "WITH target AS (
                 SELECT id, name, pipeline_id FROM subscriptions WHERE id = $1 AND disabled_reason IS NULL
@@ -191,7 +195,7 @@ impl DeliveryStore for PostgresStore {
             SELECT gen_random_uuid(), 'ping', s.id, s.name, told.id, 'ping', told.id::text, s.pipeline_id, 'pending',
                 now, now
             FROM target s CROSS JOIN told CROSS JOIN clock_timestamp() AS now RETURNING id";
-        let data = json!({ "by": by }).to_string();
+        let data = OutgoingEvent::ping_data(by, sample).to_string();
         let row = client
             .query_opt(sql, &[&id.0, &EventId::new().0, &data])
             .await

@@ -21,7 +21,7 @@ use crate::store::{
 };
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension as _, params};
-use serde_json::json;
+use serde_json::Value;
 use std::time::Duration;
 
 /// In the order of [`delivery`].
@@ -118,7 +118,7 @@ fn expire(connection: &Connection, limit: i64, hints: &mut Hints) -> Result<i64>
 fn ping(
     connection: &Connection,
     id: SubscriptionId,
-    by: &str,
+    data: &Value,
     hints: &mut Hints,
 ) -> Result<Queued> {
     let Some(subscription) = load_subscription(connection, Some(id))? else {
@@ -136,7 +136,7 @@ fn ping(
         attempt: 0,
         at: now(),
         status: "",
-        data: json!({ "by": by }),
+        data: data.clone(),
     };
     insert_event(connection, &told)?;
     let new = NewDelivery {
@@ -264,10 +264,15 @@ impl DeliveryStore for SqliteStore {
             .await
     }
 
-    async fn ping_subscription(&self, id: SubscriptionId, by: &str) -> Result<Queued> {
-        let by = by.to_owned();
+    async fn ping_subscription(
+        &self,
+        id: SubscriptionId,
+        by: &str,
+        sample: Option<EventName>,
+    ) -> Result<Queued> {
+        let data = OutgoingEvent::ping_data(by, sample);
         self.writer
-            .call(move |connection, hints| ping(connection, id, &by, hints))
+            .call(move |connection, hints| ping(connection, id, &data, hints))
             .await
     }
 
