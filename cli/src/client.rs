@@ -148,6 +148,21 @@ impl Client {
         self.answer(request).await
     }
 
+    /// [`Self::send`] with a query.
+    pub async fn send_with<B: Serialize, T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &[&str],
+        query: &[(&str, String)],
+        body: &B,
+    ) -> anyhow::Result<T> {
+        let mut url = self.url(path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        self.answer(self.request(method, url).json(body)).await
+    }
+
     /// A POST or DELETE without body, whose answer has no content of interest.
     pub async fn act(&self, method: Method, path: &[&str]) -> anyhow::Result<()> {
         let request = self.request(method, self.url(path)).timeout(ANSWER_WITHIN);

@@ -88,4 +88,12 @@ id! {
     GateId
     /// A webhook endpoint; its URL holds another, secret id.
     EndpointId
+    /// Somebody outside who is told what happens.
+    SubscriptionId
+    /// Something that happened and that subscribers are told: the same for whoever emits it, see `derived::event_id`.
+    EventId
+    /// One event on its way to one receiver.
+    DeliveryId
+    /// One request to deliver past events again.
+    ReplayId
 }

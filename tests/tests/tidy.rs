@@ -38,7 +38,10 @@ const HOMES: &[(&str, &[&str])] = &[
     ("oxc", &["pipeline/"]),
     ("cel", &["pipeline/"]),
     ("expr", &["pipeline/"]),
-    ("reqwest", &["agent/src/outside/", "cli/src/", "tests/"]),
+    (
+        "reqwest",
+        &["outside/", "agent/src/outside/", "cli/src/", "tests/"],
+    ),
     ("zstd", &["proto/"]),
     ("lettre", &["agent/src/outside/notify/"]),
     ("minijinja", &["agent/src/outside/notify/"]),
@@ -52,6 +55,7 @@ const LAYERS: &[&[&str]] = &[
     &["http", "grpc", "background"],
     &["intake"],
     &["runs"],
+    &["deliveries"],
     &["store"],
     &["model"],
 ];
@@ -170,7 +174,7 @@ fn layer_fault(name: &str, line: &str) -> Option<String> {
         let named = line.contains(&format!("crate::{other}::")) || line.contains(&format!("use crate::{other};"));
         let other_row = row_of(other)?;
         (named && *other != own && other_row <= own_row)
-            .then(|| format!("{own} must not name {other}: dependencies go app → http|grpc|background → intake → runs → store → model"))
+            .then(|| format!("{own} must not name {other}: dependencies go app → http|grpc|background → intake → runs → deliveries → store → model"))
     })
 }
 

@@ -5,8 +5,10 @@ mod execute;
 mod host;
 mod jobs;
 mod local;
+mod outbound;
 mod receipts;
 mod settings;
+mod subscriptions;
 mod webhook;
 
 pub use decide::{
@@ -23,6 +25,10 @@ pub use jobs::{
 pub use local::{FormatArgs, InitArgs, RunFileArgs, ValidateArgs, VarArgs};
 pub use receipts::{FilterArgs, ReceiptArgs, ReceiptsArgs, ReplayArgs};
 pub use settings::SettingsArgs;
+pub use subscriptions::{
+    DeliveriesArgs, DeliveryArg, PingArgs, PutSubscriptionArgs, ResendArgs, RotateArgs, Schedule,
+    SubscriptionArg, SubscriptionCommand, SubscriptionsLsArgs, WhichArg,
+};
 pub use webhook::{PutWebhookArgs, RotateUuidArgs, RotateWebhookArgs, WebhookArg, WebhookCommand};
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
@@ -114,6 +120,15 @@ pub enum Command {
     /// List gates, approve and reject
     #[command(subcommand)]
     Gates(GatesCommand),
+    /// Tell others what happens: set, list, remove, enable, disable, rotate, ping
+    #[command(subcommand)]
+    Subscription(SubscriptionCommand),
+    /// List what was sent to others, newest first
+    Deliveries(DeliveriesArgs),
+    /// Show a delivery with its tries
+    Delivery(DeliveryArg),
+    /// Send a delivery again, or all of a time
+    Resend(ResendArgs),
     /// List agents, make and revoke their tokens
     #[command(subcommand)]
     Agents(AgentsCommand),

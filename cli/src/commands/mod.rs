@@ -3,6 +3,7 @@
 mod agent;
 mod agents;
 mod configuration;
+mod deliveries;
 mod execute;
 mod format_pipeline;
 mod gates;
@@ -21,6 +22,7 @@ mod runs;
 mod secrets;
 mod server;
 mod set_pipeline;
+mod subscriptions;
 mod validate;
 
 pub use validate::NotText;
@@ -65,6 +67,10 @@ pub async fn run(command: Command) -> anyhow::Result<u8> {
         Command::Receipt(args) => receipts::show(args).await,
         Command::Replay(args) => receipts::replay(args).await,
         Command::Execute(args) => execute::run(*args).await,
+        Command::Subscription(command) => subscriptions::run(command).await,
+        Command::Deliveries(args) => deliveries::list(args).await,
+        Command::Delivery(args) => deliveries::show(args).await,
+        Command::Resend(args) => deliveries::resend(args).await,
         Command::Agents(command) => agents::run(command).await,
     }
 }

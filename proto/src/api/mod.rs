@@ -3,18 +3,24 @@
 //! Times are RFC 3339 in UTC. Unknown fields in requests are refused, so that a typing error is not silence.
 
 mod agent;
+pub mod circleci;
 mod dag;
+mod delivery;
 mod event;
 mod execute;
 mod hook;
 mod receipt;
 mod settings;
+mod subscription;
 mod terminal;
 
 pub use agent::{Agent, AgentToken, CreateAgentToken};
 pub use dag::{
     Build, BuildVersion, CheckRequest, Metadata, Pin, PipelineJob, Resource, ResourceVersion,
     Version, VersionRequest,
+};
+pub use delivery::{
+    Delivery, DeliveryDetail, DeliveryTry, Replay, ReplayDeliveries, TryRequest, TryResponse,
 };
 pub use event::{LogGap, RunEvent, RunEventKind};
 pub use execute::ExecuteRequest;
@@ -27,6 +33,10 @@ pub use receipt::{
     ReplayMany, ReplayRequest, Replayed, ReplayedMany,
 };
 pub use settings::{By, ConcurrencySettings, OnConflict, PipelineSettings, Queue, QueuedJob, Wait};
+pub use subscription::{
+    PutSubscription, PutSubscriptionResult, RotateSubscription, RotatedSubscription, SecretInfo,
+    Sending, Subscription,
+};
 pub use terminal::{TerminalMessage, TerminalSize, TerminalStep};
 
 use crate::ids::{GateId, PipelineId, ReceiptId, RevisionId, RunId};

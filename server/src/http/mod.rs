@@ -5,6 +5,8 @@ mod answer;
 mod auth;
 mod body;
 mod builds;
+mod circleci;
+mod deliveries;
 mod endpoints;
 mod error;
 mod events;
@@ -18,14 +20,15 @@ mod metrics;
 mod openapi;
 mod pipeforce;
 mod pipelines;
+mod proxy;
 mod receipt_view;
 mod receipts;
 mod replay;
-mod proxy;
 mod request_id;
 mod resources;
 mod runs;
 mod secrets;
+mod subscriptions;
 mod terminals;
 mod trigger;
 mod view;
@@ -208,6 +211,41 @@ fn guarded() -> Routes {
         .at("/api/gates", get(gates::list))
         .at("/api/gates/{id}/approve", post(gates::approve))
         .at("/api/gates/{id}/reject", post(gates::reject))
+        .at("/api/subscriptions", get(subscriptions::list))
+        .at(
+            "/api/subscriptions/{id}",
+            put(subscriptions::put)
+                .get(subscriptions::show)
+                .delete(subscriptions::remove),
+        )
+        .at(
+            "/api/subscriptions/{id}/enable",
+            post(subscriptions::enable),
+        )
+        .at(
+            "/api/subscriptions/{id}/disable",
+            post(subscriptions::disable),
+        )
+        .at(
+            "/api/subscriptions/{id}/rotate",
+            post(subscriptions::rotate),
+        )
+        .at("/api/subscriptions/{id}/ping", post(subscriptions::ping))
+        .at("/api/deliveries", get(deliveries::list))
+        .at("/api/deliveries/replay", post(deliveries::replay))
+        .at("/api/deliveries/replay/{id}", get(deliveries::show_replay))
+        .at("/api/deliveries/{id}", get(deliveries::show))
+        .at("/api/deliveries/{id}/resend", post(deliveries::resend))
+        .at(
+            "/api/v2/webhook",
+            get(circleci::list).post(circleci::create),
+        )
+        .at(
+            "/api/v2/webhook/{id}",
+            get(circleci::show)
+                .put(circleci::update)
+                .delete(circleci::remove),
+        )
         .at("/api/agents", get(agents::list))
         .at(
             "/api/agent-tokens",

@@ -1,8 +1,9 @@
 //! `/api/openapi.json`: the API as a document, generated from the handlers.
 
 use super::{
-    agents, builds, endpoints, events, execute, gates, health, metrics, pipeforce, pipelines,
-    receipts, replay, resources, runs, secrets, terminals, trigger, webhook,
+    agents, builds, circleci, deliveries, endpoints, events, execute, gates, health, metrics,
+    pipeforce, pipelines, receipts, replay, resources, runs, secrets, subscriptions, terminals,
+    trigger, webhook,
 };
 use axum::Json;
 use utoipa::OpenApi;
@@ -78,6 +79,24 @@ use utoipa::OpenApi;
         gates::list,
         gates::approve,
         gates::reject,
+        subscriptions::list,
+        subscriptions::put,
+        subscriptions::show,
+        subscriptions::remove,
+        subscriptions::enable,
+        subscriptions::disable,
+        subscriptions::rotate,
+        subscriptions::ping,
+        deliveries::list,
+        deliveries::show,
+        deliveries::resend,
+        deliveries::replay,
+        deliveries::show_replay,
+        circleci::list,
+        circleci::create,
+        circleci::show,
+        circleci::update,
+        circleci::remove,
         agents::list,
         agents::tokens,
         agents::create_token,

@@ -1,7 +1,7 @@
-//! Ids of runs that follow from what starts them: whoever comes to the same conclusion names the same run, so that it
-//! is stored once.
+//! Ids that follow from what they are about: whoever comes to the same conclusion names the same run, and the same event
+//! to tell, so that it is stored once and keeps its id when it is told again.
 
-use super::RunId;
+use super::{EventId, RunId};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -24,6 +24,18 @@ pub fn run_id(at: OffsetDateTime, parts: &[&[u8]]) -> RunId {
     RunId(Uuid::from_bytes(bytes))
 }
 
+/// The namespace of [`event_id`]; any UUID that nobody else uses.
+const EVENTS: Uuid = Uuid::from_u128(0x5d0c_5c61_8f1e_4a6e_9b0f_7a3d_2c94_e1b7);
+
+/// The id of an event: of its name, the entity it is about and that entity's attempt (0 where there is only one), as a
+/// version 5 UUID (RFC 9562 section 5.5).
+pub fn event_id(name: &str, entity: Uuid, attempt: i32) -> EventId {
+    EventId(Uuid::new_v5(
+        &EVENTS,
+        format!("{name}/{entity}/{attempt}").as_bytes(),
+    ))
+}
+
 /// When a run was made, by its id.
 pub fn made_at(run: RunId) -> OffsetDateTime {
     let mut millis = [0; 8];
@@ -35,6 +47,16 @@ pub fn made_at(run: RunId) -> OffsetDateTime {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_event_told_again_keeps_its_id() {
+        let entity = Uuid::from_u128(7);
+        let id = event_id("job-completed", entity, 1);
+        assert_eq!(id, event_id("job-completed", entity, 1));
+        assert_ne!(id, event_id("job-completed", entity, 2));
+        assert_ne!(id, event_id("workflow-completed", entity, 1));
+        assert_eq!(id.0.get_version_num(), 5);
+    }
 
     #[test]
     fn the_same_conclusion_is_the_same_run() {

@@ -8,6 +8,7 @@ pub mod body;
 pub mod concurrency;
 pub mod custom_scheme;
 pub mod dedup;
+pub mod delivery;
 pub mod derived;
 pub mod endpoint;
 pub mod fanout;
@@ -21,6 +22,7 @@ pub mod run;
 pub mod secret;
 pub mod selection;
 pub mod settings;
+pub mod subscription;
 pub mod transition;
 pub mod trigger;
 pub mod vault;
@@ -28,6 +30,6 @@ pub mod version;
 pub mod webhook;
 
 pub use pocketci_proto::ids::{
-    AgentId, BootId, EndpointId, GateId, JobId, PipelineId, ReceiptId, RevisionId, RunId,
-    SessionId, TokenId,
+    AgentId, BootId, DeliveryId, EndpointId, EventId, GateId, JobId, PipelineId, ReceiptId,
+    ReplayId, RevisionId, RunId, SessionId, SubscriptionId, TokenId,
 };

@@ -1,14 +1,21 @@
 //! How composite values are written into columns, the same for every storage.
 
 use crate::model::endpoint::EndpointSecret;
+use crate::model::gate::Gate;
 use crate::model::pipeline::{Labels, WebhookSecret};
 use crate::model::receipt::Answer;
 use crate::model::run::{EventBody, LogData};
+use crate::model::subscription::{DisabledReason, EventName, Subscription};
+use crate::model::{DeliveryId, RunId};
 use bytes::Bytes;
 use pocketci_proto::api::{Driver, Listen, RunEventKind};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
+use std::time::Duration;
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use uuid::Uuid;
 
 /// The stored text is not what this program wrote.
 #[derive(Debug, thiserror::Error)]
@@ -205,6 +212,68 @@ pub(super) fn log_data(
             detail: format!("{encoding:?} with size {size:?}"),
         }),
     }
+}
+
+/// What a waiting gate leaves for subscribers beside its ids.
+pub(super) fn gate_data(gate: &Gate) -> Value {
+    json!({
+        "gate_id": gate.id,
+        "name": gate.name,
+        "message": gate.message,
+        "expires_at": rfc3339(gate.expires_at),
+    })
+}
+
+/// What a subscription that the server disabled leaves for the others. Its URL without what may be secret.
+pub(super) fn disabled_data(subscription: &Subscription, reason: DisabledReason) -> Value {
+    let url = &subscription.terms.url;
+    let end = url.find(['?', '#']).unwrap_or(url.len());
+    json!({
+        "subscription_id": subscription.id,
+        "name": subscription.terms.name,
+        "url": &url[..end],
+        "reason": reason.as_str(),
+        "failures": subscription.health.failures,
+        "failing_since": subscription.health.failing_since.map(rfc3339),
+    })
+}
+
+fn rfc3339(at: OffsetDateTime) -> String {
+    // Fails only for years beyond 9999.
+    at.format(&Rfc3339).unwrap_or_default()
+}
+
+/// The id of what a run's `webhook.send` sends under this `webhook-id`.
+pub(super) fn send_id(run_id: RunId, webhook_id: &str) -> DeliveryId {
+    DeliveryId(Uuid::new_v5(&run_id.0, webhook_id.as_bytes()))
+}
+
+/// Event names as words.
+pub(super) fn event_words(names: &[EventName]) -> Vec<&'static str> {
+    names.iter().map(|name| name.as_str()).collect()
+}
+
+/// Reads [`event_words`].
+pub(super) fn event_names<S: AsRef<str>>(words: &[S]) -> Result<Vec<EventName>, Corrupt> {
+    words
+        .iter()
+        .map(|text| word("events", text.as_ref(), EventName::parse(text.as_ref())))
+        .collect()
+}
+
+/// Waits of a schedule as a JSON array of milliseconds.
+pub(super) fn schedule(waits: Option<&[Duration]>) -> Option<String> {
+    let millis = |wait: &Duration| u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+    waits.map(|waits| json(&waits.iter().map(millis).collect::<Vec<u64>>()))
+}
+
+/// Reads [`schedule`].
+pub(super) fn schedule_from(text: Option<&str>) -> Result<Option<Vec<Duration>>, Corrupt> {
+    let Some(text) = text else { return Ok(None) };
+    let millis: Vec<u64> = from_json("subscriptions.schedule", text)?;
+    Ok(Some(
+        millis.into_iter().map(Duration::from_millis).collect(),
+    ))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod batch;
 mod bodies;
 mod builds;
 mod codec;
+mod deliveries;
 mod hooks;
 mod kept;
 pub mod postgres;
@@ -21,6 +22,11 @@ pub mod wake;
 pub use archives::{Added, ArchiveStore, Begun};
 pub use bodies::BodyStore;
 pub use builds::{Admission, Admitted, BuildInputs, BuildLimit, BuildStore, OpenRun};
+pub use deliveries::{
+    ClaimedDeliveries, DeliveryClaim, DeliveryStore, NewTry, Queued, REPLAY_PAGE, Recorded,
+    SUCCESS_NOTED_EVERY, SendTry, SubscriptionFilter, SubscriptionPut, SubscriptionStore,
+    TryRecord,
+};
 pub use hooks::{EndpointPut, HookStore, MessageStored, TargetOutcome};
 pub use kept::{
     GateFilter, GateStore, MAX_VALUE_BYTES, MAX_VALUES, Sighting, ValueStore, Write, Written,
@@ -499,6 +505,8 @@ pub trait Store:
     + BodyStore
     + HookStore
     + ReceiptLog
+    + SubscriptionStore
+    + DeliveryStore
 {
     /// Hints that something changed, published after commits, of all servers where there are several.
     fn wakes(&self) -> &WakeBus;

@@ -25,6 +25,10 @@ pub enum Wake {
     Lost,
     /// Versions of this pipeline's resources are new, enabled, pinned or gone: other inputs may be right for its jobs.
     Schedule(PipelineId),
+    /// Deliveries became due.
+    Deliveries,
+    /// A replay waits. Only in the process where it was asked for.
+    Replays,
 }
 
 /// What is known to have happened to a run.
@@ -107,6 +111,7 @@ impl WakeBus {
     /// Wakes everybody: after hints may have been lost (reconnect to the database).
     pub fn publish_all(&self) {
         self.publish(Wake::JobQueued);
+        self.publish(Wake::Deliveries);
         self.publish(Wake::Lost);
         for sender in lock(&self.runs).values() {
             sender.send_modify(|hint| hint.version += 1);

@@ -7,6 +7,7 @@
 
 mod step;
 
+use super::delivery::OutgoingFact;
 use super::run::{Cancelled, End, Event, Job, Lease, LogPiece, Reply, ReplyBy, Run};
 use super::{AgentId, JobId, PipelineId, RunId, SessionId};
 use bytes::Bytes;
@@ -187,6 +188,8 @@ pub struct Effects {
     pub reply: Option<Reply>,
     /// To insert.
     pub lost: Vec<LostAttempt>,
+    /// To tell whoever subscribed to it.
+    pub outgoing: Vec<OutgoingFact>,
     /// A job became claimable.
     pub job_queued: bool,
     /// The concurrency group in which a place became free.

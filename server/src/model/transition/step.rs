@@ -1,10 +1,13 @@
 //! The rules themselves: one method for each change, and what follows from it.
 
 use super::{Aggregate, Applied, Effects, Holder, LostAttempt, Report, accepted_reply};
+use crate::model::delivery::OutgoingFact;
+use crate::model::derived::event_id;
 use crate::model::run::{
     BY_AGENT, BY_SERVER, CancelReason, Cancelled, End, Event, EventBody, Hold, JobState, Lease,
     LogPiece, Outcome, Reply, RunState, TriggerKind,
 };
+use crate::model::subscription::EventName;
 use crate::model::{JobId, RunId, retry};
 use pocketci_proto::api::RunEventKind;
 use std::time::Duration;
@@ -46,6 +49,27 @@ impl Step<'_> {
 
     fn fact(&mut self, job: Option<usize>, kind: RunEventKind) {
         self.event(job, EventBody::Fact(kind));
+    }
+
+    /// Leaves something for subscribers. Looking for versions is nothing that happens in a pipeline.
+    fn tell(&mut self, name: EventName, job: Option<usize>, outcome: Option<Outcome>) {
+        let run = &self.aggregate.run;
+        if run.trigger.kind == TriggerKind::Check {
+            return;
+        }
+        let job = job.map(|at| &self.aggregate.jobs[at]);
+        let attempt = job.map_or(0, |job| job.attempt);
+        let entity = job.map_or(run.id.0, |job| job.id.0);
+        self.effects.outgoing.push(OutgoingFact {
+            id: event_id(name.as_str(), entity, attempt),
+            name,
+            pipeline_id: run.pipeline_id,
+            run_id: run.id,
+            job_id: job.map(|job| job.id),
+            attempt,
+            at: self.now,
+            status: outcome.map(Outcome::as_str),
+        });
     }
 
     pub(super) fn report(
@@ -110,7 +134,10 @@ impl Step<'_> {
         }
         let run = &mut self.aggregate.run;
         run.state = RunState::Running;
-        run.started_at.get_or_insert(now);
+        if run.started_at.is_none() {
+            run.started_at = Some(now);
+            self.tell(EventName::RunStarted, None, None);
+        }
         self.fact(Some(at), RunEventKind::Started { agent: agent_name });
     }
 
@@ -404,6 +431,7 @@ impl Step<'_> {
         if job.build.is_some() || is_check {
             self.effects.schedule = Some(self.aggregate.run.pipeline_id);
         }
+        self.tell(EventName::JobCompleted, Some(at), Some(end.outcome));
         self.fact(
             Some(at),
             RunEventKind::JobFinished {
@@ -451,6 +479,7 @@ impl Step<'_> {
             run.replied = true;
             self.effects.reply = Some(accepted_reply(run.id));
         }
+        self.tell(EventName::WorkflowCompleted, None, Some(end.outcome));
         self.fact(
             None,
             RunEventKind::RunFinished {

@@ -1,10 +1,14 @@
 //! Approvals.
 
 use super::super::{GateFilter, GateStore, Result, codec};
+use super::outbox::{Outbox, Told};
 use super::{Failable, PostgresStore, sql_error};
+use crate::model::derived::event_id;
 use crate::model::gate::{Decision, Gate, GateStatus, NewGate};
-use crate::model::{GateId, RunId};
+use crate::model::subscription::EventName;
+use crate::model::{GateId, PipelineId, RunId};
 use async_trait::async_trait;
+use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 
 fn gate(row: &Row) -> Failable<Gate> {
@@ -23,14 +27,36 @@ fn gate(row: &Row) -> Failable<Gate> {
     })
 }
 
+/// Leaves the waiting gate for subscribers.
+async fn tell(transaction: &Transaction<'_>, new: &NewGate, gate: &Gate) -> Failable<u64> {
+    let sql = "SELECT pipeline_id FROM runs WHERE id = $1";
+    let Some(run) = transaction.query_opt(sql, &[&gate.run_id.0]).await? else {
+        return Ok(0);
+    };
+    let mut outbox = Outbox::default();
+    outbox.tell(Told {
+        id: event_id(EventName::GateWaiting.as_str(), gate.id.0, 0),
+        name: EventName::GateWaiting,
+        pipeline_id: Some(PipelineId(run.try_get(0)?)),
+        run_id: Some(gate.run_id),
+        job_id: Some(new.job_id),
+        attempt: 0,
+        at: gate.opened_at,
+        status: "",
+        data: codec::gate_data(gate),
+    });
+    outbox.write(transaction).await
+}
+
 #[async_trait]
 impl GateStore for PostgresStore {
     async fn open_gate(&self, new: NewGate) -> Result<Gate> {
-        let client = self.client().await?;
+        let mut client = self.client().await?;
+        let transaction = client.transaction().await.map_err(sql_error)?;
         let sql = "INSERT INTO gates (id, run_id, job_id, call, name, message, status, actor, comment, opened_at, expires_at)
             SELECT $1, $2, $3, $4, $5, $6, 'pending', '', '', t, t + make_interval(secs => $7)
             FROM clock_timestamp() AS t ON CONFLICT (job_id, call) DO NOTHING";
-        client
+        let opened = transaction
             .execute(
                 sql,
                 &[
@@ -46,11 +72,20 @@ impl GateStore for PostgresStore {
             .await
             .map_err(sql_error)?;
         let sql = "SELECT * FROM gates WHERE job_id = $1 AND call = $2";
-        let row = client
+        let row = transaction
             .query_one(sql, &[&new.job_id.0, &new.call])
             .await
             .map_err(sql_error)?;
-        Ok(gate(&row)?)
+        let gate = gate(&row)?;
+        let mut due = 0;
+        if opened > 0 {
+            due = tell(&transaction, &new, &gate).await?;
+        }
+        transaction.commit().await.map_err(sql_error)?;
+        if due > 0 {
+            self.wake_deliveries();
+        }
+        Ok(gate)
     }
 
     async fn gate(&self, id: GateId) -> Result<Option<Gate>> {

@@ -79,6 +79,8 @@ struct Told {
     run_id: RunId,
     finished: bool,
     effects: Effects,
+    /// Deliveries became due, of this run or of another one of its group.
+    delivers: bool,
 }
 
 impl Told {
@@ -97,6 +99,10 @@ impl Told {
         for session in &self.effects.cancel {
             wakes.publish(Wake::Cancel(*session));
             notifier.wake(Wake::Cancel(*session));
+        }
+        if self.delivers {
+            wakes.publish(Wake::Deliveries);
+            notifier.wake(Wake::Deliveries);
         }
         if self.effects.events.is_empty() && self.effects.reply.is_none() {
             return;
@@ -172,7 +178,7 @@ async fn attempt(client: &mut Object, group: &[Item]) -> Failable<(Vec<Applied>,
             writes.add(aggregate, before, effects, now);
         }
     }
-    writes.commit(client).await?;
+    let due = writes.commit(client).await?;
     let told = effects
         .into_iter()
         .map(|(run_id, effects)| Told {
@@ -180,6 +186,7 @@ async fn attempt(client: &mut Object, group: &[Item]) -> Failable<(Vec<Applied>,
             finished: runs
                 .get(&run_id)
                 .is_some_and(|found| found.run.state == RunState::Finished),
+            delivers: due > 0 && !effects.outgoing.is_empty(),
             effects,
         })
         .collect();

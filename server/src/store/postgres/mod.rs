@@ -9,6 +9,7 @@ mod builds;
 mod claims;
 mod connect;
 mod dedup;
+mod deliveries;
 mod enqueue;
 mod gates;
 mod history;
@@ -18,6 +19,7 @@ mod ledger;
 mod messages;
 mod migrate;
 mod notify;
+mod outbox;
 mod pipelines;
 mod queue;
 mod receipt_log;
@@ -26,6 +28,7 @@ mod resources;
 mod rows;
 mod runs;
 mod secrets;
+mod subscriptions;
 mod values;
 mod version_store;
 mod versions;
@@ -41,6 +44,7 @@ use crate::model::transition::{Applied, Change};
 use answers::Answers;
 use async_trait::async_trait;
 use deadpool_postgres::{Object, Pool, PoolError};
+use deliveries::{TryResult, TryWrite};
 use notify::Notifier;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -64,6 +68,7 @@ struct Queues {
     /// One, not several: changes of a run keep their order, and the groups are as large as can be.
     ledger: Batch<(RunId, Change), Applied>,
     answers: Answers,
+    tries: Batch<TryWrite, TryResult>,
 }
 
 impl PostgresStore {
@@ -80,6 +85,8 @@ impl PostgresStore {
         tasks.push(task);
         let (answers, task) = Answers::start(pool.clone());
         tasks.push(task);
+        let (tries, task) = deliveries::start(pool.clone());
+        tasks.push(task);
         Ok(Arc::new(Self {
             pool,
             wakes,
@@ -88,6 +95,7 @@ impl PostgresStore {
                 enqueue,
                 ledger,
                 answers,
+                tries,
             })),
             tasks: Mutex::new(tasks),
         }))

@@ -40,6 +40,7 @@ enum Hint {
     JobQueued,
     Cancel(SessionId),
     Schedule(PipelineId),
+    Deliveries,
     Run(RunId),
     /// Only output.
     Output(RunId),
@@ -77,8 +78,9 @@ impl Notifier {
             Wake::JobQueued => self.hint(Hint::JobQueued),
             Wake::Cancel(session) => self.hint(Hint::Cancel(session)),
             // Whoever ended the run looks after its group; should it die, every server looks now and then.
-            Wake::Group(..) | Wake::Lost => {}
+            Wake::Group(..) | Wake::Replays | Wake::Lost => {}
             Wake::Schedule(pipeline) => self.hint(Hint::Schedule(pipeline)),
+            Wake::Deliveries => self.hint(Hint::Deliveries),
         }
     }
 
@@ -163,6 +165,7 @@ impl Outputs {
             Hint::JobQueued
             | Hint::Cancel(_)
             | Hint::Schedule(_)
+            | Hint::Deliveries
             | Hint::Run(_)
             | Hint::Finished(_) => true,
         });
@@ -204,6 +207,7 @@ fn payloads(origin: &str, hints: &[Hint]) -> Vec<String> {
             Hint::JobQueued => write!(payload, "\nj"),
             Hint::Cancel(session) => write!(payload, "\nc{}", session.0.simple()),
             Hint::Schedule(pipeline) => write!(payload, "\ns{}", pipeline.0.simple()),
+            Hint::Deliveries => write!(payload, "\nd"),
             Hint::Run(run) | Hint::Output(run) => write!(payload, "\nr{}", run.0.simple()),
             Hint::Finished(run) => write!(payload, "\nf{}", run.0.simple()),
         };
@@ -224,6 +228,7 @@ fn hear(origin: &str, wakes: &WakeBus, payload: &str) {
         };
         match (kind, Uuid::parse_str(id)) {
             ("j", _) => wakes.publish(Wake::JobQueued),
+            ("d", _) => wakes.publish(Wake::Deliveries),
             ("c", Ok(id)) => wakes.publish(Wake::Cancel(SessionId(id))),
             ("s", Ok(id)) => wakes.publish(Wake::Schedule(PipelineId(id))),
             ("r", Ok(id)) => drop(wakes.publish_run(RunId(id), None, false)),
@@ -320,6 +325,7 @@ mod tests {
             Hint::Finished(run),
             Hint::Cancel(session),
             Hint::Schedule(pipeline),
+            Hint::Deliveries,
         ];
         let payloads = payloads("me", &hints);
         assert_eq!(payloads.len(), 1);
@@ -332,6 +338,7 @@ mod tests {
         assert_eq!(coarse.try_recv(), Ok(Wake::JobQueued));
         assert_eq!(coarse.try_recv(), Ok(Wake::Cancel(session)));
         assert_eq!(coarse.try_recv(), Ok(Wake::Schedule(pipeline)));
+        assert_eq!(coarse.try_recv(), Ok(Wake::Deliveries));
         assert!(watch.changed().await.finished);
     }
 

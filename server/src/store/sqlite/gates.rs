@@ -1,10 +1,15 @@
 //! Approvals.
 
 use super::SqliteStore;
+use super::ledger::load_run;
+use super::outbox::{Told, tell};
 use super::rows::{Columns, key, micros, now};
+use super::writer::Hints;
+use crate::model::derived::event_id;
 use crate::model::gate::{Decision, Gate, GateStatus, NewGate};
+use crate::model::subscription::EventName;
 use crate::model::{GateId, RunId};
-use crate::store::{GateFilter, GateStore, Result};
+use crate::store::{GateFilter, GateStore, Result, codec};
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
@@ -38,11 +43,11 @@ fn by_id(connection: &Connection, id: GateId) -> Result<Option<Gate>> {
     Ok(found.optional()?)
 }
 
-fn open(connection: &Connection, new: &NewGate) -> Result<Gate> {
+fn open(connection: &Connection, new: &NewGate, hints: &mut Hints) -> Result<Gate> {
     let opened = now();
     let sql = "INSERT INTO gates (id, run_id, job_id, call, name, message, status, actor, comment, opened_at, expires_at) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, 'pending', '', '', ?7, ?8) ON CONFLICT (job_id, call) DO NOTHING";
-    connection.prepare_cached(sql)?.execute(params![
+    let inserted = connection.prepare_cached(sql)?.execute(params![
         new.id.0.as_bytes(),
         new.run_id.0.as_bytes(),
         new.job_id.0.as_bytes(),
@@ -54,7 +59,30 @@ fn open(connection: &Connection, new: &NewGate) -> Result<Gate> {
     ])?;
     let sql = format!("SELECT {GATE} FROM gates g WHERE g.job_id = ?1 AND g.call = ?2");
     let given = params![new.job_id.0.as_bytes(), new.call];
-    Ok(connection.prepare_cached(&sql)?.query_row(given, gate)?)
+    let gate = connection.prepare_cached(&sql)?.query_row(given, gate)?;
+    if inserted > 0 {
+        told(connection, new, &gate, hints)?;
+    }
+    Ok(gate)
+}
+
+/// Leaves the waiting gate for subscribers.
+fn told(connection: &Connection, new: &NewGate, gate: &Gate, hints: &mut Hints) -> Result<()> {
+    let Some(run) = load_run(connection, gate.run_id)? else {
+        return Ok(());
+    };
+    let told = Told {
+        id: event_id(EventName::GateWaiting.as_str(), gate.id.0, 0),
+        name: EventName::GateWaiting,
+        pipeline_id: Some(run.pipeline_id),
+        run_id: Some(gate.run_id),
+        job_id: Some(new.job_id),
+        attempt: 0,
+        at: gate.opened_at,
+        status: "",
+        data: codec::gate_data(gate),
+    };
+    tell(connection, &told, hints)
 }
 
 fn decide(
@@ -100,7 +128,7 @@ fn list(connection: &Connection, filter: &GateFilter, limit: i64) -> Result<Vec<
 impl GateStore for SqliteStore {
     async fn open_gate(&self, gate: NewGate) -> Result<Gate> {
         self.writer
-            .call(move |connection, _| open(connection, &gate))
+            .call(move |connection, hints| open(connection, &gate, hints))
             .await
     }
 

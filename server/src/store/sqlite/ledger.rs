@@ -1,5 +1,6 @@
 //! A run with its jobs: loaded, changed by the model's rules, written back with everything that follows.
 
+use super::outbox;
 use super::rows::{self, Columns, JOB, RUN, json, key, micros, micros_opt, now};
 use super::writer::Hints;
 use crate::model::RunId;
@@ -42,6 +43,9 @@ pub(super) fn submit(
     }
     for lost in &effects.lost {
         insert_lost(connection, lost, now)?;
+    }
+    for fact in &effects.outgoing {
+        outbox::tell(connection, &fact.into(), hints)?;
     }
     tell(&aggregate.run, effects, hints);
     Ok(applied)

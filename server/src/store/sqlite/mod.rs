@@ -11,6 +11,7 @@ mod bodies;
 mod builds;
 mod claims;
 mod dedup;
+mod deliveries;
 mod error;
 mod gates;
 mod history;
@@ -20,6 +21,7 @@ mod ledger;
 mod lock;
 mod messages;
 mod migrate;
+mod outbox;
 mod pipelines;
 mod queue;
 mod readers;
@@ -29,6 +31,7 @@ mod resources;
 mod rows;
 mod runs;
 mod secrets;
+mod subscriptions;
 mod values;
 mod version_store;
 mod versions;
@@ -51,7 +54,7 @@ use writer::Writer;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Prepared statements kept per connection; more than this program has, so none is prepared twice.
-const STATEMENTS: usize = 256;
+const STATEMENTS: usize = 320;
 
 /// The SQLite storage; see the module.
 pub struct SqliteStore {

@@ -7,6 +7,7 @@ use crate::model::run::{
     BuildNumber, CancelReason, Cancelled, End, Event, EventBody, Hold, Job, JobState, Lease,
     LogPiece, LogStream, Outcome, QueueTerms, Reply, ReplyBy, Run, RunState,
 };
+use crate::model::subscription::EventName;
 use crate::model::{
     AgentId, EndpointId, JobId, PipelineId, ReceiptId, RevisionId, RunId, SessionId,
 };
@@ -163,7 +164,7 @@ impl<'a, 'row> Columns<'a, 'row> {
         parse(word).ok_or_else(|| self.unknown())
     }
 
-    fn word_opt<T>(&mut self, parse: fn(&str) -> Option<T>) -> Result<Option<T>> {
+    pub(super) fn word_opt<T>(&mut self, parse: fn(&str) -> Option<T>) -> Result<Option<T>> {
         let word: Option<String> = self.take()?;
         match word {
             Some(word) => parse(&word).map(Some).ok_or_else(|| self.unknown()),
@@ -203,7 +204,19 @@ impl<'a, 'row> Columns<'a, 'row> {
         }
     }
 
-    fn bytes(&mut self) -> Result<Bytes> {
+    /// Names of events, a JSON array.
+    pub(super) fn event_names(&mut self) -> Result<Vec<EventName>> {
+        let words: Vec<String> = self.json()?;
+        codec::event_names(&words).map_err(|_| self.unknown())
+    }
+
+    /// Waits of a schedule, if there are any.
+    pub(super) fn schedule(&mut self) -> Result<Option<Vec<Duration>>> {
+        let text: Option<String> = self.take()?;
+        codec::schedule_from(text.as_deref()).map_err(|_| self.unknown())
+    }
+
+    pub(super) fn bytes(&mut self) -> Result<Bytes> {
         Ok(Bytes::from(self.take::<Vec<u8>>()?))
     }
 

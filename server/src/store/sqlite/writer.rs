@@ -33,6 +33,10 @@ pub(super) struct Hints {
     pub(super) runs: Vec<(RunId, Option<Arc<Reply>>, bool)>,
     /// The pipeline whose jobs may find other inputs now.
     pub(super) schedule: Option<PipelineId>,
+    /// Deliveries became due.
+    pub(super) deliveries: bool,
+    /// A replay waits.
+    pub(super) replays: bool,
 }
 
 /// A command on its way through the writer.
@@ -95,6 +99,12 @@ impl Hints {
         }
         if let Some(pipeline_id) = self.schedule {
             wakes.publish(Wake::Schedule(pipeline_id));
+        }
+        if self.replays {
+            wakes.publish(Wake::Replays);
+        }
+        if self.deliveries {
+            wakes.publish(Wake::Deliveries);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What a group of changes writes: an array for each column, all statements and the commit in one round trip.
 
 use super::super::super::codec;
+use super::super::outbox::Outbox;
 use super::Failable;
 use crate::model::RunId;
 use crate::model::run::{End, Event, EventBody, Hold, Job, Reply, Run};
@@ -112,6 +113,7 @@ pub(super) struct Writes {
     events: Events,
     replies: Replies,
     losses: Losses,
+    outbox: Outbox,
 }
 
 impl Writes {
@@ -141,6 +143,9 @@ impl Writes {
         }
         for lost in &effects.lost {
             self.add_loss(lost, now);
+        }
+        for fact in &effects.outgoing {
+            self.outbox.add(fact);
         }
     }
 
@@ -241,8 +246,8 @@ impl Writes {
     }
 
     /// Writes and commits; statements without rows are left out. All are sent before the first answer is awaited, in
-    /// this order, as each future sends when it is first polled.
-    pub(super) async fn commit(&self, client: &Object) -> Failable<()> {
+    /// this order, as each future sends when it is first polled. Gives how many deliveries became due.
+    pub(super) async fn commit(&self, client: &Object) -> Failable<u64> {
         let all = [
             (!self.runs.id.is_empty(), Runs::SQL, self.runs.params()),
             (!self.jobs.id.is_empty(), Jobs::SQL, self.jobs.params()),
@@ -261,28 +266,31 @@ impl Writes {
                 Losses::SQL,
                 self.losses.params(),
             ),
+            // The last one: its count is asked for.
+            (!self.outbox.is_empty(), Outbox::SQL, self.outbox.params()),
         ];
         let needed: Vec<_> = all.into_iter().filter(|(needed, ..)| *needed).collect();
         let statements =
             try_join_all(needed.iter().map(|(_, sql, _)| client.prepare_cached(sql))).await?;
-        let mut writes: Vec<BoxFuture<'_, Result<(), tokio_postgres::Error>>> = Vec::new();
+        let mut writes: Vec<BoxFuture<'_, Result<u64, tokio_postgres::Error>>> = Vec::new();
         for (statement, (_, _, params)) in statements.iter().zip(&needed) {
-            writes.push(
-                client
-                    .execute(statement, params)
-                    .map(|done| done.map(drop))
-                    .boxed(),
-            );
+            writes.push(client.execute(statement, params).boxed());
         }
-        writes.push(client.batch_execute("COMMIT").boxed());
-        in_order(writes).await
+        let commit = client.batch_execute("COMMIT").map(|done| done.map(|()| 0));
+        writes.push(commit.boxed());
+        let counts = in_order(writes).await?;
+        let told = counts.iter().rev().nth(1).copied().unwrap_or(0);
+        Ok(if self.outbox.is_empty() { 0 } else { told })
     }
 }
 
 /// Polls all in order until all are done; the first error counts.
-async fn in_order(futures: Vec<BoxFuture<'_, Result<(), tokio_postgres::Error>>>) -> Failable<()> {
+async fn in_order(
+    futures: Vec<BoxFuture<'_, Result<u64, tokio_postgres::Error>>>,
+) -> Failable<Vec<u64>> {
+    let mut counts = Vec::with_capacity(futures.len());
     for result in join_all(futures).await {
-        result?;
+        counts.push(result?);
     }
-    Ok(())
+    Ok(counts)
 }

@@ -1,0 +1,116 @@
+//! Events to tell, and a delivery of each for whoever subscribed to it, in the transaction of what happened.
+//!
+//! One statement: where nobody subscribed it finds an empty table and writes nothing.
+
+use super::Failable;
+use crate::model::delivery::OutgoingFact;
+use crate::model::subscription::EventName;
+use crate::model::{EventId, JobId, PipelineId, RunId};
+use deadpool_postgres::GenericClient;
+use serde_json::Value;
+use time::OffsetDateTime;
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+/// Facts as columns.
+#[derive(Default)]
+pub(super) struct Outbox {
+    id: Vec<Uuid>,
+    name: Vec<&'static str>,
+    pipeline_id: Vec<Option<Uuid>>,
+    run_id: Vec<Option<Uuid>>,
+    job_id: Vec<Option<Uuid>>,
+    attempt: Vec<i32>,
+    at: Vec<OffsetDateTime>,
+    status: Vec<&'static str>,
+    data: Vec<String>,
+}
+
+/// A fact with what is not to be found elsewhere.
+pub(super) struct Told {
+    pub(super) id: EventId,
+    pub(super) name: EventName,
+    pub(super) pipeline_id: Option<PipelineId>,
+    pub(super) run_id: Option<RunId>,
+    pub(super) job_id: Option<JobId>,
+    pub(super) attempt: i32,
+    pub(super) at: OffsetDateTime,
+    pub(super) status: &'static str,
+    pub(super) data: Value,
+}
+
+impl Outbox {
+    /// An event that was told before is not told again. Gives the deliveries that are due now.
+    pub(super) const SQL: &'static str = "WITH facts AS MATERIALIZED (
+            SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::uuid[], $5::uuid[], $6::int[],
+                $7::timestamptz[], $8::text[], $9::text[]) WITH ORDINALITY
+                AS f (id, name, pipeline_id, run_id, job_id, attempt, at, status, data, n)
+        ), wanted AS MATERIALIZED (
+            SELECT f.id, f.n, f.name, f.pipeline_id, f.run_id, s.id AS subscription_id, s.name AS receiver
+            FROM subscriptions s JOIN facts f ON f.name = ANY (s.events)
+            WHERE s.disabled_reason IS NULL AND (s.pipeline_id IS NULL OR s.pipeline_id = f.pipeline_id)
+        ), told AS (
+            INSERT INTO outgoing_events (id, name, pipeline_id, run_id, job_id, attempt, at, status, data)
+            SELECT id, name, pipeline_id, run_id, job_id, attempt, at, status, data FROM facts f
+            WHERE EXISTS (SELECT 1 FROM wanted w WHERE w.id = f.id) ORDER BY n
+            ON CONFLICT (id) DO NOTHING RETURNING id
+        )
+        INSERT INTO deliveries (id, origin, subscription_id, receiver, event_id, event, webhook_id, pipeline_id, run_id,
+            state, next_at, created_at)
+        SELECT gen_random_uuid(), 'event', w.subscription_id, w.receiver, w.id, w.name, w.id::text, w.pipeline_id,
+            w.run_id, 'pending', now, now
+        FROM told t JOIN wanted w ON w.id = t.id CROSS JOIN clock_timestamp() AS now ORDER BY w.n";
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.id.is_empty()
+    }
+
+    pub(super) fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
+        vec![
+            &self.id,
+            &self.name,
+            &self.pipeline_id,
+            &self.run_id,
+            &self.job_id,
+            &self.attempt,
+            &self.at,
+            &self.status,
+            &self.data,
+        ]
+    }
+
+    pub(super) fn add(&mut self, fact: &OutgoingFact) {
+        self.tell(Told {
+            id: fact.id,
+            name: fact.name,
+            pipeline_id: Some(fact.pipeline_id),
+            run_id: Some(fact.run_id),
+            job_id: fact.job_id,
+            attempt: fact.attempt,
+            at: fact.at,
+            status: fact.status.unwrap_or_default(),
+            data: Value::Null,
+        });
+    }
+
+    pub(super) fn tell(&mut self, told: Told) {
+        self.id.push(told.id.0);
+        self.name.push(told.name.as_str());
+        self.pipeline_id.push(told.pipeline_id.map(|id| id.0));
+        self.run_id.push(told.run_id.map(|id| id.0));
+        self.job_id.push(told.job_id.map(|id| id.0));
+        self.attempt.push(told.attempt);
+        self.at.push(told.at);
+        self.status.push(told.status);
+        self.data.push(told.data.to_string());
+    }
+
+    /// Writes inside a transaction that is not the ledger's.
+    pub(super) async fn write(&self, client: &impl GenericClient) -> Failable<u64> {
+        if self.is_empty() {
+            return Ok(0);
+        }
+        let statement = client.prepare_cached(Self::SQL).await?;
+        Ok(client.execute(&statement, &self.params()).await?)
+    }
+}

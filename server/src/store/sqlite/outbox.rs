@@ -1,0 +1,115 @@
+//! Events to tell, and a delivery of each for whoever subscribed to it, in the command of what happened.
+
+use super::rows::{Columns, key, micros, now};
+use super::writer::Hints;
+use crate::model::delivery::OutgoingFact;
+use crate::model::subscription::EventName;
+use crate::model::{DeliveryId, EventId, JobId, PipelineId, RunId, SubscriptionId};
+use crate::store::Result;
+use rusqlite::{Connection, params};
+use serde_json::Value;
+use time::OffsetDateTime;
+
+/// A fact with what is not to be found elsewhere.
+pub(super) struct Told {
+    pub(super) id: EventId,
+    pub(super) name: EventName,
+    pub(super) pipeline_id: Option<PipelineId>,
+    pub(super) run_id: Option<RunId>,
+    pub(super) job_id: Option<JobId>,
+    pub(super) attempt: i32,
+    pub(super) at: OffsetDateTime,
+    pub(super) status: &'static str,
+    pub(super) data: Value,
+}
+
+impl From<&OutgoingFact> for Told {
+    fn from(fact: &OutgoingFact) -> Self {
+        Self {
+            id: fact.id,
+            name: fact.name,
+            pipeline_id: Some(fact.pipeline_id),
+            run_id: Some(fact.run_id),
+            job_id: fact.job_id,
+            attempt: fact.attempt,
+            at: fact.at,
+            status: fact.status.unwrap_or_default(),
+            data: Value::Null,
+        }
+    }
+}
+
+/// Stores an event for those who want it. One that was told before is not told again; where nobody subscribed, an empty
+/// table is read and nothing written.
+pub(super) fn tell(connection: &Connection, told: &Told, hints: &mut Hints) -> Result<()> {
+    let sql = "SELECT id, name FROM subscriptions s WHERE disabled_reason IS NULL \
+         AND EXISTS (SELECT 1 FROM json_each(s.events) WHERE value = ?1) \
+         AND (pipeline_id IS NULL OR pipeline_id = ?2)";
+    let mut statement = connection.prepare_cached(sql)?;
+    let pipeline = key(told.pipeline_id.map(|id| id.0));
+    let found = statement.query_map(params![told.name.as_str(), pipeline], |row| {
+        let mut columns = Columns::of(row);
+        Ok((columns.id(SubscriptionId)?, columns.take()?))
+    })?;
+    let wanted: Vec<(SubscriptionId, String)> = found.collect::<rusqlite::Result<_>>()?;
+    if wanted.is_empty() || !insert_event(connection, told)? {
+        return Ok(());
+    }
+    for (subscription_id, receiver) in &wanted {
+        let delivery = NewDelivery {
+            origin: "event",
+            subscription_id: *subscription_id,
+            receiver,
+            told,
+        };
+        insert_delivery(connection, &delivery)?;
+    }
+    hints.deliveries = true;
+    Ok(())
+}
+
+/// `false` if it is there already.
+pub(super) fn insert_event(connection: &Connection, told: &Told) -> Result<bool> {
+    let sql = "INSERT INTO outgoing_events (id, name, pipeline_id, run_id, job_id, attempt, at, status, data) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (id) DO NOTHING";
+    let inserted = connection.prepare_cached(sql)?.execute(params![
+        told.id.0.as_bytes(),
+        told.name.as_str(),
+        key(told.pipeline_id.map(|id| id.0)),
+        key(told.run_id.map(|id| id.0)),
+        key(told.job_id.map(|id| id.0)),
+        told.attempt,
+        micros(told.at),
+        told.status,
+        told.data.to_string(),
+    ])?;
+    Ok(inserted > 0)
+}
+
+/// A delivery that is due now.
+pub(super) struct NewDelivery<'a> {
+    pub(super) origin: &'static str,
+    pub(super) subscription_id: SubscriptionId,
+    pub(super) receiver: &'a str,
+    pub(super) told: &'a Told,
+}
+
+pub(super) fn insert_delivery(connection: &Connection, new: &NewDelivery) -> Result<DeliveryId> {
+    let id = DeliveryId::new();
+    let sql = "INSERT INTO deliveries (id, origin, subscription_id, receiver, event_id, event, webhook_id, \
+         pipeline_id, run_id, state, next_at, created_at) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'pending', ?10, ?10)";
+    connection.prepare_cached(sql)?.execute(params![
+        id.0.as_bytes(),
+        new.origin,
+        new.subscription_id.0.as_bytes(),
+        new.receiver,
+        new.told.id.0.as_bytes(),
+        new.told.name.as_str(),
+        new.told.id.to_string(),
+        key(new.told.pipeline_id.map(|id| id.0)),
+        key(new.told.run_id.map(|id| id.0)),
+        micros(now()),
+    ])?;
+    Ok(id)
+}
