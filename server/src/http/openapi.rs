@@ -1,8 +1,8 @@
 //! `/api/openapi.json`: the API as a document, generated from the handlers.
 
 use super::{
-    agents, builds, endpoints, events, execute, gates, health, metrics, pipeforce, pipelines, resources, runs, secrets,
-    terminals, trigger, webhook,
+    agents, builds, endpoints, events, execute, gates, health, metrics, pipeforce, pipelines,
+    resources, runs, secrets, terminals, trigger, webhook,
 };
 use axum::Json;
 use utoipa::OpenApi;

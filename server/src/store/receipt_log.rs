@@ -53,7 +53,10 @@ pub trait ReceiptLog: Send + Sync {
     /// How many there are, whatever the page; it stops counting at `at_most`.
     async fn count_receipts(&self, filter: ReceiptFilter, at_most: i64) -> Result<i64>;
     /// The receipts, among these, that were done again, by any replay.
-    async fn replayed(&self, of: &[ReceiptId]) -> Result<Vec<(ReceiptId, ReceiptId, Option<RunId>)>>;
+    async fn replayed(
+        &self,
+        of: &[ReceiptId],
+    ) -> Result<Vec<(ReceiptId, ReceiptId, Option<RunId>)>>;
     /// Forgets receipts that are older than this, oldest first, but none that a run which is not over was started by;
     /// at most `limit`. How many.
     async fn forget_receipts(&self, kept: Duration, limit: i64) -> Result<u64>;

@@ -32,11 +32,17 @@ impl Where {
         all.and("c.pipeline_id = $", filter.pipeline_id.map(|id| id.0));
         all.and("c.endpoint_id = $", filter.endpoint_id.map(|id| id.0));
         all.and("c.event_key = $", filter.event_key);
-        all.and("c.verdict = $", filter.verdict.map(|verdict| verdict.as_str()));
+        all.and(
+            "c.verdict = $",
+            filter.verdict.map(|verdict| verdict.as_str()),
+        );
         all.and("c.provider = $", filter.provider);
         all.and("c.event_type = $", filter.event_type);
         all.and("c.delivery_id = $", filter.delivery_id);
-        all.and("(strpos(c.reason, $) > 0 OR strpos(c.url, $) > 0)", filter.text);
+        all.and(
+            "(strpos(c.reason, $) > 0 OR strpos(c.url, $) > 0)",
+            filter.text,
+        );
         all.and("c.received_at >= $", filter.from);
         all.and("c.received_at < $", filter.until);
         all.and("c.replay_of = $", filter.replay_of.map(|id| id.0));
@@ -62,7 +68,9 @@ impl Where {
 
     fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
         let params = self.params.iter();
-        params.map(|param| &**param as &(dyn ToSql + Sync)).collect()
+        params
+            .map(|param| &**param as &(dyn ToSql + Sync))
+            .collect()
     }
 }
 

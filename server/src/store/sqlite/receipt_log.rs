@@ -27,14 +27,26 @@ impl Where {
             params: Vec::new(),
         };
         let bytes = |id: uuid::Uuid| id.as_bytes().to_vec();
-        all.and("c.pipeline_id = ?", filter.pipeline_id.map(|id| bytes(id.0)));
-        all.and("c.endpoint_id = ?", filter.endpoint_id.map(|id| bytes(id.0)));
+        all.and(
+            "c.pipeline_id = ?",
+            filter.pipeline_id.map(|id| bytes(id.0)),
+        );
+        all.and(
+            "c.endpoint_id = ?",
+            filter.endpoint_id.map(|id| bytes(id.0)),
+        );
         all.and("c.event_key = ?", filter.event_key);
-        all.and("c.verdict = ?", filter.verdict.map(|verdict| verdict.as_str()));
+        all.and(
+            "c.verdict = ?",
+            filter.verdict.map(|verdict| verdict.as_str()),
+        );
         all.and("c.provider = ?", filter.provider);
         all.and("c.event_type = ?", filter.event_type);
         all.and("c.delivery_id = ?", filter.delivery_id);
-        all.and("(instr(c.reason, ?) > 0 OR instr(c.url, ?) > 0)", filter.text);
+        all.and(
+            "(instr(c.reason, ?) > 0 OR instr(c.url, ?) > 0)",
+            filter.text,
+        );
         all.and("c.received_at >= ?", filter.from.map(micros));
         all.and("c.received_at < ?", filter.until.map(micros));
         all.and("c.replay_of = ?", filter.replay_of.map(|id| bytes(id.0)));
@@ -93,14 +105,19 @@ fn count(connection: &Connection, filter: ReceiptFilter, at_most: i64) -> Result
 type Replay = (ReceiptId, ReceiptId, Option<RunId>);
 
 fn replayed(connection: &Connection, of: &[ReceiptId]) -> Result<Vec<Replay>> {
-    let sql = "SELECT c.replay_of, c.id, c.run_id FROM receipts c WHERE c.replay_of = ?1 ORDER BY c.id";
+    let sql =
+        "SELECT c.replay_of, c.id, c.run_id FROM receipts c WHERE c.replay_of = ?1 ORDER BY c.id";
     let mut statement = connection.prepare_cached(sql)?;
     let mut all = Vec::new();
     for id in of {
         let mut found = statement.query([id.0.as_bytes()])?;
         while let Some(row) = found.next()? {
             let mut columns = Columns::of(row);
-            let replay = (columns.id(ReceiptId)?, columns.id(ReceiptId)?, columns.id_opt(RunId)?);
+            let replay = (
+                columns.id(ReceiptId)?,
+                columns.id(ReceiptId)?,
+                columns.id_opt(RunId)?,
+            );
             all.push(replay);
         }
     }
