@@ -13,7 +13,7 @@ use pocketci_agent::container::native::NativeDriver;
 use pocketci_agent::js::request::Storage;
 use pocketci_agent::js::{Limits, Program};
 use pocketci_agent::local::{self, Happening, LocalJob};
-use pocketci_agent::outside::guard::Guard;
+use pocketci_agent::outside::guard::fetch_guard;
 use pocketci_agent::{AgentConfig, Token};
 use pocketci_proto::agent as pb;
 use pocketci_proto::api::Driver as DriverName;
@@ -253,7 +253,7 @@ impl Bench {
         let driver = NativeDriver::with_grace(Duration::from_millis(300));
         let mut bench = Self::with(Arc::new(driver), false);
         let mut config = bench.workshop.config.clone();
-        config.outside.guard = Guard::new(vec!["127.0.0.1".parse().unwrap()]);
+        config.outside.guard = fetch_guard(vec!["127.0.0.1".parse().unwrap()]);
         let drivers = bench.workshop.drivers.clone();
         bench.workshop = Arc::new(Workshop::new(config, drivers));
         bench

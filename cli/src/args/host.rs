@@ -5,7 +5,7 @@ use clap::{Args as ClapArgs, ValueEnum};
 use pocketci_agent::js::Limits;
 use pocketci_agent::log::{SpoolConfig, default_dir};
 use pocketci_agent::outside::OutsideConfig;
-use pocketci_agent::outside::guard::{Allowed, Guard};
+use pocketci_agent::outside::guard::{Allowed, fetch_guard};
 use pocketci_server::app::StorageUrl;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -269,7 +269,7 @@ impl LimitArgs {
     /// Where pipelines may reach.
     pub fn outside(&self) -> OutsideConfig {
         OutsideConfig {
-            guard: Guard::new(self.fetch_allow.clone()),
+            guard: fetch_guard(self.fetch_allow.clone()),
             timeout: self.fetch_timeout,
             max_response_bytes: self.fetch_max_response.saturating_mul(1024 * 1024),
         }
