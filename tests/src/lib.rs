@@ -6,12 +6,14 @@ pub mod chaos;
 pub mod client;
 pub mod database;
 pub mod process;
+pub mod receiver;
 pub mod sink;
 pub mod wait;
 
 pub use client::Client;
 pub use database::TestDatabase;
 pub use process::{Agent, Server, ServerOptions, pocketci};
+pub use receiver::Receiver;
 pub use sink::Sink;
 pub use wait::until;
 

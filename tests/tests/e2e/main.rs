@@ -20,6 +20,7 @@ mod restart;
 mod secrets;
 mod security;
 mod stopping;
+mod subscriptions;
 mod versions;
 mod watching;
 mod webhook;

@@ -38,7 +38,7 @@ pub fn checked_url(text: &str) -> Result<Vec<String>, TermsError> {
     }
     if is_private(&url) {
         odd.push(
-            "the URL's host is a private one: nothing is delivered unless the server was started with --deliver-allow for it"
+            "the URL's host is a private one: nothing is delivered unless the server was started with --delivery-allow for it"
                 .to_owned(),
         );
     }
