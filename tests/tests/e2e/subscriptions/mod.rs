@@ -3,6 +3,7 @@
 mod api;
 mod circleci;
 mod delivery;
+mod guide;
 
 use pocketci_tests::{Client, Receiver, Server, ServerOptions};
 use reqwest::Method;
