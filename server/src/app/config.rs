@@ -1,6 +1,7 @@
 //! What a server is told at start.
 
 use super::StartError;
+use crate::deliveries::DeliverySettings;
 use crate::model::vault::SecretKey;
 use crate::runs::RunSettings;
 use rustls_pki_types::pem::PemObject;
@@ -24,6 +25,8 @@ pub struct Config {
     pub webhook_timeout: Duration,
     /// Times and limits of runs.
     pub runs: RunSettings,
+    /// Times and limits of deliveries to subscribers.
+    pub deliveries: DeliverySettings,
     /// Clients of the API must present it.
     pub auth_token: Option<String>,
     /// Encrypts secrets at rest.

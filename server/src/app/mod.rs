@@ -7,6 +7,7 @@ pub use crate::model::vault::SecretKey;
 pub use config::{Config, StorageUrl, TlsFiles};
 
 use crate::background::Background;
+use crate::deliveries::Deliveries;
 use crate::grpc::Link;
 use crate::http::{self, HttpSettings};
 use crate::model::agent::{random_token, token_hash};
@@ -96,6 +97,8 @@ pub async fn start(config: Config) -> Result<Server, StartError> {
     let vault = Vault::new(&config.secret_key, &config.old_secret_keys);
     let runs = Runs::new(store.clone(), config.runs.clone(), vault);
     runs.check_keys().await?;
+    let vault = Vault::new(&config.secret_key, &config.old_secret_keys);
+    let deliveries = Deliveries::new(store.clone(), config.deliveries.clone(), vault);
     let shutdown = CancellationToken::new();
     let link = Link::new(runs.clone(), config.webhook_timeout, shutdown.clone());
     let tls = config.tls.as_ref().map(TlsFiles::load).transpose()?;
@@ -135,7 +138,7 @@ pub async fn start(config: Config) -> Result<Server, StartError> {
         http,
         grpc,
         local_agent,
-        background: Background::start(&runs, &shutdown),
+        background: Background::start(&runs, deliveries, &shutdown),
         runs,
         shutdown,
         listeners,

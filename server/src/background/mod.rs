@@ -2,6 +2,7 @@
 
 mod scheduler;
 
+use crate::deliveries::Deliveries;
 use crate::model::archive::{ARCHIVES_KEPT, BROKEN_KEPT};
 use crate::runs::{Runs, expire, matcher};
 use crate::store::wake::{Heard, Wake};
@@ -19,6 +20,12 @@ const SETTLE_EVERY: Duration = Duration::from_secs(2);
 /// How often the connected sessions of this server are recorded as alive; well below the silence limit.
 const SEEN_EVERY: Duration = Duration::from_secs(5);
 
+/// How often leases of deliveries that ran out are looked for.
+const EXPIRE_DELIVERIES_EVERY: Duration = Duration::from_secs(1);
+/// How often receivers that are dead for good are looked for.
+const DISABLE_EVERY: Duration = Duration::from_secs(60);
+/// How often replays that a dead server left are looked for.
+const REPLAY_EVERY: Duration = Duration::from_secs(10);
 /// How often archives that were kept long enough are looked for.
 const FORGET_EVERY: Duration = Duration::from_secs(600);
 /// Archives that are forgotten at a time: each may be a gigabyte, and others wait for the database meanwhile.
@@ -31,8 +38,9 @@ pub struct Background {
 
 impl Background {
     /// Starts all ticks; they end when `shutdown` is cancelled.
-    pub fn start(runs: &Runs, shutdown: &CancellationToken) -> Self {
+    pub fn start(runs: &Runs, deliveries: Deliveries, shutdown: &CancellationToken) -> Self {
         let mut tasks = JoinSet::new();
+        deliver(&mut tasks, deliveries, shutdown);
         let expiring = runs.clone();
         tasks.spawn(every(
             "expire leases",
@@ -104,6 +112,66 @@ impl Background {
             if let Err(error) = ended {
                 tracing::error!(%error, "a background tick panicked");
             }
+        }
+    }
+}
+
+/// The sender, and what it leaves to be done.
+fn deliver(tasks: &mut JoinSet<()>, deliveries: Deliveries, shutdown: &CancellationToken) {
+    let expiring = deliveries.clone();
+    tasks.spawn(every(
+        "expire deliveries",
+        EXPIRE_DELIVERIES_EVERY,
+        shutdown.clone(),
+        move || {
+            let deliveries = expiring.clone();
+            async move { deliveries.expire().await }
+        },
+    ));
+    let disabling = deliveries.clone();
+    tasks.spawn(every(
+        "disable dead receivers",
+        DISABLE_EVERY,
+        shutdown.clone(),
+        move || {
+            let deliveries = disabling.clone();
+            async move { deliveries.disable_dead().await }
+        },
+    ));
+    let forgetting = deliveries.clone();
+    tasks.spawn(every(
+        "forget deliveries",
+        FORGET_EVERY,
+        shutdown.clone(),
+        move || {
+            let deliveries = forgetting.clone();
+            async move { deliveries.forget().await }
+        },
+    ));
+    tasks.spawn(replay(deliveries.clone(), shutdown.clone()));
+    tasks.spawn(deliveries.serve(shutdown.clone()));
+}
+
+/// Makes the deliveries of replays as soon as one is asked for, and now and then those that a dead server left.
+async fn replay(deliveries: Deliveries, shutdown: CancellationToken) {
+    let mut wakes = deliveries.wakes();
+    let mut timer = interval(REPLAY_EVERY);
+    timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = timer.tick() => {}
+            heard = wakes.heard() => match heard {
+                None => return,
+                Some(heard) if heard.wakes.contains(&Wake::Replays) => {}
+                Some(_) => continue,
+            },
+            () = shutdown.cancelled() => return,
+        }
+        if let Err(error) = deliveries.replay().await {
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "cannot go on with replays; trying again"
+            );
         }
     }
 }

@@ -93,7 +93,8 @@ fn is_about_work(runs: &Runs, heard: Heard) -> bool {
                     entry.tell_of_cancel();
                 }
             }
-            Wake::Group(..) | Wake::Schedule(_) | Wake::Deliveries | Wake::Lost => {}
+            Wake::Group(..) | Wake::Schedule(_) | Wake::Deliveries | Wake::Replays | Wake::Lost => {
+            }
         }
     }
     look

@@ -1,10 +1,11 @@
 //! Secrets of pipelines: sealed before they are stored, opened for the attempt that asks.
 
 use super::Runs;
+use crate::deliveries::resealed;
 use crate::model::PipelineId;
 use crate::model::pipeline::WebhookSecret;
 use crate::model::secret::{Scope, SealedSecret, place, webhook_place};
-use crate::store::{Result, StoreError};
+use crate::store::{Result, StoreError, SubscriptionFilter};
 use pocketci_pipeline::config::vars::{Mode, Vars, interpolate, used};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -141,9 +142,41 @@ impl Runs {
                 }
             }
         }
+        let (count, all) = self.rotate_subscriptions().await?;
+        rotated += count;
+        missed |= !all;
         if let (Some(primary), false) = (self.vault().key_ids().first(), missed) {
             self.store().keep_only_secret_key(*primary).await?;
         }
         Ok(rotated)
+    }
+
+    /// The same for subscriptions: how many, and whether none was missed.
+    async fn rotate_subscriptions(&self) -> Result<(u64, bool)> {
+        let (mut rotated, mut all) = (0, true);
+        let mut filter = SubscriptionFilter {
+            limit: PAGE,
+            ..SubscriptionFilter::default()
+        };
+        loop {
+            let page = self.store().subscriptions(filter.clone()).await?;
+            let Some(last) = page.last() else {
+                return Ok((rotated, all));
+            };
+            filter.after = Some(last.terms.name.clone());
+            for one in page {
+                let terms = resealed(&one, self.vault());
+                let terms = terms.map_err(|error| StoreError::Internal(error.into()))?;
+                let Some(terms) = terms else { continue };
+                let store = self.store();
+                match store
+                    .reseal_subscription(one.id, one.version, terms)
+                    .await?
+                {
+                    true => rotated += 1,
+                    false => all = false,
+                }
+            }
+        }
     }
 }

@@ -25,8 +25,10 @@ pub enum Wake {
     Lost,
     /// Versions of this pipeline's resources are new, enabled, pinned or gone: other inputs may be right for its jobs.
     Schedule(PipelineId),
-    /// Deliveries became due, or a replay waits.
+    /// Deliveries became due.
     Deliveries,
+    /// A replay waits. Only in the process where it was asked for.
+    Replays,
 }
 
 /// What is known to have happened to a run.

@@ -78,7 +78,7 @@ impl Notifier {
             Wake::JobQueued => self.hint(Hint::JobQueued),
             Wake::Cancel(session) => self.hint(Hint::Cancel(session)),
             // Whoever ended the run looks after its group; should it die, every server looks now and then.
-            Wake::Group(..) | Wake::Lost => {}
+            Wake::Group(..) | Wake::Replays | Wake::Lost => {}
             Wake::Schedule(pipeline) => self.hint(Hint::Schedule(pipeline)),
             Wake::Deliveries => self.hint(Hint::Deliveries),
         }

@@ -35,6 +35,8 @@ pub(super) struct Hints {
     pub(super) schedule: Option<PipelineId>,
     /// Deliveries became due.
     pub(super) deliveries: bool,
+    /// A replay waits.
+    pub(super) replays: bool,
 }
 
 /// A command on its way through the writer.
@@ -97,6 +99,9 @@ impl Hints {
         }
         if let Some(pipeline_id) = self.schedule {
             wakes.publish(Wake::Schedule(pipeline_id));
+        }
+        if self.replays {
+            wakes.publish(Wake::Replays);
         }
         if self.deliveries {
             wakes.publish(Wake::Deliveries);

@@ -6,6 +6,7 @@ mod tries;
 
 pub(super) use tries::{TryResult, TryWrite, start};
 
+use super::super::wake::Wake;
 use super::super::{
     ClaimedDeliveries, DeliveryClaim, DeliveryStore, NewTry, Queued, Recorded, Result, SendTry,
     StoreError, TryRecord, codec,
@@ -231,7 +232,7 @@ impl DeliveryStore for PostgresStore {
     async fn begin_replay(&self, id: ReplayId, filter: ReplayFilter) -> Result<Option<Replay>> {
         let client = self.client().await?;
         let begun = replays::begin(&client, id, &filter).await?;
-        self.wake_deliveries();
+        self.wakes.publish(Wake::Replays);
         Ok(begun)
     }
 

@@ -292,7 +292,7 @@ impl DeliveryStore for SqliteStore {
     async fn begin_replay(&self, id: ReplayId, filter: ReplayFilter) -> Result<Option<Replay>> {
         self.writer
             .call(move |connection, hints| {
-                hints.deliveries = true;
+                hints.replays = true;
                 replays::begin(connection, id, &filter)
             })
             .await

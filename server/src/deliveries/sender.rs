@@ -1,0 +1,128 @@
+//! The loop that takes what is due: as much as there is room for, at once when it is due, and never for dead receivers
+//! alone.
+
+use super::Deliveries;
+use crate::store::wake::{Listener, Wake};
+use crate::store::{ClaimedDeliveries, DeliveryClaim, Result};
+use std::time::Duration;
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+/// How long until the first try of what was taken is begun, at most.
+const CLAIM_LEASE: Duration = Duration::from_secs(60);
+/// What is due is looked for at least this often: hints may be lost.
+const LOOK_EVERY: Duration = Duration::from_secs(20);
+/// Pause where the store fails, or says that something is due and gives nothing.
+const PAUSE: Duration = Duration::from_millis(250);
+/// How long deliveries under way may take to end when the server stops; the others are sent again by whoever finds their
+/// lease ended.
+const STOP_WITHIN: Duration = Duration::from_secs(3);
+
+/// What is under way.
+#[derive(Default)]
+struct UnderWay {
+    tasks: JoinSet<()>,
+    /// Those of unproven receivers.
+    unproven: std::collections::HashSet<Id>,
+}
+
+impl UnderWay {
+    fn ended(&mut self, ended: std::result::Result<(Id, ()), JoinError>) {
+        let id = match ended {
+            Ok((id, ())) => id,
+            Err(error) => {
+                if error.is_panic() {
+                    tracing::error!(%error, "a delivery panicked");
+                }
+                error.id()
+            }
+        };
+        self.unproven.remove(&id);
+    }
+}
+
+impl Deliveries {
+    /// Sends until `shutdown`.
+    pub async fn serve(self, shutdown: CancellationToken) {
+        if !self.inner.settings.enabled {
+            return;
+        }
+        let mut wakes = self.inner.store.wakes().listen();
+        let mut under_way = UnderWay::default();
+        while !shutdown.is_cancelled() {
+            let wait = match self.take(&mut under_way).await {
+                Ok(wait) => wait,
+                Err(error) => {
+                    tracing::debug!(
+                        error = &error as &dyn std::error::Error,
+                        "cannot look for deliveries; trying again"
+                    );
+                    PAUSE
+                }
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                is_open = woken(&mut wakes) => if !is_open { break },
+                Some(ended) = under_way.tasks.join_next_with_id() => {
+                    under_way.ended(ended);
+                    while let Some(ended) = under_way.tasks.try_join_next_with_id() {
+                        under_way.ended(ended);
+                    }
+                }
+                () = shutdown.cancelled() => break,
+            }
+        }
+        let ending = async { while under_way.tasks.join_next().await.is_some() {} };
+        // What is late ends with the set.
+        let _ = tokio::time::timeout(STOP_WITHIN, ending).await;
+    }
+
+    /// Takes what there is room for and starts it; gives how long until more is due.
+    async fn take(&self, under_way: &mut UnderWay) -> Result<Duration> {
+        let most = self.inner.settings.concurrency.max(1);
+        let free = most.saturating_sub(under_way.tasks.len());
+        if free == 0 {
+            return Ok(LOOK_EVERY);
+        }
+        // Half of the room stays with receivers that answer.
+        let unproven = most.div_ceil(2).saturating_sub(under_way.unproven.len());
+        let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+        let claim = DeliveryClaim {
+            sender: self.inner.sender,
+            max: count(free),
+            max_unproven: count(unproven),
+            lease: CLAIM_LEASE,
+        };
+        let ClaimedDeliveries { due, wait } = self.inner.store.claim_deliveries(claim).await?;
+        let got_some = !due.is_empty();
+        for due in due {
+            let health = &due.subscription.health;
+            let is_unproven = health.failures > 0 || health.succeeded_at.is_none();
+            let this = self.clone();
+            let task = under_way.tasks.spawn(async move { this.carry(due).await });
+            if is_unproven {
+                under_way.unproven.insert(task.id());
+            }
+        }
+        let wait = wait.unwrap_or(LOOK_EVERY).min(LOOK_EVERY);
+        Ok(match got_some {
+            true => wait,
+            false => wait.max(if unproven == 0 {
+                PAUSE
+            } else {
+                Duration::from_millis(5)
+            }),
+        })
+    }
+}
+
+/// Waits until deliveries may be due; `false` once there is nobody to say so.
+async fn woken(wakes: &mut Listener) -> bool {
+    loop {
+        match wakes.heard().await {
+            None => return false,
+            Some(heard) if heard.missed || heard.wakes.contains(&Wake::Deliveries) => return true,
+            Some(_) => {}
+        }
+    }
+}
