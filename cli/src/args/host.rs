@@ -1,6 +1,7 @@
 //! `server` and `agent`: what a machine is told that serves or works.
 
 use super::key_value;
+use super::outbound::DeliveryArgs;
 use clap::{Args as ClapArgs, ValueEnum};
 use pocketci_agent::js::Limits;
 use pocketci_agent::log::{SpoolConfig, default_dir};
@@ -121,6 +122,8 @@ pub struct ServerArgs {
     /// Let nobody open terminals in steps
     #[arg(long, env = "CI_NO_INTERCEPT")]
     pub no_intercept: bool,
+    #[command(flatten)]
+    pub deliveries: DeliveryArgs,
     #[command(flatten)]
     pub work: WorkArgs,
 }

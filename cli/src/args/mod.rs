@@ -5,6 +5,7 @@ mod execute;
 mod host;
 mod jobs;
 mod local;
+mod outbound;
 mod settings;
 mod subscriptions;
 

@@ -13,6 +13,8 @@ mod attempts;
 mod builds;
 mod cancels;
 mod claims;
+mod deliveries;
+mod delivery_limits;
 mod durability;
 mod gates;
 mod home;
@@ -31,6 +33,7 @@ mod secrets;
 mod selection;
 mod selection_cases;
 mod story;
+mod subscriptions;
 mod upgrade;
 mod values;
 mod version_lists;
@@ -295,6 +298,34 @@ contract! {
     }
     selection_cases {
         concourses_own_cases_are_answered_alike,
+    }
+    subscriptions {
+        a_subscription_is_kept_as_it_was_given,
+        a_subscription_is_changed_by_who_saw_its_version,
+        subscriptions_are_listed_by_name_and_end_with_their_pipeline,
+        the_others_hear_that_one_was_disabled_and_why,
+    }
+    deliveries {
+        a_run_tells_those_who_subscribed_and_nobody_else,
+        runs_that_end_without_an_agent_are_told_and_checks_are_not,
+        a_waiting_gate_is_told_once,
+        a_delivery_is_taken_once_and_its_tries_are_kept,
+        whoever_loses_its_lease_decides_nothing_but_what_arrived_has_arrived,
+        ends_without_a_try_are_kept_with_their_reason,
+        a_try_of_webhook_send_is_noted_once,
+    }
+    delivery_limits {
+        a_receiver_has_its_concurrency_and_an_unproven_one_a_single_request,
+        dead_receivers_leave_room_for_the_others,
+        subscriptions_take_turns_however_much_waits_for_one,
+        an_ordered_subscription_waits_for_its_first,
+        a_rate_holds_over_all_servers,
+        a_paused_or_disabled_subscription_is_sent_nothing,
+        a_receiver_that_is_dead_for_long_is_disabled,
+        one_is_sent_again_whatever_became_of_it,
+        past_events_are_delivered_again_page_by_page_and_counted_before,
+        what_failed_is_replayed_once_it_is_not_on_its_way,
+        old_deliveries_are_forgotten_but_not_those_in_hand,
     }
     durability {
         the_database_answers,
