@@ -79,10 +79,24 @@ fn a_receivers_url_is_absolute_http_and_holds_no_password() {
         "http://[::1]/",
         "http://localhost./",
         "http://169.254.169.254/latest",
+        "http://[::ffff:10.0.0.1]/",
+        "https://8.8.8.8:22/",
     ] {
         let agreed = agree(None, &put(json!({ "url": private, "secret": "x" }))).unwrap();
         let told = agreed.warnings.join("\n");
-        assert!(told.contains("private"), "{private}: {told}");
+        assert!(told.contains("--delivery-allow"), "{private}: {told}");
+    }
+}
+
+#[test]
+fn a_public_host_is_nothing_to_talk_about() {
+    for url in [
+        "https://receiver.example/hook?key=1",
+        "https://8.8.8.8/",
+        "https://[2606:4700::1]:8443/",
+    ] {
+        let agreed = agree(None, &put(json!({ "url": url, "secret": "x" }))).unwrap();
+        assert!(agreed.warnings.is_empty(), "{url}: {:?}", agreed.warnings);
     }
 }
 

@@ -159,7 +159,7 @@ async fn what_cannot_be_is_refused_when_it_is_said() {
     let odd = with("url", json!("http://10.1.2.3/"));
     let (_, told) = send(&client, PUT, "/api/subscriptions/odd", &odd).await;
     let warnings = told["warnings"].to_string();
-    for word in ["http:", "private", "signed"] {
+    for word in ["http:", "--delivery-allow", "signed"] {
         assert!(warnings.contains(word), "{warnings}");
     }
     for (path, status) in [

@@ -6,7 +6,7 @@ use pocketci_tests::{Receiver, client, until};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-const OK: &[&str] = &["200 OK"];
+pub(super) const OK: &[&str] = &["200 OK"];
 
 /// Waits until no delivery waits any more, so that whatever would come twice has come.
 async fn quiet(client: &pocketci_tests::Client) {
@@ -261,115 +261,4 @@ async fn a_receiver_that_is_gone_is_left_alone_and_others_are_told() {
     ran(&client, "told", "").await;
     quiet(&client).await;
     assert_eq!(gone.taken().len(), 1);
-
-    // What it missed is not lost: it is counted, then sent.
-    let back =
-        json!({ "subscription": "gone", "which": "missing", "since": "2020-01-01T00:00:00Z" });
-    let enable = "/api/subscriptions/gone/enable";
-    send(&client, Method::POST, enable, &json!({})).await;
-    let healthy = Receiver::start(OK).await;
-    let change = json!({ "url": healthy.url });
-    send(&client, Method::PUT, "/api/subscriptions/gone", &change).await;
-    let mut count = back.clone();
-    count["dry_run"] = json!(true);
-    let replay = "/api/deliveries/replay";
-    let (status, counted) = send(&client, Method::POST, replay, &count).await;
-    assert_eq!(status, 200, "{counted}");
-    // An event is stored if an enabled subscription wanted it: nobody else did while it was disabled.
-    let expected = counted["expected"].as_i64().unwrap();
-    let (status, begun) = send(
-        &client,
-        Method::POST,
-        replay,
-        &json!({ "subscription": "gone", "which": "failed",
-        "since": "2020-01-01T00:00:00Z" }),
-    )
-    .await;
-    assert_eq!(
-        (status, &begun["expected"]),
-        (202, &json!(1)),
-        "{begun} {expected}"
-    );
-    let taken = healthy.until(1).await;
-    assert_eq!(
-        taken[0].header("webhook-id"),
-        gone.taken()[0].header("webhook-id")
-    );
-    let path = format!("/api/deliveries/replay/{}", begun["id"].as_str().unwrap());
-    until("the replay is done", || async {
-        let (_, replay) = client.get(&path).await.ok()?;
-        (replay["done"] == true && replay["created"] == 1).then_some(())
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_filter_is_false_for_is_kept_and_not_sent() {
-    let server = server().await;
-    let client = server.client();
-    let receiver = Receiver::start(OK).await;
-    let filter = json!({ "filter": "payload.workflow.status == \"failed\"" });
-    subscribe(&client, "failures", &receiver, filter).await;
-    let (_, good) = ran(&client, "good", "").await;
-    delivery(&client, &format!("run={good}"), "filtered").await;
-    let (_, bad) = ran(&client, "bad", "throw 1;").await;
-    delivery(&client, &format!("run={bad}"), "delivered").await;
-    assert_eq!(receiver.taken().len(), 1);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_gate_that_waits_is_told_with_where_to_decide() {
-    let server = server().await;
-    let client = server.client();
-    let receiver = Receiver::start(OK).await;
-    subscribe(
-        &client,
-        "gates",
-        &receiver,
-        json!({ "events": ["gate-waiting"] }),
-    )
-    .await;
-    let program = "export default async () => { await gate('production', { message: 'ship it?', timeout: '1h' }); };";
-    let id = client.set("ship", program, json!({})).await;
-    let path = format!("/api/pipelines/{id}/trigger");
-    let (_, triggered) = client.post(&path, &json!({})).await.unwrap();
-    let told = receiver.until(1).await[0].json();
-    assert_eq!(
-        (&told["gate"]["name"], &told["gate"]["message"]),
-        (&json!("production"), &json!("ship it?"))
-    );
-    let approve = told["gate"]["approve_url"].as_str().unwrap();
-    let (status, decided) = send(&client, Method::POST, approve, &json!({ "by": "a bot" })).await;
-    assert_eq!((status, &decided["decided_by"]), (200, &json!("a bot")));
-    let run = client.finished(triggered["run_id"].as_str().unwrap()).await;
-    assert_eq!(run["status"], "success");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn during_a_rotation_both_secrets_sign() {
-    let server = server().await;
-    let client = server.client();
-    let receiver = Receiver::start(OK).await;
-    subscribe(&client, "rotated", &receiver, json!({})).await;
-    let rotate = "/api/subscriptions/rotated/rotate";
-    let ping = "/api/subscriptions/rotated/ping";
-    let steps = [
-        (json!({ "secret": "newer", "stage": true }), "hunter2", 2),
-        (json!({ "cut_over": true }), "newer", 2),
-        (
-            json!({ "secret": "newest", "overlap_seconds": 0 }),
-            "newest",
-            1,
-        ),
-    ];
-    for (at, (wish, current, entries)) in steps.iter().enumerate() {
-        let (status, told) = send(&client, Method::POST, rotate, wish).await;
-        assert_eq!(status, 200, "{told}");
-        send(&client, Method::POST, ping, &json!({})).await;
-        let taken = receiver.until(at + 1).await;
-        let signature = format!("v1={}", client::sign(current, &taken[at].body));
-        assert_eq!(taken[at].header("circleci-signature"), signature);
-        let signed = taken[at].header("webhook-signature");
-        assert_eq!(signed.split(' ').count(), *entries, "{signed}");
-    }
 }

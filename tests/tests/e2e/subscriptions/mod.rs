@@ -4,6 +4,7 @@ mod api;
 mod circleci;
 mod delivery;
 mod guide;
+mod told;
 
 use pocketci_tests::{Client, Receiver, Server, ServerOptions};
 use reqwest::Method;
@@ -11,7 +12,13 @@ use serde_json::{Value, json};
 
 /// A server that may deliver to this machine.
 async fn server() -> Server {
+    server_on(None).await
+}
+
+/// The same over this storage.
+async fn server_on(storage: Option<String>) -> Server {
     Server::start(ServerOptions {
+        storage,
         flags: vec!["--delivery-allow", "127.0.0.1"],
         ..ServerOptions::default()
     })
