@@ -131,7 +131,7 @@ async fn one(name: &'static str, program: Program, marks: &Marks) -> anyhow::Res
         webhook: Some(WebhookRequest {
             provider: "github".into(),
             event_type: "ping".into(),
-            body: bytes::Bytes::from_static(b"{}"),
+            body: bytes::Bytes::from_static(b"{}").into(),
             ..WebhookRequest::default()
         }),
         ..JobContext::default()

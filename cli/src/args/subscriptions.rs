@@ -4,7 +4,6 @@ use super::{Connection, ListArgs, key_value};
 use clap::{Args as ClapArgs, Subcommand, ValueEnum};
 use humantime::parse_duration;
 use pocketci_proto::ids::{DeliveryId, RunId};
-use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -93,7 +92,7 @@ pub struct PutSubscriptionArgs {
     pub verify_tls: Option<bool>,
     /// PEM certificates to trust instead of the well-known ones; "" removes them
     #[arg(long, value_name = "FILE")]
-    pub ca: Option<PathBuf>,
+    pub ca: Option<String>,
     /// Only events for which this expression is true; payload is the body; "" removes it
     #[arg(long, value_name = "EXPRESSION")]
     pub filter: Option<String>,

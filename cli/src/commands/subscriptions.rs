@@ -14,7 +14,6 @@ use pocketci_proto::api::{
 };
 use reqwest::Method;
 use std::io::Read;
-use std::path::Path;
 use std::time::Duration;
 use time::format_description::well_known::Rfc3339;
 
@@ -52,13 +51,13 @@ fn secret(given: String) -> anyhow::Result<String> {
     Ok(text.to_owned())
 }
 
-fn certificates(path: &Path) -> anyhow::Result<Option<String>> {
-    if path.as_os_str().is_empty() {
+fn certificates(path: &str) -> anyhow::Result<Option<String>> {
+    if path.is_empty() {
         return Ok(None);
     }
     std::fs::read_to_string(path)
         .map(Some)
-        .with_context(|| format!("cannot read {}", path.display()))
+        .with_context(|| format!("cannot read {path}"))
 }
 
 fn wish(args: PutSubscriptionArgs) -> anyhow::Result<PutSubscription> {

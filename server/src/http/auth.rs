@@ -18,10 +18,10 @@ pub(super) async fn require_token(
     request: Request,
     next: Next,
 ) -> Response {
-    if let Some(expected) = &app.settings.auth_token {
-        if !given(request.headers()).is_some_and(|given| same(given, expected)) {
-            return ApiError::Unauthorized.into_response();
-        }
+    if let Some(expected) = &app.settings.auth_token
+        && !given(request.headers()).is_some_and(|given| same(given, expected))
+    {
+        return ApiError::Unauthorized.into_response();
     }
     next.run(request).await
 }

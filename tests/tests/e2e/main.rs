@@ -22,6 +22,7 @@ mod restart;
 mod secrets;
 mod security;
 mod stopping;
+mod subscriptions;
 mod versions;
 mod watching;
 mod webhook;

@@ -16,10 +16,10 @@ use crate::model::{PipelineId, SubscriptionId};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderName, HeaderValue};
+use pocketci_outside::client::Trust;
+use pocketci_outside::signature;
 use pocketci_pipeline::expression::Expression;
 use pocketci_proto::api::PutSubscription;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject;
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 use uuid::Uuid;
@@ -44,6 +44,7 @@ const OWN_HEADERS: &[&str] = &[
     "transfer-encoding",
     "upgrade",
     "user-agent",
+    signature::PLAIN_SIGNATURE,
 ];
 /// What headers of a delivery's own begin with.
 const OWN_PREFIXES: &[&str] = &["circleci-", "webhook-"];
@@ -193,6 +194,15 @@ fn sealed(id: SubscriptionId, secret: &str, vault: &Vault) -> Result<SealedKey, 
             secret.len()
         ));
     }
+    // Whoever sends back what was shown means the secret that is stored.
+    if secret.bytes().all(|byte| byte == b'*') {
+        return refuse(
+            "the secret is what is shown instead of one: leave it out to keep the stored one",
+        );
+    }
+    if let Err(why) = signature::check_secret(secret) {
+        return refuse(why);
+    }
     if let Some(encoded) = secret.strip_prefix(STANDARD_PREFIX) {
         let bytes = STANDARD.decode(encoded).ok().map(|key| key.len());
         if !bytes.is_some_and(|bytes| STANDARD_KEY_BYTES.contains(&bytes)) {
@@ -271,11 +281,14 @@ fn merge_tls(terms: &mut SubscriptionTerms, put: &PutSubscription) -> Result<(),
         terms.ca_pem.clone_from(pem);
     }
     if let Some(pem) = &terms.ca_pem {
-        let found = CertificateDer::pem_slice_iter(pem.as_bytes()).collect::<Result<Vec<_>, _>>();
-        if pem.len() > MAX_CA_BYTES || !found.is_ok_and(|found| !found.is_empty()) {
+        if pem.len() > MAX_CA_BYTES {
             return refuse(format!(
-                "ca_pem must hold at least one certificate in PEM, in at most {MAX_CA_BYTES} bytes"
+                "ca_pem has {} bytes; at most {MAX_CA_BYTES} are possible",
+                pem.len()
             ));
+        }
+        if let Err(why) = Trust::Only(pem.clone()).check() {
+            return refuse(format!("ca_pem: {why}"));
         }
     }
     if !terms.verify_tls && !terms.headers.is_empty() {

@@ -79,10 +79,24 @@ fn a_receivers_url_is_absolute_http_and_holds_no_password() {
         "http://[::1]/",
         "http://localhost./",
         "http://169.254.169.254/latest",
+        "http://[::ffff:10.0.0.1]/",
+        "https://8.8.8.8:22/",
     ] {
         let agreed = agree(None, &put(json!({ "url": private, "secret": "x" }))).unwrap();
         let told = agreed.warnings.join("\n");
-        assert!(told.contains("private"), "{private}: {told}");
+        assert!(told.contains("--delivery-allow"), "{private}: {told}");
+    }
+}
+
+#[test]
+fn a_public_host_is_nothing_to_talk_about() {
+    for url in [
+        "https://receiver.example/hook?key=1",
+        "https://8.8.8.8/",
+        "https://[2606:4700::1]:8443/",
+    ] {
+        let agreed = agree(None, &put(json!({ "url": url, "secret": "x" }))).unwrap();
+        assert!(agreed.warnings.is_empty(), "{url}: {:?}", agreed.warnings);
     }
 }
 
@@ -96,7 +110,7 @@ fn events_filters_and_paces_are_checked_when_they_are_said() {
     assert!(refused(json!({ "rate_per_second": 0.0 })).contains("rate"));
     assert!(refused(json!({ "schedule_seconds": [-1.0] })).contains("schedule"));
     assert!(refused(json!({ "schedule_seconds": [1e9] })).contains("schedule"));
-    assert!(refused(json!({ "ca_pem": "no certificate" })).contains("PEM"));
+    assert!(refused(json!({ "ca_pem": "no certificate" })).starts_with("ca_pem: "));
     assert!(refused(json!({ "name": "0190c6f0-0000-7000-8000-000000000000" })).contains("UUID"));
     assert!(refused(json!({ "name": " x" })).contains("name"));
     let events = put(json!({ "events": ["job-completed", "workflow-completed", "job-completed"] }));
@@ -111,6 +125,8 @@ fn events_filters_and_paces_are_checked_when_they_are_said() {
 fn secrets_are_never_empty_and_stored_sealed() {
     assert!(refused(json!({ "secret": "" })).contains("empty"));
     assert!(refused(json!({ "secret": "whsec_short" })).contains("Base64"));
+    assert!(refused(json!({ "secret": "whsk_short" })).contains("Ed25519"));
+    assert!(refused(json!({ "secret": "****" })).contains("shown"));
     let terms = agree(None, &put(json!({ "secret": "hunter2" })))
         .unwrap()
         .terms;

@@ -1,7 +1,9 @@
 //! Where a subscription's requests may go, as far as its URL tells.
 
 use super::{TermsError, refuse};
+use crate::deliveries::WORDS;
 use crate::model::subscription::MAX_URL_BYTES;
+use pocketci_outside::guard::Guard;
 use url::{Host, Url};
 
 /// Checks a receiver's URL; what is odd about it. Whether its address may be reached is decided when it is spoken to:
@@ -36,34 +38,24 @@ pub fn checked_url(text: &str) -> Result<Vec<String>, TermsError> {
     if url.scheme() == "http" {
         odd.push("the URL is http: anybody on the way may read and change what is sent".to_owned());
     }
-    if is_private(&url) {
-        odd.push(
-            "the URL's host is a private one: nothing is delivered unless the server was started with --deliver-allow for it"
-                .to_owned(),
-        );
-    }
+    // The sender asks its own guard, which knows what the operator allows.
+    let guard = Guard::new(Vec::new(), WORDS);
+    let told = match guard.check_webhook(&url) {
+        Err(why) => Some(why),
+        Ok(_) if is_local(&url) => Some(format!("{LOCAL}, {}", WORDS.way_out)),
+        Ok(_) => None,
+    };
+    odd.extend(told.map(|why| format!("nothing may be delivered: {why}")));
     Ok(odd)
 }
 
-/// Whether the URL itself says that its host is not in the public internet.
-fn is_private(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(address)) => {
-            address.is_private()
-                || address.is_loopback()
-                || address.is_link_local()
-                || address.is_unspecified()
-        }
-        Some(Host::Ipv6(address)) => {
-            address.is_loopback()
-                || address.is_unspecified()
-                || address.is_unique_local()
-                || address.is_unicast_link_local()
-        }
-        Some(Host::Domain(name)) => {
-            let name = name.trim_end_matches('.');
-            name == "localhost" || name.ends_with(".localhost") || !name.contains('.')
-        }
-        None => false,
-    }
+/// Said of names that mean this machine or its neighbours.
+const LOCAL: &str = "the URL's host is a private name";
+
+fn is_local(url: &Url) -> bool {
+    let Some(Host::Domain(name)) = url.host() else {
+        return false;
+    };
+    let name = name.trim_end_matches('.');
+    name == "localhost" || name.ends_with(".localhost") || !name.contains('.')
 }
