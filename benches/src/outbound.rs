@@ -100,10 +100,11 @@ async fn deliveries(
             &sink.address
         };
         let body = json!({
-            "name": format!("receiver {dead} {number}"), "pipeline": id, "events": ["workflow-completed"],
+            "pipeline": id, "events": ["workflow-completed"],
             "url": format!("http://{address}/{number}"), "secret": "bench-secret",
         });
-        stack.post("/api/subscriptions", &body).await?;
+        let path = format!("/api/subscriptions/receiver-{dead}-{number}");
+        stack.put(&path, &body).await?;
     }
     let before = sink.count();
     let expected = ((RECEIVERS - dead) * EVENTS) as u64;

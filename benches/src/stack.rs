@@ -141,6 +141,11 @@ impl Stack {
         self.call("POST", path, body).await
     }
 
+    /// A PUT to the API.
+    pub async fn put(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.call("PUT", path, body).await
+    }
+
     /// A GET of the API.
     pub async fn get(&self, path: &str) -> anyhow::Result<Value> {
         self.call("GET", path, &json!({})).await
