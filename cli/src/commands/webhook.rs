@@ -96,7 +96,9 @@ fn tell(server: &str, saved: &SavedEndpoint, as_json: bool) -> anyhow::Result<u8
     println!("endpoint {} {what}", saved.endpoint.name);
     if let Some(path) = &saved.path {
         println!("url: {}{path}", server.trim_end_matches('/'));
-        eprintln!("note: the URL is a credential and is shown this once; `webhook rotate-uuid` makes another");
+        eprintln!(
+            "note: the URL is a credential and is shown this once; `webhook rotate-uuid` makes another"
+        );
     }
     Ok(exit::OK)
 }
@@ -130,7 +132,11 @@ fn keys(keys: &[EndpointKey]) -> String {
     let shown: Vec<String> = keys
         .iter()
         .map(|key| match key.not_after {
-            Some(end) => format!("{} (until {})", key.id, end.format(&Rfc3339).unwrap_or_default()),
+            Some(end) => format!(
+                "{} (until {})",
+                key.id,
+                end.format(&Rfc3339).unwrap_or_default()
+            ),
             None => key.id.clone(),
         })
         .collect();
@@ -164,7 +170,11 @@ async fn ls(args: ListArgs) -> anyhow::Result<u8> {
             vec![
                 endpoint.name.clone(),
                 starts(endpoint),
-                endpoint.settings.provider.clone().unwrap_or_else(|| "(any)".into()),
+                endpoint
+                    .settings
+                    .provider
+                    .clone()
+                    .unwrap_or_else(|| "(any)".into()),
                 keys(&endpoint.secrets),
                 endpoint.enabled.to_string(),
             ]

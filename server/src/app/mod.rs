@@ -3,8 +3,8 @@
 mod config;
 mod grpc_listener;
 
-pub use crate::model::vault::SecretKey;
 pub use crate::http::{Cidr, InvalidCidr};
+pub use crate::model::vault::SecretKey;
 pub use config::{Config, StorageUrl, TlsFiles};
 
 use crate::background::Background;

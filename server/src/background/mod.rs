@@ -2,9 +2,9 @@
 
 mod scheduler;
 
+use crate::intake::fanout;
 use crate::model::archive::{ARCHIVES_KEPT, BROKEN_KEPT};
 use crate::model::body::UNCLAIMED_KEPT;
-use crate::intake::fanout;
 use crate::model::dedup::KEYS_KEPT;
 use crate::runs::{Runs, expire, matcher};
 use crate::store::wake::{Heard, Wake};

@@ -149,7 +149,9 @@ impl Job<'_> {
     async fn is_anonymous(&self) -> Result<bool, Status> {
         let trigger = self.link.runs().store().trigger(self.run_id).await;
         // A run that is gone has none.
-        Ok(trigger.map_err(failed)?.is_none_or(|trigger| trigger.anonymous))
+        Ok(trigger
+            .map_err(failed)?
+            .is_none_or(|trigger| trigger.anonymous))
     }
 
     async fn storage(&self, ask: pb::StorageCall) -> Result<Reply, Status> {

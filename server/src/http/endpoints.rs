@@ -292,9 +292,9 @@ fn asked(body: &[u8]) -> Result<(RotateEndpoint, Duration), ApiError> {
         [] => RotateEndpoint::default(),
         body => parse(body)?,
     };
-    let grace = asked
-        .grace_seconds
-        .map_or(GRACE, |seconds| Duration::from_secs(seconds.min(MAX_GRACE_SECONDS)));
+    let grace = asked.grace_seconds.map_or(GRACE, |seconds| {
+        Duration::from_secs(seconds.min(MAX_GRACE_SECONDS))
+    });
     Ok((asked, grace))
 }
 

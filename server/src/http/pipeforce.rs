@@ -67,10 +67,14 @@ async fn take(app: &App, request: Request, begun: Instant) -> Result<Told, ApiEr
     let limit = app.settings.max_body_bytes;
     request.body =
         super::body::receive(body, &request.headers, limit, &mut place, &app.disk).await?;
-    let id = from_query(&String::from_utf8_lossy(&request.whole_body()))
-        .ok_or_else(|| unknown(""))?;
+    let id =
+        from_query(&String::from_utf8_lossy(&request.whole_body())).ok_or_else(|| unknown(""))?;
     let address = endpoint(&id)?;
-    let hook = app.intake.find(address).await?.ok_or_else(|| unknown(&id))?;
+    let hook = app
+        .intake
+        .find(address)
+        .await?
+        .ok_or_else(|| unknown(&id))?;
     let hook = Arc::new(hook);
     if request.body.len() > hook.max_body_bytes(limit) as u64 {
         app.intake.too_large(&hook, &request).await?;

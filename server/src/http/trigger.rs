@@ -177,7 +177,9 @@ pub(super) async fn rerun(
     }
     let earlier = app.receipt_for_rerun(&view.run).await?;
     let run_id = store(&app, &view.run.pipeline_id.to_string(), trigger, |_| {
-        earlier.clone().map(|receipt| receipt.of_rerun(&id, view.run.pipeline_id))
+        earlier
+            .clone()
+            .map(|receipt| receipt.of_rerun(&id, view.run.pipeline_id))
     })
     .await?;
     Ok((StatusCode::ACCEPTED, Json(Triggered { run_id })))

@@ -175,7 +175,9 @@ pub(super) async fn before_body(
     begun: Instant,
 ) -> Result<Option<Told>, ApiError> {
     match app.intake.receive_head(hook, request).await? {
-        Some(received) => tell(app, hook, received, begun, unknown(id)).await.map(Some),
+        Some(received) => tell(app, hook, received, begun, unknown(id))
+            .await
+            .map(Some),
         None => Ok(None),
     }
 }

@@ -41,7 +41,9 @@ pub(super) struct Sender {
 pub(super) fn verify(hook: &Hook, request: &IncomingRequest) -> Result<Sender, Refusal> {
     let unauthorized = |reason: &str| Refusal::new(Verdict::Unauthorized, reason);
     if hook.lacks_secrets() {
-        return Err(unauthorized("all secrets of the endpoint have come to their end"));
+        return Err(unauthorized(
+            "all secrets of the endpoint have come to their end",
+        ));
     }
     if let Some(token) = &hook.token {
         // The secret id in the URL is the credential; it was found by it.

@@ -2,9 +2,7 @@
 
 use super::decide::{is_anonymous, passes};
 use crate::model::dedup::DedupKey;
-use crate::model::fanout::{
-    GIVE_UP_AFTER, Listener, MessageTarget, TargetState, backoff, run_of,
-};
+use crate::model::fanout::{GIVE_UP_AFTER, Listener, MessageTarget, TargetState, backoff, run_of};
 use crate::model::pipeline::ContentType;
 use crate::model::receipt::Receipt;
 use crate::model::run::{Trigger, TriggerKind};
@@ -34,7 +32,10 @@ pub(super) async fn targets(
 ) -> Result<Vec<MessageTarget>> {
     let listeners = runs.store().listeners(event, MAX_LISTENERS).await?;
     if listeners.len() as i64 == MAX_LISTENERS {
-        tracing::warn!(event, "more pipelines may listen to this event than can be told");
+        tracing::warn!(
+            event,
+            "more pipelines may listen to this event than can be told"
+        );
     }
     let mut targets = Vec::with_capacity(listeners.len());
     for listener in listeners {
@@ -58,7 +59,9 @@ pub(super) async fn targets(
 async fn filtered(runs: &Runs, listener: &Listener, receipt: &Receipt) -> Result<Option<String>> {
     let mut refused = None;
     for filter in &listener.filters {
-        let Some(filter) = filter else { return Ok(None) };
+        let Some(filter) = filter else {
+            return Ok(None);
+        };
         match passes(runs, filter, receipt).await? {
             Ok(()) => return Ok(None),
             Err(reason) => refused = Some(reason),

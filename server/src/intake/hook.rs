@@ -107,7 +107,9 @@ impl Hook {
     /// Methods that start something; `None` for any but those that only look.
     pub fn methods(&self, provider: ProviderKind) -> Option<Vec<Method>> {
         if let Some(chosen) = &self.settings.methods {
-            let known = chosen.iter().map(|name| Method::from_bytes(name.as_bytes()));
+            let known = chosen
+                .iter()
+                .map(|name| Method::from_bytes(name.as_bytes()));
             return Some(known.filter_map(Result::ok).collect());
         }
         let used = provider.methods();

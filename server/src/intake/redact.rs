@@ -71,8 +71,14 @@ mod tests {
         for (given, kept) in [
             ("/api/webhooks/x?a=%zz&a=+b", "/api/webhooks/x?a=%zz&a=+b"),
             ("/e/x?secret=s%26t&b=1", "/e/x?secret=***&b=1"),
-            ("/e/x?%73ecret=hush&SECRET=hush", "/e/x?%73ecret=***&SECRET=***"),
-            ("/x?signature=00&webhook_token=1", "/x?signature=00&webhook_token=***"),
+            (
+                "/e/x?%73ecret=hush&SECRET=hush",
+                "/e/x?%73ecret=***&SECRET=***",
+            ),
+            (
+                "/x?signature=00&webhook_token=1",
+                "/x?signature=00&webhook_token=***",
+            ),
             (
                 "/e/3c2f1a90-5b7d-4e1a-9c55-0123456789ab/rest",
                 "/e/3c2f1a90***/rest",

@@ -2,8 +2,8 @@
 
 use super::providers::{Facts, ProviderKind};
 use super::{Body, redact};
-use crate::model::receipt::{BodyPlace, Receipt, Verdict};
 use crate::model::ReceiptId;
+use crate::model::receipt::{BodyPlace, Receipt, Verdict};
 use bytes::Bytes;
 use http::{HeaderMap, Method};
 use time::OffsetDateTime;
@@ -95,7 +95,9 @@ impl IncomingRequest {
             received_at: OffsetDateTime::now_utc(),
             run_id: None,
             delivery_id: facts.delivery_id,
-            attempt: facts.attempt.and_then(|attempt| i32::try_from(attempt).ok()),
+            attempt: facts
+                .attempt
+                .and_then(|attempt| i32::try_from(attempt).ok()),
             verified: false,
             secret_id: None,
             redelivery_of: None,

@@ -126,12 +126,7 @@ pub fn is_event_key(key: &str) -> bool {
 
 impl Endpoint {
     /// Makes this the newest secret; the others are taken until `end` at most, those that are over are forgotten.
-    pub fn add_secret(
-        &mut self,
-        newest: EndpointSecret,
-        now: OffsetDateTime,
-        end: OffsetDateTime,
-    ) {
+    pub fn add_secret(&mut self, newest: EndpointSecret, now: OffsetDateTime, end: OffsetDateTime) {
         self.secrets.retain(|old| old.id != newest.id);
         for old in &mut self.secrets {
             old.not_after = Some(old.not_after.map_or(end, |earlier| earlier.min(end)));
@@ -190,7 +185,11 @@ mod tests {
         assert_eq!(ends, [None, day, hour]);
         let later = now + Duration::HOUR;
         endpoint.add_secret(secret("four"), later, later);
-        assert_eq!(endpoint.secrets, [secret("four")], "no grace ends the others at once");
+        assert_eq!(
+            endpoint.secrets,
+            [secret("four")],
+            "no grace ends the others at once"
+        );
     }
 
     #[test]

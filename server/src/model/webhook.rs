@@ -80,7 +80,9 @@ pub fn check(settings: &WebhookSettings) -> Result<(), String> {
         .reply_within_ms
         .is_some_and(|within| within > MAX_REPLY_WITHIN_MS)
     {
-        return Err(format!("reply_within_ms is more than {MAX_REPLY_WITHIN_MS}"));
+        return Err(format!(
+            "reply_within_ms is more than {MAX_REPLY_WITHIN_MS}"
+        ));
     }
     if settings.max_body_bytes == Some(0) || settings.rate_per_minute == Some(0) {
         return Err("a limit of 0 would let nothing in; disable the endpoint instead".into());
@@ -106,7 +108,9 @@ pub fn check(settings: &WebhookSettings) -> Result<(), String> {
 /// What is wrong, for whoever sets the pipeline.
 pub fn check_listens(listens: &[Listen]) -> Result<(), String> {
     if listens.len() > MAX_LISTENS {
-        return Err(format!("a pipeline may listen to {MAX_LISTENS} events at most"));
+        return Err(format!(
+            "a pipeline may listen to {MAX_LISTENS} events at most"
+        ));
     }
     for listen in listens {
         if !is_event_key(&listen.event) {

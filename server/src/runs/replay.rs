@@ -226,18 +226,10 @@ impl Runs {
 
     /// Why a filter lets it not through; empty if it does.
     async fn kept_out(&self, filter: &str, receipt: &Receipt) -> Result<String, ReplayError> {
-        let vars = self.vars(receipt).await?;
-        let (expressions, text) = (self.inner.expressions.clone(), filter.to_owned());
-        // Somebody's expression is no work for the threads that serve webhooks.
-        let looking = tokio::task::spawn_blocking(move || {
-            let compiled = expressions.get(&text).map_err(|error| error.to_string())?;
-            compiled.evaluate(&vars).map_err(|error| error.to_string())
-        });
-        Ok(match looking.await {
-            Ok(Ok(serde_json::Value::Bool(true))) => String::new(),
-            Ok(Ok(other)) => format!("its filter gives {other} for this request"),
-            Ok(Err(error)) => format!("its filter cannot be evaluated: {error}"),
-            Err(_) => "its filter cannot be evaluated".to_owned(),
+        Ok(match self.value_of(filter, receipt).await? {
+            Ok(serde_json::Value::Bool(true)) => String::new(),
+            Ok(other) => format!("its filter gives {other} for this request"),
+            Err(error) => format!("its filter cannot be evaluated: {error}"),
         })
     }
 

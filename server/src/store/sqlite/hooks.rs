@@ -277,8 +277,9 @@ impl HookStore for SqliteStore {
         let find = move |connection: &Connection| {
             let mut statement =
                 connection.prepare_cached("SELECT trigger FROM runs WHERE id = ?1")?;
-            let found =
-                statement.query_row([run_id.0.as_bytes()], |row| Columns::of(row).json::<Trigger>());
+            let found = statement.query_row([run_id.0.as_bytes()], |row| {
+                Columns::of(row).json::<Trigger>()
+            });
             Ok(found.optional()?)
         };
         self.readers.read(find).await
