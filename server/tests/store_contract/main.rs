@@ -18,6 +18,7 @@ mod durability;
 mod gates;
 mod home;
 mod home_postgres;
+mod hooks;
 mod journal;
 mod leases;
 mod listings;
@@ -228,6 +229,22 @@ contract! {
         cancelling_twice_changes_nothing,
         a_cancelled_run_is_not_queued_again,
         a_cancelled_job_is_never_claimed,
+    }
+    hooks {
+        an_endpoint_is_found_by_name_id_and_secret_id,
+        an_endpoint_is_changed_by_one_at_a_time,
+        a_secret_id_that_is_over_finds_nothing,
+        listeners_follow_what_is_put,
+        a_hundred_of_the_same_delivery_are_one_run,
+        a_delivery_whose_run_failed_is_done_again_and_linked,
+        a_delivery_with_another_body_is_a_conflict,
+        a_run_that_was_not_stored_claims_nothing,
+        keys_are_forgotten_by_age,
+        a_message_is_one_receipt_and_a_run_for_each_listener,
+        what_a_dead_server_left_is_due_to_others,
+        a_message_that_comes_again_is_for_those_that_failed,
+        an_answer_is_written_beside_its_request,
+        a_run_remembers_that_it_is_anonymous,
     }
     receipts {
         a_refusal_is_kept_without_a_run,

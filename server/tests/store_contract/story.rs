@@ -10,7 +10,9 @@ use pocketci_server::model::run::{
     QueueTerms, Reply, ReplyBy, Trigger, TriggerKind,
 };
 use pocketci_server::model::transition::{Applied, Change, Holder, Report};
-use pocketci_server::model::{AgentId, BootId, JobId, ReceiptId, RunId, SessionId, TokenId};
+use pocketci_server::model::{
+    AgentId, BootId, JobId, PipelineId, ReceiptId, RunId, SessionId, TokenId,
+};
 use pocketci_server::store::{
     ClaimRequest, Claimed, Enqueued, HandOff, NewJob, NewRun, Registered, RunView, Store,
 };
@@ -78,8 +80,17 @@ pub fn now() -> OffsetDateTime {
 
 pub fn receipt(pipeline: &Pipeline, verdict: Verdict, run_id: Option<RunId>) -> Receipt {
     Receipt {
+        verdict,
+        run_id,
+        ..bare_receipt(pipeline.id)
+    }
+}
+
+/// An accepted request without a run.
+pub fn bare_receipt(pipeline: PipelineId) -> Receipt {
+    Receipt {
         id: ReceiptId::new(),
-        pipeline_id: Some(pipeline.id),
+        pipeline_id: Some(pipeline),
         endpoint_id: None,
         event_key: None,
         method: "POST".into(),
@@ -105,10 +116,10 @@ pub fn receipt(pipeline: &Pipeline, verdict: Verdict, run_id: Option<RunId>) -> 
         remote_addr: "127.0.0.1:4711".into(),
         provider: "github".into(),
         event_type: "push".into(),
-        verdict,
+        verdict: Verdict::Accepted,
         reason: String::new(),
         received_at: now(),
-        run_id,
+        run_id: None,
         delivery_id: Some("one".into()),
         attempt: Some(2),
         verified: true,

@@ -127,6 +127,7 @@ pub fn to_wire(request: IncomingRequest) -> (pb::WebhookRequest, Bytes) {
         repeated_headers: Vec::new(),
         verified: false,
         secret_id: String::new(),
+        event_key: String::new(),
         form: Vec::new(),
         files: Vec::new(),
     };
