@@ -50,8 +50,11 @@ interface ContainerConfig {
    * show `***` in its place.
    */
   env?: Record<string, string>;
-  /** Volumes by path: relative to the working directory, or absolute if it starts with `/` (docker). */
-  mounts?: Record<string, Volume | string>;
+  /**
+   * Volumes, and files of the webhook, by path: relative to the working directory, or absolute if it starts with `/`
+   * (docker). A file needs a folder in which no volume is mounted: `{ "in/photo": http.request().files[0] }`.
+   */
+  mounts?: Record<string, Volume | string | ReceivedFile>;
   /**
    * Working directory. Docker: the image's own, or `/workspace` if there are relative mounts; a relative one lies below
    * `/workspace`. Native: a fresh directory of the step's own; a relative one lies below it.
@@ -191,11 +194,61 @@ interface HttpRequest {
   method: string;
   /** Path with query, as received. */
   url: string;
-  /** Any spelling of a name finds it; iteration gives lower case. */
+  /** Any spelling of a name finds it; iteration gives lower case. Repeated lines are joined. */
   headers: Record<string, string>;
-  /** The raw text. */
+  /** The raw text; of bytes that are not UTF-8 (see `bodyEncoding`) one character each. */
   body: string;
+  /** Decoded; of a repeated name the first value. */
   query: Record<string, string>;
+  /** All values of each header, in order; lower-case names. */
+  headersAll: Record<string, string[]>;
+  /** All values of each name in the query, in order. */
+  queryAll: Record<string, string[]>;
+  /** As it came, without `?`. */
+  rawQuery: string;
+  /** Empty if there was none. */
+  contentType: string;
+  /** The provider's id of the delivery, the same when it sends again. */
+  deliveryId?: string;
+  /** Which try of the provider it is, from 1, if it says so. */
+  attempt?: number;
+  /** Whether a secret was checked and fits. */
+  verified: boolean;
+  /** Fingerprint of that secret. */
+  secretId?: string;
+  remoteAddr: string;
+  /** RFC 3339. */
+  receivedAt?: string;
+  /** Files of a `multipart/form-data` body, in order. */
+  files: ReceivedFile[];
+  /** The whole body as a file: for large ones, and to be mounted. */
+  readonly bodyFile: ReceivedFile;
+  /** `binary` if the body is not UTF-8. */
+  readonly bodyEncoding: "utf-8" | "binary";
+  readonly bodyBase64: string;
+  /** Fields of a form; a name that comes twice is a list. `null` if the body is no form. */
+  readonly form: Record<string, string | string[]> | null;
+  /** The body as JSON, or the JSON in a form's field `payload`; `null` if there is none. */
+  readonly payload: any;
+  arrayBuffer(): Promise<ArrayBuffer>;
+}
+
+/** A file in the webhook's body; also a value of `mounts`, which puts it at that path of a step. */
+interface ReceivedFile {
+  /** Of the form's field. */
+  name: string;
+  /** As the sender named it: never use it as a path. */
+  filename: string;
+  /** As the sender says; empty if it says none. */
+  contentType: string;
+  /** Bytes. */
+  size: number;
+  /** In hex. */
+  sha256: string;
+  text(): Promise<string>;
+  json(): Promise<any>;
+  bytes(): Promise<Uint8Array>;
+  arrayBuffer(): Promise<ArrayBuffer>;
 }
 
 /** The answer to the caller. */
@@ -204,6 +257,8 @@ interface HttpResponse {
   status?: number;
   headers?: Record<string, string>;
   body?: string | Uint8Array | ArrayBuffer;
+  /** Instead of `body`. */
+  bodyBase64?: string;
 }
 
 declare const http: {

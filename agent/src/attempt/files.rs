@@ -200,6 +200,10 @@ impl<'a> EntryWriter<'a> {
         header.set_path(&entry.name)?;
         header.set_size(entry.size);
         header.set_mode(MODE);
+        // Root's, and of no time: the same in every attempt.
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         header.set_entry_type(tar::EntryType::Regular);
         header.set_cksum();
         self.open = Some((entry.size, 0));

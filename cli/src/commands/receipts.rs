@@ -239,12 +239,14 @@ pub async fn replay(args: ReplayArgs) -> anyhow::Result<u8> {
         for item in &page.items {
             failed |= tell(item, args.json)?;
         }
-        let Some(next) = page.next else { break };
-        if many.filter.after == Some(next) {
+        many.filter.after = page.next.or(many.filter.after);
+        if let Some(why) = page.stopped {
             resume(&many, wish);
-            anyhow::bail!("the server takes no more for now");
+            anyhow::bail!("{why}");
         }
-        many.filter.after = Some(next);
+        if page.next.is_none() {
+            break;
+        }
     }
     Ok(if failed { exit::FAILED } else { exit::OK })
 }

@@ -153,3 +153,66 @@ fn fields_that_are_too_much_together_are_files() {
     assert_eq!(kept.len() + files.len(), fields);
     assert!(!files.is_empty());
 }
+
+/// What multer, a reader of its own making, finds in a body; `None` if it refuses it.
+fn read_by_multer(body: &[u8]) -> Option<Vec<(String, Option<String>, Vec<u8>)>> {
+    let body = bytes::Bytes::copy_from_slice(body);
+    let whole = futures_util::stream::iter([Ok::<_, std::io::Error>(body)]);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut multipart = multer::Multipart::new(whole, "b");
+        let mut parts = Vec::new();
+        while let Some(field) = multipart.next_field().await.ok()? {
+            let name = field.name().unwrap_or_default().to_owned();
+            let filename = field.file_name().map(str::to_owned);
+            parts.push((name, filename, field.bytes().await.ok()?.to_vec()));
+        }
+        Some(parts)
+    })
+}
+
+proptest::proptest! {
+    #[test]
+    fn another_reader_finds_the_same(
+        parts in proptest::collection::vec(
+            ("[a-z ;=.]{1,8}", proptest::option::of("[a-z/;=.]{0,8}"), proptest::collection::vec(
+                proptest::prelude::prop_oneof![
+                    proptest::strategy::Just(b"\r\n".to_vec()),
+                    proptest::strategy::Just(b"--b".to_vec()),
+                    proptest::strategy::Just(b"\r\n--".to_vec()),
+                    proptest::collection::vec(0u8..=255, 0..20),
+                ], 0..6)),
+            0..5),
+        piece in 1usize..40,
+    ) {
+        let mut body = Vec::new();
+        let mut expected = Vec::new();
+        for (name, filename, pieces) in parts {
+            let bytes = pieces.concat();
+            // Its own boundary in a part would be its end.
+            if [b"\r\n".as_slice(), &bytes].concat().windows(5).any(|w| w == b"\r\n--b") {
+                continue;
+            }
+            let file = filename.as_ref().map_or(String::new(), |name| format!("; filename=\"{name}\""));
+            let head = format!("Content-Disposition: form-data; name=\"{name}\"{file}\r\n");
+            body.extend_from_slice(&part(&head, &bytes));
+            expected.push((name, filename, bytes));
+        }
+        body.extend_from_slice(b"--b--\r\n");
+        let ours: Vec<_> = read(&body, piece)
+            .unwrap()
+            .into_iter()
+            .map(|(head, bytes)| (head.name, head.filename, bytes))
+            .collect();
+        proptest::prop_assert_eq!(&ours, &expected);
+        proptest::prop_assert_eq!(Some(ours), read_by_multer(&body));
+    }
+
+    #[test]
+    fn any_bytes_are_parts_or_a_fault(body: Vec<u8>, piece in 1usize..50) {
+        let body = [b"--b\r\n".as_slice(), &body].concat();
+        let _ = read(&body, piece);
+    }
+}

@@ -279,7 +279,10 @@ pub struct ReplayedMany {
     pub wish: Uuid,
     /// What became, or would become, of this page.
     pub items: Vec<Replayed>,
-    /// `filter.after` of the next page; absent if there is none. A page with an error that trying later may help ends there.
+    /// `filter.after` of the next page; absent if there is none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<ReceiptId>,
+    /// Why the page ends early: the last of `items` was not done again, and may be later, with the same `wish`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<String>,
 }

@@ -109,7 +109,7 @@ pub(super) async fn many(
     let more = page.len() as i64 == limit;
     let mut last = filter.after;
     let mut items = Vec::new();
-    let mut stopped = false;
+    let mut stopped = None;
     for found in page {
         let id = found.id;
         // Listed without its body, and perhaps forgotten meanwhile.
@@ -131,7 +131,9 @@ pub(super) async fn many(
             Err(ReplayError::Store(error)) => return Err(error.into()),
             Err(error) => {
                 // Later requests must not overtake this one.
-                stopped = matches!(error, ReplayError::QueueFull | ReplayError::Changing);
+                if matches!(error, ReplayError::QueueFull | ReplayError::Changing) {
+                    stopped = Some(error.to_string());
+                }
                 api::Replayed {
                     replay_of: id,
                     receipt_id: None,
@@ -141,7 +143,7 @@ pub(super) async fn many(
             }
         };
         items.push(item);
-        if stopped {
+        if stopped.is_some() {
             break;
         }
         last = Some(id);
@@ -150,6 +152,7 @@ pub(super) async fn many(
         count,
         wish,
         items,
-        next: last.filter(|_| more || stopped),
+        next: last.filter(|_| more || stopped.is_some()),
+        stopped,
     }))
 }

@@ -169,6 +169,15 @@ impl Runs {
         if receipt.body_place == BodyPlace::None && receipt.body_bytes > 0 {
             return Err(ReplayError::BodyGone);
         }
+        let endpoint = match receipt.endpoint_id {
+            Some(id) => self.store().endpoint(id).await?,
+            None => None,
+        };
+        let own = endpoint.and_then(|endpoint| endpoint.settings.filter);
+        let own = match own {
+            Some(filter) => self.kept_out(&filter, receipt).await?,
+            None => String::new(),
+        };
         if let Some(event) = &receipt.event_key {
             if replay.revision.is_some() {
                 return Err(ReplayError::RevisionOfEvent);
@@ -179,8 +188,8 @@ impl Runs {
                 let Some(pipeline) = self.reload_pipeline(listener.pipeline_id).await? else {
                     continue;
                 };
-                let mut reason = String::new();
-                for filter in &listener.filters {
+                let mut reason = own.clone();
+                for filter in listener.filters.iter().filter(|_| own.is_empty()) {
                     reason = match filter {
                         Some(filter) => self.kept_out(filter, receipt).await?,
                         None => String::new(),
@@ -197,10 +206,12 @@ impl Runs {
         let pipeline = self.reload_pipeline(id).await?;
         let pipeline = pipeline.ok_or(ReplayError::NoPipeline)?;
         let pipeline = self.with_revision(pipeline, replay.revision).await?;
+        // An endpoint has a filter of its own instead of the pipeline's.
         let settings = pipeline.settings.webhook.as_ref();
-        let reason = match settings.and_then(|settings| settings.filter.clone()) {
+        let filter = settings.and_then(|settings| settings.filter.clone());
+        let reason = match filter.filter(|_| receipt.endpoint_id.is_none()) {
             Some(filter) => self.kept_out(&filter, receipt).await?,
-            None => String::new(),
+            None => own,
         };
         Ok(vec![(pipeline, reason)])
     }
@@ -226,18 +237,10 @@ impl Runs {
 
     /// Why a filter lets it not through; empty if it does.
     async fn kept_out(&self, filter: &str, receipt: &Receipt) -> Result<String, ReplayError> {
-        let vars = self.vars(receipt).await?;
-        let (expressions, text) = (self.inner.expressions.clone(), filter.to_owned());
-        // Somebody's expression is no work for the threads that serve webhooks.
-        let looking = tokio::task::spawn_blocking(move || {
-            let compiled = expressions.get(&text).map_err(|error| error.to_string())?;
-            compiled.evaluate(&vars).map_err(|error| error.to_string())
-        });
-        Ok(match looking.await {
-            Ok(Ok(serde_json::Value::Bool(true))) => String::new(),
-            Ok(Ok(other)) => format!("its filter gives {other} for this request"),
-            Ok(Err(error)) => format!("its filter cannot be evaluated: {error}"),
-            Err(_) => "its filter cannot be evaluated".to_owned(),
+        Ok(match self.value_of(filter, receipt).await? {
+            Ok(serde_json::Value::Bool(true)) => String::new(),
+            Ok(other) => format!("its filter gives {other} for this request"),
+            Err(error) => format!("its filter cannot be evaluated: {error}"),
         })
     }
 

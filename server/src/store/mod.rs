@@ -32,7 +32,7 @@ pub use kept::{
     GateFilter, GateStore, MAX_VALUE_BYTES, MAX_VALUES, Sighting, ValueStore, Write, Written,
 };
 pub use queue::{Demand, MAX_DEMAND, MAX_WAITING, QueueStore, QueuedView};
-pub use receipt_log::{MAX_RECEIPTS, ReceiptFilter, ReceiptLog};
+pub use receipt_log::{MAX_RECEIPTS, ReceiptFilter, ReceiptLog, ReceiptStore};
 pub use versions::{Pinned, Saved, Taken, VersionStore};
 
 use crate::model::agent::{Agent, AgentToken, Registration};
@@ -46,7 +46,7 @@ use crate::model::secret::{Scope, SealedSecret, SecretInfo};
 use crate::model::settings::MAX_PRIORITY;
 use crate::model::transition::{Applied, Change};
 use crate::model::vault::KeyId;
-use crate::model::{AgentId, JobId, PipelineId, ReceiptId, RevisionId, RunId, SessionId, TokenId};
+use crate::model::{AgentId, JobId, PipelineId, RevisionId, RunId, SessionId, TokenId};
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use pocketci_proto::api::{Driver, PipelineSettings, RunStatus};
@@ -387,15 +387,6 @@ pub trait AttemptStore: Send + Sync {
     ) -> Result<Option<(RunId, PipelineId)>>;
     /// Queued jobs in the store, for metrics.
     async fn queued_jobs(&self) -> Result<i64>;
-}
-
-/// Stored webhook requests.
-#[async_trait]
-pub trait ReceiptStore: Send + Sync {
-    /// Stores a request that started no run. Grouped.
-    async fn record_refusal(&self, receipt: Receipt) -> Result<()>;
-    /// One receipt.
-    async fn receipt(&self, id: ReceiptId) -> Result<Option<Receipt>>;
 }
 
 /// What became of a [`Registration`].

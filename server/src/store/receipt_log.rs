@@ -1,4 +1,4 @@
-//! Verbs of receipts for operators: found again, looked at, and forgotten in time.
+//! Verbs of receipts: stored; for operators found again, looked at, and forgotten in time.
 
 use super::Result;
 use crate::model::receipt::{Receipt, Verdict};
@@ -43,6 +43,15 @@ pub struct ReceiptFilter {
     pub after: Option<ReceiptId>,
     /// At most so many, 1..=[`MAX_RECEIPTS`].
     pub limit: i64,
+}
+
+/// Stored webhook requests.
+#[async_trait]
+pub trait ReceiptStore: Send + Sync {
+    /// Stores a request that started no run. Grouped.
+    async fn record_refusal(&self, receipt: Receipt) -> Result<()>;
+    /// One receipt.
+    async fn receipt(&self, id: ReceiptId) -> Result<Option<Receipt>>;
 }
 
 /// Receipts for operators.
