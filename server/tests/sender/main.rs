@@ -47,7 +47,7 @@ fn vault() -> Vault {
 impl World {
     async fn new(within: Duration) -> Self {
         let folder = TempDir::new().unwrap();
-        let store = SqliteStore::open(&folder.path().join("pocketci.db")).unwrap();
+        let store: Arc<dyn Store> = SqliteStore::open(&folder.path().join("pocketci.db")).unwrap();
         let put = PutPipeline {
             name: "build".into(),
             content_type: ContentType::Ts,
