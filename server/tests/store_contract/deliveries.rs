@@ -8,7 +8,9 @@ use pocketci_server::model::delivery::{
     TryState,
 };
 use pocketci_server::model::gate::NewGate;
-use pocketci_server::model::run::{CancelReason, Cancelled, CheckTrigger, Outcome, Trigger, TriggerKind};
+use pocketci_server::model::run::{
+    CancelReason, Cancelled, CheckTrigger, Outcome, Trigger, TriggerKind,
+};
 use pocketci_server::model::subscription::{EventName, Subscription, SubscriptionTerms};
 use pocketci_server::model::transition::Change;
 use pocketci_server::model::{DeliveryId, GateId};
@@ -86,7 +88,13 @@ impl Server {
         store.begin_try(new).await.unwrap()
     }
 
-    pub async fn end(&self, store: &Shared, due: &DueDelivery, number: i32, next: Next) -> Recorded {
+    pub async fn end(
+        &self,
+        store: &Shared,
+        due: &DueDelivery,
+        number: i32,
+        next: Next,
+    ) -> Recorded {
         let state = match next {
             Next::Done => TryState::Delivered,
             _ => TryState::Failed,
@@ -145,14 +153,20 @@ pub fn end(state: TryState) -> TryEnd {
 /// One whose receiver has answered before.
 pub async fn proven(store: &Shared, terms: SubscriptionTerms) -> Subscription {
     let subscription = subscribe(store, terms).await;
-    let pinged = store.ping_subscription(subscription.id, "me").await.unwrap();
+    let pinged = store
+        .ping_subscription(subscription.id, "me")
+        .await
+        .unwrap();
     assert!(matches!(pinged, Queued::As(_)));
     assert_eq!(Server::new().deliver_all(store).await, 1);
     store.subscription(subscription.id).await.unwrap().unwrap()
 }
 
 pub async fn a_run_tells_those_who_subscribed_and_nobody_else(store: Shared) {
-    let (build, other) = (pipeline(&store, "build").await, pipeline(&store, "other").await);
+    let (build, other) = (
+        pipeline(&store, "build").await,
+        pipeline(&store, "other").await,
+    );
     let ann = peer(&store, "ann").await;
     let mut unheard = running(&store, &build, &ann).await;
     unheard.finish(Outcome::Succeeded).await;
@@ -179,14 +193,20 @@ pub async fn a_run_tells_those_who_subscribed_and_nobody_else(store: Shared) {
         assert_eq!(event.pipeline_id, Some(build.id));
     }
     assert_eq!(events[1].job_id, Some(attempt.job));
-    assert_eq!((events[1].attempt, events[1].status.as_str()), (1, "failed"));
+    assert_eq!(
+        (events[1].attempt, events[1].status.as_str()),
+        (1, "failed")
+    );
     assert_eq!(events[2].status, "failed");
     let deliveries = listed(&store).await;
     assert_eq!(deliveries.len(), 3);
     for delivery in &deliveries {
         assert_eq!(delivery.subscription_id, Some(all.id));
         assert_eq!(delivery.webhook_id, delivery.event_id.unwrap().to_string());
-        assert_eq!((delivery.state, delivery.origin), (DeliveryState::Pending, Origin::Event));
+        assert_eq!(
+            (delivery.state, delivery.origin),
+            (DeliveryState::Pending, Origin::Event)
+        );
     }
     let wakes: Vec<_> = std::iter::from_fn(|| heard.try_recv().ok()).collect();
     let wake = pocketci_server::store::wake::Wake::Deliveries;
@@ -199,7 +219,10 @@ pub async fn runs_that_end_without_an_agent_are_told_and_checks_are_not(store: S
     let stopped = enqueue(&store, webhook(&build)).await;
     cancel(&store, stopped).await;
     let events = told(&store).await;
-    let ends: Vec<_> = events.iter().map(|event| (event.name, event.status.as_str())).collect();
+    let ends: Vec<_> = events
+        .iter()
+        .map(|event| (event.name, event.status.as_str()))
+        .collect();
     let aborted = [
         (EventName::JobCompleted, "aborted"),
         (EventName::WorkflowCompleted, "aborted"),
@@ -259,16 +282,30 @@ pub async fn a_delivery_is_taken_once_and_its_tries_are_kept(store: Shared) {
     let kept = store.keep_payload(due.event.id, "{\"a\":1}".into()).await;
     assert_eq!(kept.unwrap().as_deref(), Some("{\"a\":1}"));
     let kept = store.keep_payload(due.event.id, "other".into()).await;
-    assert_eq!(kept.unwrap().as_deref(), Some("{\"a\":1}"), "the first counts");
+    assert_eq!(
+        kept.unwrap().as_deref(),
+        Some("{\"a\":1}"),
+        "the first counts"
+    );
     let id = due.delivery.id;
     assert_eq!(bob.begin(&store, id).await, None);
     assert_eq!(ann.begin(&store, id).await, Some(1));
     let (_, tries) = store.delivery(id).await.unwrap().unwrap();
     assert_eq!((tries.len(), tries[0].state()), (1, TryState::Unknown));
-    assert_eq!((&tries[0].request, tries[0].sender.as_str()), (&request(), "me"));
+    assert_eq!(
+        (&tries[0].request, tries[0].sender.as_str()),
+        (&request(), "me")
+    );
     let again = Next::Again(Duration::ZERO);
-    assert_eq!(ann.end(&store, &due, 1, again.clone()).await, Recorded::Done);
-    assert_eq!(ann.end(&store, &due, 1, again).await, Recorded::Stale, "twice");
+    assert_eq!(
+        ann.end(&store, &due, 1, again.clone()).await,
+        Recorded::Done
+    );
+    assert_eq!(
+        ann.end(&store, &due, 1, again).await,
+        Recorded::Stale,
+        "twice"
+    );
     let due = bob.take(&store, 10).await.remove(0);
     assert_eq!((due.delivery.id, due.delivery.tries), (id, 1));
     assert_eq!(due.event.payload.as_deref(), Some("{\"a\":1}"));
@@ -276,11 +313,19 @@ pub async fn a_delivery_is_taken_once_and_its_tries_are_kept(store: Shared) {
     assert_eq!(bob.begin(&store, id).await, Some(2));
     assert_eq!(bob.end(&store, &due, 2, Next::Done).await, Recorded::Done);
     let (delivery, tries) = store.delivery(id).await.unwrap().unwrap();
-    assert_eq!((delivery.state, delivery.tries), (DeliveryState::Delivered, 2));
+    assert_eq!(
+        (delivery.state, delivery.tries),
+        (DeliveryState::Delivered, 2)
+    );
     assert!(delivery.finished_at.is_some() && delivery.next_at.is_none());
     assert_eq!(tries[0].end, Some(end(TryState::Failed)));
     assert_eq!(tries[1].end, Some(end(TryState::Delivered)));
-    let health = store.subscription(subscription.id).await.unwrap().unwrap().health;
+    let health = store
+        .subscription(subscription.id)
+        .await
+        .unwrap()
+        .unwrap()
+        .health;
     assert_eq!((health.failures, health.failing_since), (0, None));
 }
 
@@ -312,7 +357,10 @@ pub async fn whoever_loses_its_lease_decides_nothing_but_what_arrived_has_arrive
     assert_eq!(store.expire_deliveries(10).await.unwrap(), 0);
     let taken = bob.take(&store, 10).await;
     assert_eq!(taken.len(), 2);
-    assert_eq!(taken[0].event.id, due[0].event.id, "the same event, the same id");
+    assert_eq!(
+        taken[0].event.id, due[0].event.id,
+        "the same event, the same id"
+    );
     for due in &taken {
         assert_eq!(bob.begin(&store, due.delivery.id).await, Some(2));
     }
@@ -320,8 +368,14 @@ pub async fn whoever_loses_its_lease_decides_nothing_but_what_arrived_has_arrive
     assert_eq!(late, Recorded::Late);
     let (delivery, tries) = store.delivery(due[0].delivery.id).await.unwrap().unwrap();
     assert_eq!(delivery.state, DeliveryState::Sending, "bob has it");
-    assert_eq!((tries[0].state(), tries[1].state()), (TryState::Failed, TryState::Unknown));
-    assert_eq!(ann.end(&store, &due[1], 1, Next::Done).await, Recorded::Done);
+    assert_eq!(
+        (tries[0].state(), tries[1].state()),
+        (TryState::Failed, TryState::Unknown)
+    );
+    assert_eq!(
+        ann.end(&store, &due[1], 1, Next::Done).await,
+        Recorded::Done
+    );
     let late = bob.end(&store, &taken[1], 2, Next::Again(LONG)).await;
     assert_eq!(late, Recorded::Late);
     let (delivery, _) = store.delivery(due[1].delivery.id).await.unwrap().unwrap();
@@ -382,14 +436,28 @@ pub async fn a_try_of_webhook_send_is_noted_once(store: Shared) {
     assert!(store.record_send(first.clone()).await.unwrap());
     assert!(!store.record_send(first.clone()).await.unwrap());
     assert_eq!(listed(&store).await[0].state, DeliveryState::Sending);
-    assert!(store.record_send(noted(2, TryState::Delivered, true)).await.unwrap());
+    assert!(
+        store
+            .record_send(noted(2, TryState::Delivered, true))
+            .await
+            .unwrap()
+    );
     assert!(!store.record_send(first).await.unwrap(), "late and again");
     let delivery = listed(&store).await.remove(0);
-    assert_eq!((delivery.state, delivery.tries), (DeliveryState::Delivered, 2));
-    assert_eq!((delivery.origin, delivery.run_id), (Origin::Send, Some(attempt.run)));
+    assert_eq!(
+        (delivery.state, delivery.tries),
+        (DeliveryState::Delivered, 2)
+    );
+    assert_eq!(
+        (delivery.origin, delivery.run_id),
+        (Origin::Send, Some(attempt.run))
+    );
     let (_, tries) = store.delivery(delivery.id).await.unwrap().unwrap();
     assert_eq!(tries[0].end, Some(end(TryState::Failed)));
-    assert!(Server::new().take(&store, 10).await.is_empty(), "nobody sends it");
+    assert!(
+        Server::new().take(&store, 10).await.is_empty(),
+        "nobody sends it"
+    );
     assert_eq!(store.resend(delivery.id).await.unwrap(), Queued::Unknown);
     let unknown = SendTry {
         run_id: pocketci_server::model::RunId::new(),

@@ -3,9 +3,7 @@
 use crate::deliveries::{Server, end_runs, listed, proven};
 use crate::story::*;
 use crate::subscriptions::{subscribe, terms};
-use pocketci_server::model::delivery::{
-    DeliveryState, Next, Origin, ReplayFilter, ReplayWhich,
-};
+use pocketci_server::model::delivery::{DeliveryState, Next, Origin, ReplayFilter, ReplayWhich};
 use pocketci_server::model::subscription::{DisabledReason, EventName, SubscriptionTerms};
 use pocketci_server::model::{DeliveryId, ReplayId, SubscriptionId};
 use pocketci_server::store::{DeliveryClaim, Queued, REPLAY_PAGE, TryRecord};
@@ -21,16 +19,26 @@ pub async fn a_receiver_has_its_concurrency_and_an_unproven_one_a_single_request
     let mut taken = ann.take(&store, 3).await;
     taken.extend(bob.take(&store, 100).await);
     let of = |id| taken.iter().filter(|due| due.subscription.id == id).count();
-    assert_eq!((of(first.id), of(fresh.id)), (4, 1), "of all servers together");
+    assert_eq!(
+        (of(first.id), of(fresh.id)),
+        (4, 1),
+        "of all servers together"
+    );
     assert!(bob.take(&store, 100).await.is_empty());
     let looked = bob.look(&store, 100).await;
     assert_eq!(looked.wait, None, "time alone frees nothing");
-    let mine = taken.iter().find(|due| due.subscription.id == fresh.id).unwrap();
+    let mine = taken
+        .iter()
+        .find(|due| due.subscription.id == fresh.id)
+        .unwrap();
     let sender = Server(ann.0);
     let is_anns = ann.begin(&store, mine.delivery.id).await;
     let (sender, number) = match is_anns {
         Some(number) => (sender, number),
-        None => (Server(bob.0), bob.begin(&store, mine.delivery.id).await.unwrap()),
+        None => (
+            Server(bob.0),
+            bob.begin(&store, mine.delivery.id).await.unwrap(),
+        ),
     };
     sender.end(&store, mine, number, Next::Done).await;
     assert_eq!(bob.take(&store, 100).await.len(), 4, "proven now");
@@ -48,7 +56,10 @@ pub async fn dead_receivers_leave_room_for_the_others(store: Shared) {
         ..ann.claim(10, LONG)
     };
     let taken = store.claim_deliveries(claim).await.unwrap().due;
-    let of_alive = taken.iter().filter(|due| due.subscription.id == alive).count();
+    let of_alive = taken
+        .iter()
+        .filter(|due| due.subscription.id == alive)
+        .count();
     assert_eq!((taken.len(), of_alive), (3, 2));
 }
 
@@ -60,7 +71,13 @@ async fn proven_only(store: &Shared, name: &str) -> SubscriptionId {
 pub async fn subscriptions_take_turns_however_much_waits_for_one(store: Shared) {
     let busy = proven_only(&store, "busy").await;
     end_runs(&store, "build", 20).await;
-    let late = proven(&store, SubscriptionTerms { concurrency: 2, ..terms("late", &ENDS) });
+    let late = proven(
+        &store,
+        SubscriptionTerms {
+            concurrency: 2,
+            ..terms("late", &ENDS)
+        },
+    );
     // What waits for the busy one is older than what proves the late one.
     let late = late.await.id;
     end_runs(&store, "build", 2).await;
@@ -86,7 +103,10 @@ pub async fn an_ordered_subscription_waits_for_its_first(store: Shared) {
     assert!(looked.due.is_empty(), "nothing overtakes it");
     let wait = looked.wait.unwrap();
     assert!(wait > LONG / 2 && wait <= LONG, "{wait:?}");
-    let enabled = store.enable_subscription(first[0].subscription.id).await.unwrap();
+    let enabled = store
+        .enable_subscription(first[0].subscription.id)
+        .await
+        .unwrap();
     assert!(enabled.is_some(), "what waits is due at once");
     let mut order = Vec::new();
     for next in [Next::Fail("given up".into()), Next::Done, Next::Done] {
@@ -132,7 +152,10 @@ pub async fn a_paused_or_disabled_subscription_is_sent_nothing(store: Shared) {
         delivery_id: due.delivery.id,
         subscription_id: one.id,
         sender: ann.0,
-        ended: Some((number, crate::deliveries::end(pocketci_server::model::delivery::TryState::Failed))),
+        ended: Some((
+            number,
+            crate::deliveries::end(pocketci_server::model::delivery::TryState::Failed),
+        )),
         next: Next::Again(Duration::ZERO),
         pause: Some(LONG),
     };
@@ -141,18 +164,32 @@ pub async fn a_paused_or_disabled_subscription_is_sent_nothing(store: Shared) {
     assert!(looked.due.is_empty() && looked.wait.unwrap() > LONG / 2);
     let health = store.subscription(one.id).await.unwrap().unwrap().health;
     assert!(health.paused_until.is_some() && health.failing_since.is_some());
-    store.disable_subscription(one.id, DisabledReason::Operator).await.unwrap();
+    store
+        .disable_subscription(one.id, DisabledReason::Operator)
+        .await
+        .unwrap();
     let looked = ann.look(&store, 10).await;
     assert!(looked.due.is_empty() && looked.wait.is_none());
     end_runs(&store, "build", 1).await;
-    assert_eq!(store.waiting_deliveries().await.unwrap(), 3, "nothing new for it");
-    assert_eq!(store.ping_subscription(one.id, "me").await.unwrap(), Queued::Disabled);
+    assert_eq!(
+        store.waiting_deliveries().await.unwrap(),
+        3,
+        "nothing new for it"
+    );
+    assert_eq!(
+        store.ping_subscription(one.id, "me").await.unwrap(),
+        Queued::Disabled
+    );
     store.enable_subscription(one.id).await.unwrap();
     assert_eq!(ann.take(&store, 10).await.len(), 3 + 1 - 1);
 }
 
 pub async fn a_receiver_that_is_dead_for_long_is_disabled(store: Shared) {
-    let watching = subscribe(&store, terms("watching", &[EventName::SubscriptionDisabled])).await;
+    let watching = subscribe(
+        &store,
+        terms("watching", &[EventName::SubscriptionDisabled]),
+    )
+    .await;
     let one = subscribe(&store, terms("one", &ENDS)).await;
     end_runs(&store, "build", 1).await;
     let ann = Server::new();
@@ -161,10 +198,17 @@ pub async fn a_receiver_that_is_dead_for_long_is_disabled(store: Shared) {
         assert!(none.is_empty(), "try {number}");
         let due = ann.take(&store, 10).await.remove(0);
         let begun = ann.begin(&store, due.delivery.id).await.unwrap();
-        ann.end(&store, &due, begun, Next::Again(Duration::ZERO)).await;
+        ann.end(&store, &due, begun, Next::Again(Duration::ZERO))
+            .await;
     }
-    assert!(store.disable_failing(LONG, 3).await.unwrap().is_empty(), "not long enough");
-    assert_eq!(store.disable_failing(Duration::ZERO, 3).await.unwrap(), ["one"]);
+    assert!(
+        store.disable_failing(LONG, 3).await.unwrap().is_empty(),
+        "not long enough"
+    );
+    assert_eq!(
+        store.disable_failing(Duration::ZERO, 3).await.unwrap(),
+        ["one"]
+    );
     let disabled = store.subscription(one.id).await.unwrap().unwrap();
     assert_eq!(disabled.disabled.unwrap().reason, DisabledReason::Failing);
     let due = ann.take(&store, 10).await.remove(0);
@@ -182,9 +226,18 @@ pub async fn one_is_sent_again_whatever_became_of_it(store: Shared) {
         panic!("not sent again");
     };
     let due = ann.take(&store, 10).await.remove(0);
-    assert_eq!((due.delivery.id, due.delivery.resend_of), (again, Some(first.id)));
-    assert_eq!(due.delivery.webhook_id, first.webhook_id, "the receiver knows it");
-    assert_eq!(store.resend(DeliveryId::new()).await.unwrap(), Queued::Unknown);
+    assert_eq!(
+        (due.delivery.id, due.delivery.resend_of),
+        (again, Some(first.id))
+    );
+    assert_eq!(
+        due.delivery.webhook_id, first.webhook_id,
+        "the receiver knows it"
+    );
+    assert_eq!(
+        store.resend(DeliveryId::new()).await.unwrap(),
+        Queued::Unknown
+    );
     assert!(store.delete_subscription(one.id).await.unwrap());
     assert!(listed(&store).await.is_empty());
     assert_eq!(ann.begin(&store, again).await, None);
@@ -209,26 +262,49 @@ pub async fn past_events_are_delivered_again_page_by_page_and_counted_before(sto
     let none = filter(ReplayWhich::All, &[EventName::JobCompleted]);
     assert_eq!(store.count_replay(&none).await.unwrap(), 0);
     let id = ReplayId::new();
-    let replay = store.begin_replay(id, missing.clone()).await.unwrap().unwrap();
-    assert_eq!((replay.expected, replay.created, replay.done), (expected, 0, false));
+    let replay = store
+        .begin_replay(id, missing.clone())
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (replay.expected, replay.created, replay.done),
+        (expected, 0, false)
+    );
     assert!(store.advance_replays().await.unwrap());
     let half = store.replay(id).await.unwrap().unwrap();
     assert_eq!((half.created, half.done), (REPLAY_PAGE, false));
     // Interrupted here: whoever goes on makes the rest, and what happens meanwhile is not its own.
     end_runs(&store, "build", 1).await;
     while store.advance_replays().await.unwrap() {}
-    let whole = store.begin_replay(id, missing.clone()).await.unwrap().unwrap();
+    let whole = store
+        .begin_replay(id, missing.clone())
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!((whole.created, whole.done), (expected, true));
     assert_eq!(store.count_replay(&missing).await.unwrap(), 0);
     assert_eq!(store.replays(one.id, 10).await.unwrap(), [whole]);
     let taken = Server::new().take(&store, 10_000).await;
-    let mine = taken.iter().find(|due| due.subscription.id == one.id).unwrap();
-    assert_eq!((mine.delivery.origin, mine.delivery.replay_id), (Origin::Replay, Some(id)));
+    let mine = taken
+        .iter()
+        .find(|due| due.subscription.id == one.id)
+        .unwrap();
+    assert_eq!(
+        (mine.delivery.origin, mine.delivery.replay_id),
+        (Origin::Replay, Some(id))
+    );
     let other = ReplayFilter {
         subscription_id: SubscriptionId::new(),
         ..missing
     };
-    assert!(store.begin_replay(ReplayId::new(), other).await.unwrap().is_none());
+    assert!(
+        store
+            .begin_replay(ReplayId::new(), other)
+            .await
+            .unwrap()
+            .is_none()
+    );
     let failed = ReplayFilter {
         subscription_id: keeper.id,
         ..filter(ReplayWhich::Failed, &[])
@@ -253,7 +329,10 @@ pub async fn what_failed_is_replayed_once_it_is_not_on_its_way(store: Shared) {
         events: Vec::new(),
     };
     assert_eq!(store.count_replay(&filter).await.unwrap(), 1);
-    store.begin_replay(ReplayId::new(), filter.clone()).await.unwrap();
+    store
+        .begin_replay(ReplayId::new(), filter.clone())
+        .await
+        .unwrap();
     while store.advance_replays().await.unwrap() {}
     assert_eq!(store.count_replay(&filter).await.unwrap(), 0);
     let again = ann.take(&store, 10).await.remove(0);
@@ -270,7 +349,10 @@ pub async fn old_deliveries_are_forgotten_but_not_those_in_hand(store: Shared) {
     while store.forget_deliveries(Duration::ZERO, 1).await.unwrap() > 0 {}
     let left = listed(&store).await;
     assert_eq!(left.len(), 1);
-    assert_eq!((left[0].id, left[0].state), (due.delivery.id, DeliveryState::Sending));
+    assert_eq!(
+        (left[0].id, left[0].state),
+        (due.delivery.id, DeliveryState::Sending)
+    );
     assert!(store.outgoing_event(due.event.id).await.unwrap().is_some());
     assert_eq!(store.waiting_deliveries().await.unwrap(), 1);
 }

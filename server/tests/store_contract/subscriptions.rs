@@ -29,7 +29,9 @@ pub fn terms(name: &str, events: &[EventName]) -> SubscriptionTerms {
 }
 
 pub async fn subscribe(store: &Shared, terms: SubscriptionTerms) -> Subscription {
-    let put = store.create_subscription(SubscriptionId::new(), terms).await;
+    let put = store
+        .create_subscription(SubscriptionId::new(), terms)
+        .await;
     stored(put.unwrap())
 }
 
@@ -81,7 +83,10 @@ pub async fn a_subscription_is_kept_as_it_was_given(store: Shared) {
         rate_per_second: Some(0.5),
         schedule: Some(vec![Duration::from_millis(1_500), Duration::ZERO]),
         ordered: true,
-        ..terms("all", &[EventName::WorkflowCompleted, EventName::GateWaiting])
+        ..terms(
+            "all",
+            &[EventName::WorkflowCompleted, EventName::GateWaiting],
+        )
     };
     let id = SubscriptionId::new();
     let first = stored(store.create_subscription(id, all.clone()).await.unwrap());
@@ -96,24 +101,34 @@ pub async fn a_subscription_is_kept_as_it_was_given(store: Shared) {
 
 pub async fn a_subscription_is_changed_by_who_saw_its_version(store: Shared) {
     let first = subscribe(&store, terms("one", &ENDS)).await;
-    let taken = store.create_subscription(SubscriptionId::new(), terms("one", &ENDS)).await;
+    let taken = store
+        .create_subscription(SubscriptionId::new(), terms("one", &ENDS))
+        .await;
     assert!(taken.unwrap() == SubscriptionPut::NameTaken);
-    let same = store.change_subscription(first.id, 1, first.terms.clone()).await;
+    let same = store
+        .change_subscription(first.id, 1, first.terms.clone())
+        .await;
     assert!(stored(same.unwrap()) == first, "no difference, no version");
     let other = terms("two", &ENDS);
     let changed = store.change_subscription(first.id, 1, other.clone()).await;
     let changed = stored(changed.unwrap());
     assert!(changed.version == 2 && changed.terms == other);
-    let late = store.change_subscription(first.id, 1, terms("three", &ENDS)).await;
+    let late = store
+        .change_subscription(first.id, 1, terms("three", &ENDS))
+        .await;
     assert!(late.unwrap() == SubscriptionPut::Stale);
     subscribe(&store, terms("four", &ENDS)).await;
-    let taken = store.change_subscription(first.id, 2, terms("four", &ENDS)).await;
+    let taken = store
+        .change_subscription(first.id, 2, terms("four", &ENDS))
+        .await;
     assert!(taken.unwrap() == SubscriptionPut::NameTaken);
     let nowhere = SubscriptionTerms {
         pipeline_id: Some(PipelineId::new()),
         ..terms("five", &ENDS)
     };
-    let refused = store.create_subscription(SubscriptionId::new(), nowhere).await;
+    let refused = store
+        .create_subscription(SubscriptionId::new(), nowhere)
+        .await;
     assert!(refused.unwrap() == SubscriptionPut::NoPipeline);
     let sealed = SubscriptionTerms {
         headers: vec![SealedHeader {
@@ -122,14 +137,27 @@ pub async fn a_subscription_is_changed_by_who_saw_its_version(store: Shared) {
         }],
         ..other
     };
-    assert!(!store.reseal_subscription(first.id, 1, sealed.clone()).await.unwrap());
-    assert!(store.reseal_subscription(first.id, 2, sealed.clone()).await.unwrap());
+    assert!(
+        !store
+            .reseal_subscription(first.id, 1, sealed.clone())
+            .await
+            .unwrap()
+    );
+    assert!(
+        store
+            .reseal_subscription(first.id, 2, sealed.clone())
+            .await
+            .unwrap()
+    );
     let found = store.subscription(first.id).await.unwrap().unwrap();
     assert!(found.version == 2 && found.terms == sealed);
 }
 
 pub async fn subscriptions_are_listed_by_name_and_end_with_their_pipeline(store: Shared) {
-    let (build, other) = (pipeline(&store, "build").await, pipeline(&store, "other").await);
+    let (build, other) = (
+        pipeline(&store, "build").await,
+        pipeline(&store, "other").await,
+    );
     for (name, of) in [("c", None), ("a", Some(build.id)), ("b", Some(other.id))] {
         let terms = SubscriptionTerms {
             pipeline_id: of,
@@ -142,7 +170,10 @@ pub async fn subscriptions_are_listed_by_name_and_end_with_their_pipeline(store:
         async move {
             let filter = SubscriptionFilter { limit: 2, ..filter };
             let found = store.subscriptions(filter).await.unwrap();
-            found.into_iter().map(|one| one.terms.name).collect::<Vec<_>>()
+            found
+                .into_iter()
+                .map(|one| one.terms.name)
+                .collect::<Vec<_>>()
         }
     };
     let hears = |id| SubscriptionFilter {
@@ -177,11 +208,18 @@ pub async fn the_others_hear_that_one_was_disabled_and_why(store: Shared) {
     };
     let gone = subscribe(&store, terms).await;
     let operator = subscribe(&store, super::subscriptions::terms("quiet", &ENDS)).await;
-    let quiet = store.disable_subscription(operator.id, DisabledReason::Operator).await;
-    assert_eq!(quiet.unwrap().unwrap().disabled.unwrap().reason, DisabledReason::Operator);
+    let quiet = store
+        .disable_subscription(operator.id, DisabledReason::Operator)
+        .await;
+    assert_eq!(
+        quiet.unwrap().unwrap().disabled.unwrap().reason,
+        DisabledReason::Operator
+    );
     assert!(told(&store).await.is_empty(), "whoever did it knows");
     for _ in 0..2 {
-        let disabled = store.disable_subscription(gone.id, DisabledReason::Gone).await;
+        let disabled = store
+            .disable_subscription(gone.id, DisabledReason::Gone)
+            .await;
         let disabled = disabled.unwrap().unwrap();
         assert_eq!((disabled.version, disabled.state()), (2, "disabled"));
     }
@@ -202,5 +240,11 @@ pub async fn the_others_hear_that_one_was_disabled_and_why(store: Shared) {
     assert_eq!(deliveries[0].state, DeliveryState::Pending);
     let enabled = store.enable_subscription(gone.id).await.unwrap().unwrap();
     assert!(enabled.is_enabled() && enabled.version == 3);
-    assert!(store.enable_subscription(SubscriptionId::new()).await.unwrap().is_none());
+    assert!(
+        store
+            .enable_subscription(SubscriptionId::new())
+            .await
+            .unwrap()
+            .is_none()
+    );
 }
