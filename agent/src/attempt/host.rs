@@ -236,7 +236,11 @@ impl Host for JobHost {
                 outside::fetch::fetch(&parts.outside, &parts.secrets, fetch).await
             }),
             Request::SendWebhook(send) => unless_stopped(parts.clone(), async move {
-                outside::webhook::send(&parts.outside, &parts.secrets, send).await
+                let log = outside::webhook::Log {
+                    backend: &*parts.backend,
+                    redactor: &parts.attempt.redactor,
+                };
+                outside::webhook::send(&parts.outside, &parts.secrets, log, send).await
             }),
             Request::Notify(notify) => unless_stopped(parts.clone(), async move {
                 outside::notify::send(&parts.outside, &parts.secrets, *notify).await

@@ -182,6 +182,20 @@ impl Backend for Remote {
         }
     }
 
+    async fn note_send(&self, noted: pb::NoteSend) -> Result<(), String> {
+        let ask = Ask::NoteSend(noted);
+        let answer = self.wire.patiently(MAX_TRIES, |connection| {
+            let ask = ask.clone();
+            async move {
+                match connection.notes_sends {
+                    true => self.ask_once(connection, ask).await.map(drop),
+                    false => Ok(()),
+                }
+            }
+        });
+        answer.await.map_err(|status| status.message().to_owned())
+    }
+
     async fn append_journal(&self, first: u64, entries: Vec<Entry>) -> Result<(), String> {
         let entries = entries.into_iter().zip(first..);
         let entries = entries.map(|(entry, seq)| pb::JournalEntry {

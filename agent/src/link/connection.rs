@@ -49,6 +49,8 @@ pub(super) struct Connection {
     pub(super) client: AgentLinkClient<Channel>,
     bearer: MetadataValue<Ascii>,
     session: Option<MetadataValue<Ascii>>,
+    /// Whether the server keeps tries of `webhook.send`.
+    pub(super) notes_sends: bool,
 }
 
 impl Connection {
@@ -61,6 +63,7 @@ impl Connection {
             client: AgentLinkClient::new(channel).max_decoding_message_size(MAX_MESSAGE_BYTES),
             bearer,
             session: None,
+            notes_sends: false,
         })
     }
 

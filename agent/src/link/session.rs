@@ -79,6 +79,7 @@ pub(super) async fn serve(
     backoff.reset();
     tracing::info!(server = %agent.config().server_url, "connected");
     connection.bind(&welcome.session_id)?;
+    connection.notes_sends = welcome.notes_sends;
     agent.wire.connect(connection.clone());
     let lease = Duration::from_millis(u64::from(welcome.lease_ms));
     let (uploads, uploading) = mpsc::unbounded_channel();

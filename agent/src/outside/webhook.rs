@@ -1,21 +1,23 @@
-//! `webhook.send`: a signed call of another system, tried again while it may help.
+//! `webhook.send`: a signed call of another system, tried again while it may help, each try told to the server's log.
 //!
-//! Signatures: `X-Webhook-Signature` (hex HMAC-SHA256 of the body, what our own generic provider verifies) and
-//! Standard Webhooks (<https://www.standardwebhooks.com>): `webhook-id`, `webhook-timestamp` and
-//! `webhook-signature: v1,<base64 HMAC-SHA256 of "id.timestamp.body">`. The id is the same for every try.
+//! Signatures are those of [`pocketci_outside::signature`]. The id is the same for every try.
 
-use super::fetch::{Exchange, headers, method, parse, send as exchange_once};
-use super::{Outside, read_limited};
+use super::Outside;
+use super::fetch::{headers, method, parse};
+use crate::attempt::Backend;
 use crate::attempt::secrets::Secrets;
 use crate::js::host::{Answer, Failure};
 use crate::js::request::SendWebhook;
-use base64::Engine;
-use base64::engine::general_purpose::{GeneralPurpose, STANDARD};
-use bytes::Bytes;
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderMap, HeaderValue};
-use ring::hmac;
+use crate::log::redact::Redactor;
+use http::HeaderValue;
+use http::header::CONTENT_TYPE;
+use pocketci_outside::again::retry_after;
+use pocketci_outside::client::Trust;
+use pocketci_outside::exchange::{ExchangeError, Exchanged, Request, exchange};
+use pocketci_outside::signature::{self, Signed};
+use pocketci_proto::agent as pb;
 use serde_json::json;
+use sha2::{Digest, Sha256};
 use std::time::Duration;
 use time::OffsetDateTime;
 
@@ -25,16 +27,26 @@ const TRY_TIMEOUT: Duration = Duration::from_secs(10);
 const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// Longest wait between two tries, also where the receiver asks for more.
 const MAX_WAIT: Duration = Duration::from_secs(30);
-/// Bytes of an answer's body that are kept.
-const MAX_ANSWER_BYTES: usize = 64 << 10;
-/// How Standard Webhooks writes secrets: this, then Base64.
-const STANDARD_PREFIX: &str = "whsec_";
-const BASE64: GeneralPurpose = STANDARD;
+/// How long the program waits for the server to note a try. What takes longer is missing in the log, and nowhere else.
+const NOTE_WITHIN: Duration = Duration::from_secs(5);
+/// Bytes of an answer's headers that are told to the log.
+const MAX_NOTED_HEADER_BYTES: usize = 16 * 1024;
+/// What stands where the author set a header.
+const HIDDEN: &str = "***";
+
+/// Where tries are noted, and what must not be in it.
+pub(crate) struct Log<'a> {
+    /// The server's side.
+    pub(crate) backend: &'a dyn Backend,
+    /// Hides secrets.
+    pub(crate) redactor: &'a Redactor,
+}
 
 /// Delivers, or says why not.
 pub(crate) async fn send(
     outside: &Outside,
     secrets: &Secrets,
+    log: Log<'_>,
     mut request: SendWebhook,
 ) -> Result<Answer, Failure> {
     let texts = request.headers.values_mut().chain(&mut request.secret);
@@ -43,44 +55,162 @@ pub(crate) async fn send(
         .await
         .map_err(|error| Failure::from(format!("webhook.send: {error}")))?;
     let failed = |error: String| Failure::from(format!("webhook.send: {error}"));
-    let mut exchange = prepare(&request).map_err(failed)?;
+    let mut exchanged_with = prepare(&request).map_err(failed)?;
     let timeout = request.timeout.map_or(TRY_TIMEOUT, |time| time.0);
-    let timeout = timeout.min(outside.config().timeout);
-    let mut tries = 0;
+    exchanged_with.within = timeout.min(outside.config().timeout);
+    let mut number = 0;
     loop {
-        tries += 1;
-        sign(&mut exchange.headers, &request);
-        let tried = exchange_once(outside, &exchange, timeout).await;
-        let (told, wait) = match tried {
-            Ok(response) => {
-                let status = response.status().as_u16();
-                let asked = retry_after(response.headers());
-                // The rest of a long answer says nothing about the delivery.
-                let body = read_limited(response, MAX_ANSWER_BYTES).await;
-                let body = String::from_utf8_lossy(&body.unwrap_or_default()).into_owned();
-                let answer =
-                    json!({ "id": request.id, "status": status, "attempts": tries, "body": body });
-                if (200..300).contains(&status) {
-                    return Ok(Answer::Json(answer));
-                }
-                let told = format!("the receiver answered with status {status}");
-                if !matches!(status, 408 | 425 | 429 | 500..=599) {
-                    return Err(refused(told, answer));
-                }
-                if tries > request.retries {
-                    return Err(refused(format!("{told} after {tries} tries"), answer));
-                }
-                (told, asked)
-            }
-            Err(error) if error.contains("--fetch-allow") => return Err(failed(error)),
-            Err(error) => (error, None),
+        number += 1;
+        sign(&mut exchanged_with, &request);
+        let began = OffsetDateTime::now_utc();
+        let exchanged = exchange(outside.clients(), &exchanged_with).await;
+        let next = next(&exchanged, number, &request);
+        let noted = Noted {
+            log: &log,
+            request: &exchanged_with,
+            exchanged: &exchanged,
+            id: &request.id,
+            number,
+            began,
+            last: !matches!(next, Next::Again(_)),
         };
-        if tries > request.retries {
-            return Err(failed(format!("{told} (tries: {tries})")));
+        match next {
+            Next::Done(answer) => {
+                noted.tell().await;
+                return Ok(Answer::Json(answer));
+            }
+            Next::Failed(failure) => {
+                noted.tell().await;
+                return Err(failure);
+            }
+            Next::Again(wait) => {
+                tokio::join!(noted.tell(), tokio::time::sleep(wait));
+            }
         }
-        let usual = FIRST_WAIT.saturating_mul(1 << (tries - 1).min(10));
-        let jitter = 0.75 + 0.5 * rand::random::<f64>();
-        tokio::time::sleep(wait.unwrap_or(usual.mul_f64(jitter)).min(MAX_WAIT)).await;
+    }
+}
+
+/// What follows a try.
+enum Next {
+    Done(serde_json::Value),
+    Failed(Failure),
+    Again(Duration),
+}
+
+fn next(exchanged: &Exchanged, tries: u32, request: &SendWebhook) -> Next {
+    let failed = |error: String| Next::Failed(Failure::from(format!("webhook.send: {error}")));
+    let usual = FIRST_WAIT.saturating_mul(1 << (tries - 1).min(10));
+    let usual = usual.mul_f64(0.75 + 0.5 * rand::random::<f64>());
+    let wait = match (&exchanged.error, &exchanged.answer) {
+        (Some(ExchangeError::Blocked(told)), _) => return failed(told.clone()),
+        (Some(error), _) if tries > request.retries => {
+            return failed(format!("{error} (tries: {tries})"));
+        }
+        (Some(_), _) | (None, None) => usual,
+        (None, Some(answered)) => {
+            let status = answered.status;
+            let body = String::from_utf8_lossy(&answered.body);
+            let answer =
+                json!({ "id": request.id, "status": status, "attempts": tries, "body": body });
+            if exchanged.is_success() {
+                return Next::Done(answer);
+            }
+            let told = format!("the receiver answered with status {status}");
+            if !matches!(status, 408 | 425 | 429 | 500..=599) {
+                return Next::Failed(refused(told, answer));
+            }
+            if tries > request.retries {
+                return Next::Failed(refused(format!("{told} after {tries} tries"), answer));
+            }
+            let asked = answered.header("retry-after");
+            let asked = asked.and_then(|asked| retry_after(asked, OffsetDateTime::now_utc()));
+            asked.unwrap_or(usual)
+        }
+    };
+    Next::Again(wait.min(MAX_WAIT))
+}
+
+/// A try, to be told.
+struct Noted<'a> {
+    log: &'a Log<'a>,
+    request: &'a Request,
+    exchanged: &'a Exchanged,
+    id: &'a str,
+    number: u32,
+    began: OffsetDateTime,
+    last: bool,
+}
+
+impl Noted<'_> {
+    /// A log that cannot be written is no reason to fail what was sent.
+    async fn tell(&self) {
+        let telling = self.log.backend.note_send(self.message());
+        match tokio::time::timeout(NOTE_WITHIN, telling).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(error, "a try of webhook.send was not noted"),
+            Err(_) => tracing::debug!("a try of webhook.send was not noted in time"),
+        }
+    }
+
+    fn message(&self) -> pb::NoteSend {
+        let redact = |text: &str| self.log.redactor.text(text);
+        let url = self.request.url.as_str();
+        let url = &url[..url.find(['?', '#']).unwrap_or(url.len())];
+        // What the author set may be anything; what is ours is no secret.
+        let ours = |name: &str| name.starts_with("webhook-") || name == "x-webhook-signature";
+        let headers = self.request.headers.iter().map(|(name, value)| {
+            let shown = value.to_str().ok().filter(|_| ours(name.as_str()));
+            field(name.as_str(), shown.unwrap_or(HIDDEN))
+        });
+        let answer = self.exchanged.answer.as_ref();
+        let mut room = MAX_NOTED_HEADER_BYTES;
+        let answered = answer.iter().flat_map(|answer| &answer.headers);
+        let response_headers = answered.map_while(|(name, value)| {
+            room = room.checked_sub(name.len() + value.len())?;
+            Some(field(name, &redact(value)))
+        });
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let error = match (&self.exchanged.error, answer) {
+            (Some(error), _) => error.to_string(),
+            (None, Some(answer)) if !self.exchanged.is_success() => {
+                format!("status {}", answer.status)
+            }
+            (None, _) => String::new(),
+        };
+        let millis = self.began.unix_timestamp_nanos() / 1_000_000;
+        pb::NoteSend {
+            webhook_id: self.id.to_owned(),
+            number: self.number,
+            began_at_unix_ms: u64::try_from(millis).unwrap_or(0),
+            url: redact(url),
+            method: self.request.method.to_string(),
+            headers: headers.collect(),
+            body_bytes: self.request.body.len() as u64,
+            body_sha256: Sha256::digest(&self.request.body).to_vec().into(),
+            delivered: self.exchanged.is_success(),
+            status: answer.map_or(0, |answer| u32::from(answer.status)),
+            response_headers: response_headers.collect(),
+            response_body: answer.map_or_else(Default::default, |answer| {
+                let mut body = self.log.redactor.bytes(&answer.body);
+                body.truncate(pocketci_outside::exchange::MAX_BODY_BYTES);
+                body
+            }),
+            error: redact(&error),
+            duration_us: micros(self.exchanged.duration),
+            first_byte_us: self.exchanged.first_byte.map(micros),
+            peer: self
+                .exchanged
+                .peer
+                .map_or_else(String::new, |peer| peer.to_string()),
+            last: self.last,
+        }
+    }
+}
+
+fn field(name: &str, value: &str) -> pb::Field {
+    pb::Field {
+        name: name.to_owned(),
+        value: value.to_owned(),
     }
 }
 
@@ -92,7 +222,7 @@ fn refused(told: String, answer: serde_json::Value) -> Failure {
     }
 }
 
-fn prepare(request: &SendWebhook) -> Result<Exchange, String> {
+fn prepare(request: &SendWebhook) -> Result<Request, String> {
     let given: Vec<(String, String)> = request.headers.clone().into_iter().collect();
     let mut headers = headers(&given)?;
     if !request.content_type.is_empty() && !headers.contains_key(CONTENT_TYPE) {
@@ -104,72 +234,30 @@ fn prepare(request: &SendWebhook) -> Result<Exchange, String> {
         "" => "POST".to_owned(),
         name => name.to_ascii_uppercase(),
     };
-    Ok(Exchange {
+    Ok(Request {
         url: parse(&request.url)?,
         method: method(&name)?,
         headers,
-        body: Some(request.body.clone()),
-        secret: Vec::new(),
+        body: request.body.clone(),
+        trust: Trust::System,
+        within: TRY_TIMEOUT,
     })
 }
 
-fn sign(headers: &mut HeaderMap, request: &SendWebhook) {
-    let timestamp = OffsetDateTime::now_utc().unix_timestamp().to_string();
-    let mut set = |name: &'static str, value: String| {
-        // Hex, Base64 and digits are header values.
-        if let Ok(value) = HeaderValue::from_str(&value) {
-            headers.insert(name, value);
-        }
+fn sign(to: &mut Request, request: &SendWebhook) {
+    let signed = Signed {
+        id: &request.id,
+        timestamp: OffsetDateTime::now_utc().unix_timestamp(),
+        body: &request.body,
     };
-    set("webhook-id", request.id.clone());
-    set("webhook-timestamp", timestamp.clone());
-    if let Some(secret) = request
-        .secret
-        .as_deref()
-        .filter(|secret| !secret.is_empty())
-    {
-        let (plain, standard) = signatures(secret, &request.id, &timestamp, &request.body);
-        set("x-webhook-signature", plain);
-        set("webhook-signature", standard);
-    }
-}
-
-/// Both signatures of a body.
-fn signatures(secret: &str, id: &str, timestamp: &str, body: &Bytes) -> (String, String) {
-    let plain = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()), body);
-    let key = secret
-        .strip_prefix(STANDARD_PREFIX)
-        .and_then(|encoded| BASE64.decode(encoded).ok())
-        .unwrap_or_else(|| secret.as_bytes().to_vec());
-    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, &key));
-    context.update(format!("{id}.{timestamp}.").as_bytes());
-    context.update(body);
-    let standard = format!("v1,{}", BASE64.encode(context.sign().as_ref()));
-    (hex::encode(plain.as_ref()), standard)
-}
-
-/// What the receiver asks for, in seconds; dates are not followed.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
-    Some(Duration::from_secs(seconds))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn signatures_are_the_published_ones() {
-        // The example of the Standard Webhooks specification's libraries.
-        let (_, standard) = signatures(
-            "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
-            "msg_p5jXN8AQM9LWM0D4loKWxJek",
-            "1614265330",
-            &Bytes::from_static(br#"{"test": 2432232314}"#),
-        );
-        assert_eq!(standard, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
-        let (plain, _) = signatures("my-secret-key", "a", "1", &Bytes::from_static(b"hello"));
-        let key = hmac::Key::new(hmac::HMAC_SHA256, b"my-secret-key");
-        assert!(hmac::verify(&key, b"hello", &hex::decode(plain).unwrap()).is_ok());
+    let secret = request.secret.as_deref();
+    let secret = secret.filter(|secret| !secret.is_empty());
+    for (name, value) in signature::headers(signed, secret.as_slice()) {
+        // Hex, Base64 and digits are header values; the id is the author's.
+        if let Ok(value) = HeaderValue::from_str(&value)
+            && name != signature::CIRCLECI_SIGNATURE
+        {
+            to.headers.insert(name, value);
+        }
     }
 }

@@ -5,7 +5,7 @@
 
 use super::builds::Build;
 use super::convert::{Ref, attempt_ref, broken};
-use super::{Link, journal, store_status};
+use super::{Link, journal, sends, store_status};
 use crate::model::derived;
 use crate::model::gate::{Decision, Gate, GateStatus, NewGate};
 use crate::model::run::{Trigger, TriggerKind};
@@ -90,6 +90,12 @@ pub(super) async fn answer(
         Ask::SaveInputMetadata(ask) => build.save_metadata(ask).await?,
         Ask::SaveVersions(ask) => build.save_versions(ask).await?,
         Ask::SetPipeline(ask) => build.set_pipeline(ask).await?,
+        Ask::NoteSend(ask) => {
+            let noted = sends::noted(ask, entry, &job.attempt, job.pipeline_id)?;
+            let store = link.runs().store();
+            store.record_send(noted).await.map_err(failed)?;
+            Reply::Saved(pb::Saved {})
+        }
         Ask::AppendJournal(_) | Ask::ReadJournal(_) | Ask::ClearJournal(_) => {
             return Err(broken("call without kind"));
         }

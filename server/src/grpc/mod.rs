@@ -10,6 +10,7 @@ mod fetch;
 mod intake;
 mod journal;
 mod logs;
+mod sends;
 mod session;
 mod terminal;
 

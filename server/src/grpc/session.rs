@@ -81,6 +81,7 @@ pub(super) async fn open(
         ping_every_ms: duration_ms(PING_EVERY),
         held,
         packed_logs: true,
+        notes_sends: true,
     });
     let session = Session {
         link,

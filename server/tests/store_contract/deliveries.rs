@@ -154,7 +154,7 @@ pub fn end(state: TryState) -> TryEnd {
 pub async fn proven(store: &Shared, terms: SubscriptionTerms) -> Subscription {
     let subscription = subscribe(store, terms).await;
     let pinged = store
-        .ping_subscription(subscription.id, "me")
+        .ping_subscription(subscription.id, "me", None)
         .await
         .unwrap();
     assert!(matches!(pinged, Queued::As(_)));
@@ -232,7 +232,8 @@ pub async fn runs_that_end_without_an_agent_are_told_and_checks_are_not(store: S
     check.trigger = Trigger {
         check: Some(CheckTrigger {
             resource: "r".into(),
-            ..check_trigger()
+            scope: "00".into(),
+            from: None,
         }),
         ..Trigger::new(TriggerKind::Check)
     };
@@ -241,10 +242,6 @@ pub async fn runs_that_end_without_an_agent_are_told_and_checks_are_not(store: S
     let check = enqueue(&store, check).await;
     cancel(&store, check).await;
     assert_eq!(told(&store).await.len(), 2);
-}
-
-fn check_trigger() -> CheckTrigger {
-    serde_json::from_value(serde_json::json!({ "resource": "r" })).unwrap()
 }
 
 pub async fn a_waiting_gate_is_told_once(store: Shared) {

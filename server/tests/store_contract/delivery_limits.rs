@@ -69,18 +69,18 @@ async fn proven_only(store: &Shared, name: &str) -> SubscriptionId {
 }
 
 pub async fn subscriptions_take_turns_however_much_waits_for_one(store: Shared) {
-    let busy = proven_only(&store, "busy").await;
-    end_runs(&store, "build", 20).await;
-    let late = proven(
-        &store,
-        SubscriptionTerms {
-            concurrency: 2,
-            ..terms("late", &ENDS)
-        },
+    let own = |name: &str, of| SubscriptionTerms {
+        pipeline_id: Some(of),
+        ..terms(name, &ENDS)
+    };
+    let (build, other) = (
+        pipeline(&store, "build").await,
+        pipeline(&store, "other").await,
     );
-    // What waits for the busy one is older than what proves the late one.
-    let late = late.await.id;
-    end_runs(&store, "build", 2).await;
+    let busy = proven(&store, own("busy", build.id)).await.id;
+    let late = proven(&store, own("late", other.id)).await.id;
+    end_runs(&store, "build", 20).await;
+    end_runs(&store, "other", 2).await;
     let taken = Server::new().take(&store, 3).await;
     let of = |id| taken.iter().filter(|due| due.subscription.id == id).count();
     assert_eq!(of(busy) + of(late), 3);
@@ -177,7 +177,7 @@ pub async fn a_paused_or_disabled_subscription_is_sent_nothing(store: Shared) {
         "nothing new for it"
     );
     assert_eq!(
-        store.ping_subscription(one.id, "me").await.unwrap(),
+        store.ping_subscription(one.id, "me", None).await.unwrap(),
         Queued::Disabled
     );
     store.enable_subscription(one.id).await.unwrap();

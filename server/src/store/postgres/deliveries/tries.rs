@@ -199,9 +199,16 @@ async fn end(client: &Object, records: &[&TryRecord]) -> Failable<(HashSet<Uuid>
     )?;
     let ends = Ends::of(records);
     let moves = Moves::of(records);
-    let healths = Healths::of(records);
-    let every = millis(SUCCESS_NOTED_EVERY);
     let (ends, moves) = (ends.params(), moves.params());
+    // Sent in this order, in one round trip.
+    let (noted, moved) = try_join!(client.query(&note, &ends), client.query(&move_on, &moves))?;
+    let ids = |rows: &[tokio_postgres::Row]| -> Failable<HashSet<Uuid>> {
+        let id = |row: &tokio_postgres::Row| Ok::<_, Failure>(row.try_get(0)?);
+        rows.iter().map(id).collect()
+    };
+    let (noted, moved) = (ids(&noted)?, ids(&moved)?);
+    let healths = Healths::of(records, &noted);
+    let every = millis(SUCCESS_NOTED_EVERY);
     let healths: [&(dyn ToSql + Sync); 5] = [
         &healths.id,
         &healths.succeeded,
@@ -209,17 +216,8 @@ async fn end(client: &Object, records: &[&TryRecord]) -> Failable<(HashSet<Uuid>
         &healths.pause,
         &every,
     ];
-    // Sent in this order, in one round trip.
-    let (noted, moved, _) = try_join!(
-        client.query(&note, &ends),
-        client.query(&move_on, &moves),
-        client.execute(&health, &healths),
-    )?;
-    let ids = |rows: &[tokio_postgres::Row]| -> Failable<HashSet<Uuid>> {
-        let id = |row: &tokio_postgres::Row| Ok::<_, Failure>(row.try_get(0)?);
-        rows.iter().map(id).collect()
-    };
-    Ok((ids(&noted)?, ids(&moved)?))
+    client.execute(&health, &healths).await?;
+    Ok((noted, moved))
 }
 
 /// Columns of ended tries.
@@ -336,11 +334,14 @@ struct Healths {
 }
 
 impl Healths {
-    fn of(records: &[&TryRecord]) -> Self {
+    /// What was noted before counts no second time.
+    fn of(records: &[&TryRecord], noted: &HashSet<Uuid>) -> Self {
         let mut by_id: BTreeMap<Uuid, (bool, i64, i64)> = BTreeMap::new();
         for record in records {
             let (succeeded, failed, pause) = by_id.entry(record.subscription_id.0).or_default();
-            match record.ended.as_ref().map(|(_, end)| end.state) {
+            let is_new = noted.contains(&record.delivery_id.0);
+            let ended = record.ended.as_ref().filter(|_| is_new);
+            match ended.map(|(_, end)| end.state) {
                 Some(TryState::Delivered) => (*succeeded, *failed) = (true, 0),
                 Some(TryState::Failed) => *failed += 1,
                 Some(TryState::Unknown) | None => {}

@@ -128,7 +128,7 @@ pub(super) fn record(connection: &Connection, record: &TryRecord) -> Result<Reco
         noted = note(connection, record.delivery_id, *number, end)?;
     }
     let moved = move_on(connection, record)?;
-    health(connection, record)?;
+    health(connection, record, noted)?;
     Ok(match (moved, noted) {
         (true, _) => Recorded::Done,
         (false, true) => Recorded::Late,
@@ -161,10 +161,12 @@ fn move_on(connection: &Connection, record: &TryRecord) -> Result<bool> {
     Ok(moved > 0)
 }
 
-fn health(connection: &Connection, record: &TryRecord) -> Result<()> {
+/// What was noted before counts no second time.
+fn health(connection: &Connection, record: &TryRecord, noted: bool) -> Result<()> {
     let at = micros(now());
     let id = record.subscription_id.0.as_bytes();
-    match record.ended.as_ref().map(|(_, end)| end.state) {
+    let ended = record.ended.as_ref().filter(|_| noted);
+    match ended.map(|(_, end)| end.state) {
         Some(TryState::Delivered) => {
             let sql = "UPDATE subscriptions SET failures = 0, failing_since = NULL, succeeded_at = ?2, \
                  paused_until = NULL WHERE id = ?1 \
