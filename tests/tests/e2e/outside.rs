@@ -157,3 +157,52 @@ async fn mail_arrives_with_its_rendered_text() {
         assert!(mails[0].contains(part), "{}", mails[0]);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tries_of_webhook_send_are_in_the_log_without_secrets() {
+    let sink = Sink::start().await;
+    let server = Server::start(ServerOptions {
+        flags: vec!["--fetch-allow", "127.0.0.1"],
+        ..ServerOptions::default()
+    })
+    .await;
+    let body = format!(
+        "const sent = await webhook.send({{ url: '{}/flaky/1?token=in-the-url', body: 'hello', secret: 'a-signing-secret',
+            headers: {{ Authorization: 'Bearer a-bearer-token' }} }});
+         console.log(sent.id);",
+        sink.url
+    );
+    let client = server.client();
+    let (ended, log) = ran(&client, "sender", &body).await;
+    assert_eq!(ended["status"], "success", "{log}");
+    let (status, listed) = client.get("/api/deliveries?origin=send").await.unwrap();
+    assert_eq!(status, 200);
+    let found = &listed["deliveries"][0];
+    assert_eq!(found["webhook_id"], log.trim(), "{listed}");
+    assert_eq!(
+        (&found["state"], &found["tries"]),
+        (&json!("delivered"), &json!(2))
+    );
+    let path = format!("/api/deliveries/{}", found["id"].as_str().unwrap());
+    let (_, shown) = client.get(&path).await.unwrap();
+    let statuses: Vec<&Value> = shown["log"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| &one["response"]["status"])
+        .collect();
+    assert_eq!(statuses, [&json!(503), &json!(200)]);
+    assert_eq!(
+        shown["log"][1]["request"]["url"],
+        format!("{}/flaky/1", sink.url)
+    );
+    assert!(
+        shown["log"][1]["sender"]
+            .as_str()
+            .unwrap()
+            .starts_with("agent ")
+    );
+    for secret in ["in-the-url", "a-signing-secret", "a-bearer-token"] {
+        assert!(!shown.to_string().contains(secret), "{shown}");
+    }
+}
