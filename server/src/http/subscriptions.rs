@@ -239,7 +239,17 @@ pub(super) async fn put(
         Err(ApiError::NotFound { .. }) if name.parse::<SubscriptionId>().is_err() => None,
         Err(error) => return Err(error),
     };
-    app.save_subscription(&name, stored, &body).await.map(Json)
+    let new = stored.is_none();
+    match app.save_subscription(&name, stored, &body).await {
+        // Somebody else made it between the two looks: then this is a change of it.
+        Err(ApiError::Conflict(_)) if new && body.name.is_none() => {
+            let stored = app.find_subscription(&name).await?;
+            app.save_subscription(&name, Some(stored), &body)
+                .await
+                .map(Json)
+        }
+        other => other.map(Json),
+    }
 }
 
 #[utoipa::path(delete, path = "/api/subscriptions/{id}", tag = "subscriptions", params(("id" = String, Path, description = "id or name")), responses((status = 204, description = "gone, with its deliveries"), (status = 404)))]

@@ -26,6 +26,7 @@ impl Python {
             .env("SECRET", secret)
             .stdin(Stdio::null())
             .stdout(said)
+            .stderr(Stdio::null())
             .spawn()
             .expect("python3 runs");
         Self { child, home }
@@ -161,4 +162,50 @@ async fn the_pages_receiver_knows_the_servers_own_secrets_and_refuses_others() {
     assert_eq!(other.lines(1).await, ["refused ping new"]);
     let tried: serde_json::Value = serde_json::from_slice(&pinged.stdout).unwrap();
     assert_eq!(tried["log"][0]["response"]["status"], 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_has_every_verb() {
+    let server = super::server().await;
+    let put = "pocketci subscription put s --url https://receiver.example/h --event job-completed --secret hunter2 \
+               --header X-A=top-secret --filter payload.job.status!=\"success\" --schedule 5s,1m --rate 2.5 --json";
+    for (line, code, word) in [
+        (put, 0, "\"created\": true"),
+        (
+            "pocketci subscription put s --url ftp://x",
+            3,
+            "http and https",
+        ),
+        (
+            "pocketci subscription put s --filter= --rename t",
+            0,
+            "\"t\" changed",
+        ),
+        ("pocketci subscription get t", 0, "f52fbd32b2b3"),
+        ("pocketci subscription get t --json", 0, "60.0"),
+        ("pocketci subscription ls", 0, "https://receiver.example/h"),
+        ("pocketci subscription disable t", 0, "disabled"),
+        ("pocketci subscription ping t", 3, "enable it first"),
+        ("pocketci subscription enable t", 0, "active"),
+        ("pocketci subscription put t --header X-A=", 0, "changed"),
+        ("pocketci deliveries --state lost", 3, "delivered"),
+        (
+            "pocketci resend --subscription t --since 1h --dry-run",
+            0,
+            "0 events",
+        ),
+        ("pocketci resend", 2, "<ID>"),
+        ("pocketci subscription delete t", 0, "deleted"),
+        ("pocketci subscription get t", 3, "no subscription"),
+    ] {
+        let done = command(&server, line);
+        let said = [done.stdout, done.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert_eq!(done.status.code(), Some(code), "{line}: {said}");
+        assert!(said.contains(word), "{line}: {said}");
+        assert!(
+            !said.contains("hunter2") && !said.contains("top-secret"),
+            "{line}: {said}"
+        );
+    }
 }

@@ -12,14 +12,16 @@ use serde_json::{Value, json};
 
 /// A server that may deliver to this machine.
 async fn server() -> Server {
-    server_on(None).await
+    server_with(None, &[]).await
 }
 
-/// The same over this storage.
-async fn server_on(storage: Option<String>) -> Server {
+/// The same over this storage and with more flags.
+async fn server_with(storage: Option<String>, more: &[&'static str]) -> Server {
+    let mut flags = vec!["--delivery-allow", "127.0.0.1"];
+    flags.extend(more);
     Server::start(ServerOptions {
         storage,
-        flags: vec!["--delivery-allow", "127.0.0.1"],
+        flags,
         ..ServerOptions::default()
     })
     .await

@@ -1,7 +1,7 @@
 //! More of what is told: filters, gates, rotations, replays; and on PostgreSQL as well.
 
 use super::delivery::OK;
-use super::{delivery, ran, send, server, server_on, subscribe};
+use super::{delivery, ran, send, server, server_with, subscribe};
 use pocketci_tests::{Receiver, TestDatabase, client, until};
 use reqwest::Method;
 use serde_json::json;
@@ -84,7 +84,7 @@ async fn a_replay_counts_first_and_sends_what_was_missed_or_failed() {
             true => Some(TestDatabase::create().await),
             false => None,
         };
-        let server = server_on(database.as_ref().map(|database| database.url.clone())).await;
+        let server = server_with(database.as_ref().map(|database| database.url.clone()), &[]).await;
         let client = server.client();
         let (early, late) = (Receiver::start(OK).await, Receiver::start(OK).await);
         subscribe(&client, "early", &early, json!({})).await;
@@ -168,4 +168,39 @@ async fn a_push_is_told_with_its_commit() {
             "target_repository_url": "https://github.com/octo/site", "tag": "v1",
             "revision": "1dc6aa69429bff4806ad6afe58d3d8f57e25973e", "commit": { "subject": "one", "body": "two" } })
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_pipeline_sends_is_in_the_same_log() {
+    let server = server_with(None, &["--fetch-allow", "127.0.0.1"]).await;
+    let client = server.client();
+    let receiver = Receiver::start(&["503 Service Unavailable\r\nretry-after: 0", "200 OK"]).await;
+    let program = format!(
+        "await webhook.send({{ url: '{}?key=top-secret', body: {{ a: 1 }}, secret: 'hunter2', retries: 2 }});",
+        receiver.url
+    );
+    let (pipeline, run) = ran(&client, "sender", &program).await;
+    let kept = delivery(&client, &format!("origin=send&run={run}"), "delivered").await;
+    let taken = receiver.taken();
+    assert_eq!(taken.len(), 2);
+    assert_eq!(kept["webhook_id"], taken[0].header("webhook-id"));
+    assert_eq!(
+        (&kept["pipeline_id"], &kept["receiver"]),
+        (&json!(pipeline), &json!(receiver.url))
+    );
+    let statuses: Vec<_> = kept["log"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|tried| tried["response"]["status"].clone())
+        .collect();
+    assert_eq!(statuses, [json!(503), json!(200)]);
+    let said = kept.to_string();
+    assert!(
+        !said.contains("top-secret") && !said.contains("hunter2"),
+        "{said}"
+    );
+    // It is the pipeline's own: nobody sends it again for it.
+    let path = format!("/api/deliveries/{}/resend", kept["id"].as_str().unwrap());
+    assert_eq!(send(&client, Method::POST, &path, &json!({})).await.0, 404);
 }

@@ -155,3 +155,65 @@ fn other_events_and_odd_contents_tell_nothing() {
         assert!(read.is_none(), "{provider} {body}: {read:?}");
     }
 }
+
+/// The value with the node at this place (counted in depth-first order) replaced; `None` behind the last one.
+fn replaced(value: &Value, place: &mut usize, by: &Value) -> Option<Value> {
+    if *place == 0 {
+        return Some(by.clone());
+    }
+    *place -= 1;
+    match value {
+        Value::Object(map) => map.iter().find_map(|(name, child)| {
+            let mut whole = map.clone();
+            whole.insert(name.clone(), replaced(child, place, by)?);
+            Some(Value::Object(whole))
+        }),
+        Value::Array(items) => items.iter().enumerate().find_map(|(at, child)| {
+            let mut whole = items.clone();
+            whole[at] = replaced(child, place, by)?;
+            Some(Value::Array(whole))
+        }),
+        _ => None,
+    }
+}
+
+#[test]
+fn whatever_stands_in_place_of_any_part_the_rest_is_read() {
+    let person = json!({ "name": "Ann", "email": "ann@example.com" });
+    let commit = json!({ "id": SHA, "message": "one\n\ntwo", "timestamp": "2026-03-01T11:59:53Z", "author": person,
+        "committer": person });
+    let push = json!({ "object_kind": "push", "ref": "refs/heads/main", "after": SHA, "checkout_sha": SHA, "user_id": 1,
+        "sender": { "id": 1 }, "head_commit": commit, "commits": [commit], "repository": { "html_url": "https://g/x" },
+        "project": { "web_url": "https://g/x", "git_ssh_url": "git@g:x" },
+        "push": { "changes": [{ "new": { "type": "branch", "name": "main", "target": { "hash": SHA, "message": "one",
+            "date": "2026-03-01T11:59:53Z", "author": { "raw": "Ann <a@b>" } } } }] } });
+    let odd = [
+        Value::Null,
+        json!(-1),
+        json!(1e300),
+        json!(""),
+        json!("\u{0}<>\n"),
+        json!([[]]),
+        json!({ "x": {} }),
+        json!("é".repeat(5000)),
+    ];
+    let mut tried = 0;
+    for by in &odd {
+        for place in 0.. {
+            let Some(mutated) = replaced(&push, &mut place.clone(), by) else {
+                break;
+            };
+            for provider in ["github", "gitea", "gogs", "gitlab", "bitbucket"] {
+                let facts = Facts::of(&receipt(provider, "", &mutated.to_string()));
+                let text = serde_json::to_string(&facts.and_then(|facts| facts.vcs)).unwrap();
+                assert!(
+                    text.len() < 16 * 1024,
+                    "it is bounded: {} bytes",
+                    text.len()
+                );
+            }
+            tried += 1;
+        }
+    }
+    assert!(tried > 300, "only {tried} places were found");
+}
