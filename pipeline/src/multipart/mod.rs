@@ -7,7 +7,7 @@ mod head;
 mod parts;
 
 pub use head::boundary;
-pub use parts::{FilePart, MAX_FIELD_BYTES, MAX_FORM_BYTES, Parts};
+pub use parts::{Fields, FilePart, MAX_FIELD_BYTES, MAX_FORM_BYTES, Parts};
 
 use memchr::memmem;
 

@@ -25,6 +25,9 @@ pub struct FilePart {
     pub sha256: [u8; 32],
 }
 
+/// Names and texts of a form, in order.
+pub type Fields = Vec<(String, String)>;
+
 /// The parts of a body, found while its bytes pass by.
 ///
 /// A part without a file name is a field of the form if it is UTF-8 and short; everything else is a file. Order and
@@ -72,7 +75,7 @@ impl Parts {
     ///
     /// # Errors
     /// See [`Multipart::finish`].
-    pub fn finish(self) -> Result<(Vec<(String, String)>, Vec<FilePart>), Fault> {
+    pub fn finish(self) -> Result<(Fields, Vec<FilePart>), Fault> {
         self.multipart.finish()?;
         Ok((self.found.fields, self.found.files))
     }

@@ -154,8 +154,11 @@ fn fields_that_are_too_much_together_are_files() {
     assert!(!files.is_empty());
 }
 
+/// Name, file name and bytes.
+type Named = (String, Option<String>, Vec<u8>);
+
 /// What multer, a reader of its own making, finds in a body; `None` if it refuses it.
-fn read_by_multer(body: &[u8]) -> Option<Vec<(String, Option<String>, Vec<u8>)>> {
+fn read_by_multer(body: &[u8]) -> Option<Vec<Named>> {
     let body = bytes::Bytes::copy_from_slice(body);
     let whole = futures_util::stream::iter([Ok::<_, std::io::Error>(body)]);
     let runtime = tokio::runtime::Builder::new_current_thread()

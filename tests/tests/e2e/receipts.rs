@@ -311,3 +311,60 @@ async fn what_is_forgotten_says_so() {
     assert_eq!(status, 410);
     assert!(said.to_string().contains("is forgotten"), "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_is_done_again_for_those_who_listen_now() {
+    let server = Server::start(ServerOptions::default()).await;
+    let client = server.client();
+    let program = "export default async () => { console.log(http.request().body) }";
+    let listen = |filter: Value| json!({ "settings": { "on": [{ "event": "webhook.x", "filter": filter }] } });
+    client.set("early", program, listen(Value::Null)).await;
+    let put = client
+        .request(Method::PUT, "/api/endpoints/x")
+        .json(&json!({ "event": "webhook.x", "settings": { "auth": "none" } }))
+        .send()
+        .await
+        .unwrap();
+    let status = put.status();
+    let saved: Value = serde_json::from_str(&put.text().await.unwrap()).unwrap();
+    assert!(status.is_success(), "{saved}");
+    let path = saved["path"].as_str().unwrap();
+    let sent = client
+        .request(Method::POST, path)
+        .body("{\"n\":1}")
+        .send()
+        .await
+        .unwrap();
+    assert!(sent.status().is_success());
+    let receipt = only_receipt(&server, "event=webhook.x").await;
+    let receipt = receipt["id"].as_str().unwrap();
+    client
+        .set("late", program, listen(json!("payload.n == 1")))
+        .await;
+    client
+        .set("other", program, listen(json!("payload.n == 2")))
+        .await;
+    let (status, done) = client
+        .post(&format!("/api/receipts/{receipt}/replay"), &json!({}))
+        .await
+        .unwrap();
+    assert_eq!(status, 202, "{done}");
+    let mut seen = Vec::new();
+    for decision in done["decisions"].as_array().unwrap() {
+        if let Some(run) = decision["run_id"].as_str() {
+            assert_eq!(client.finished(run).await["status"], "success");
+            assert_eq!(client.logs(run).await, "{\"n\":1}\n");
+        }
+        let name = decision["pipeline"].as_str().unwrap().to_owned();
+        seen.push((name, decision["run_id"].is_string()));
+    }
+    seen.sort();
+    let expected = [("early", true), ("late", true), ("other", false)];
+    assert_eq!(
+        seen,
+        expected.map(|(name, starts)| (name.to_owned(), starts))
+    );
+    let again = done["receipt_id"].as_str().unwrap();
+    let (_, again) = client.get(&format!("/api/receipts/{again}")).await.unwrap();
+    assert_eq!(again["runs"].as_array().unwrap().len(), 3, "{again}");
+}

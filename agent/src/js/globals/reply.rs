@@ -85,7 +85,7 @@ fn read_parts<'js>(ctx: &Ctx<'js>, response: &Value<'js>) -> Read<Reply> {
     // Types first, whatever HTTP thinks of the status: a TypeError is not hidden by a refusal.
     let (body, content_type) = match status {
         Err(Wrong::Type(_)) => (Ok(Bytes::new()), None),
-        _ => match base64_body(&object)? {
+        _ => match base64_body(object)? {
             Some(body) => (body, None),
             None => read_body(ctx, &object.get("body")?)?,
         },

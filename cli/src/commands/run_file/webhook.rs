@@ -116,7 +116,7 @@ pub fn to_wire(request: IncomingRequest) -> (pb::WebhookRequest, Bytes) {
         headers: fields(headers),
         query: fields(query),
         body: Bytes::new(),
-        body_bytes: request.body.len() as u64,
+        body_bytes: request.body.len(),
         body_follows: false,
         remote_addr: request.remote_addr.clone(),
         body_sha256: request.body.sha256().to_vec().into(),
