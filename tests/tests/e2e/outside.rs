@@ -177,7 +177,7 @@ async fn tries_of_webhook_send_are_in_the_log_without_secrets() {
     assert_eq!(ended["status"], "success", "{log}");
     let (status, listed) = client.get("/api/deliveries?origin=send").await.unwrap();
     assert_eq!(status, 200);
-    let found = &listed["deliveries"][0];
+    let found = &listed["items"][0];
     assert_eq!(found["webhook_id"], log.trim(), "{listed}");
     assert_eq!(
         (&found["state"], &found["tries"]),
