@@ -242,6 +242,11 @@ fn a_custom_webhook_passes_its_body_on_if_it_is_not_too_long() {
     let parameters = &got["pipeline"]["trigger_parameters"];
     assert!(parameters.get("webhook").is_none(), "{parameters}");
     assert_eq!(parameters["circleci"]["trigger_type"], "webhook");
+    let mut elsewhere = receipt("generic", "", "");
+    elsewhere.body_bytes = 1 << 20;
+    let got: Value = serde_json::from_str(&sent(&event, &view, Some(&elsewhere))).unwrap();
+    let parameters = &got["pipeline"]["trigger_parameters"];
+    assert!(parameters.get("webhook").is_none(), "{parameters}");
 }
 
 #[test]
