@@ -60,6 +60,7 @@ impl World {
             labels: None,
             webhook_secrets: None,
             settings: None,
+            listens: Vec::new(),
         };
         let pipeline = store.put_pipeline(put).await.unwrap().pipeline;
         let settings = DeliverySettings {
@@ -135,6 +136,7 @@ impl World {
                 hand_to: None,
             }],
             max_queue: 10_000,
+            dedup: None,
         };
         assert_eq!(self.store.enqueue(run).await.unwrap(), Enqueued::Stored);
         let wish = Cancelled {
