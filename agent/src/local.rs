@@ -68,7 +68,7 @@ pub async fn run(
     let work = Work {
         assign: job.assign,
         program: job.program,
-        body: job.body,
+        body: job.body.into(),
     };
     let working = carry_out(workshop, attempt.clone(), backend, async move { Ok(work) });
     tokio::pin!(working);

@@ -7,6 +7,8 @@ pub mod duration;
 pub mod expression;
 pub mod merge_patch;
 pub mod modules;
+pub mod multipart;
+pub mod payload;
 pub mod plan;
 pub mod positions;
 pub mod program;

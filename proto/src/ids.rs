@@ -86,4 +86,6 @@ id! {
     TokenId
     /// One approval that a run waits for.
     GateId
+    /// A webhook endpoint; its URL holds another, secret id.
+    EndpointId
 }

@@ -30,6 +30,7 @@ fn put(name: &str) -> PutPipeline {
         labels: None,
         webhook_secrets: None,
         settings: None,
+        listens: vec![],
     }
 }
 
@@ -176,6 +177,14 @@ async fn the_schema_refuses_illegal_states() {
              SELECT id, 1, 0, {more} FROM runs"
         )
     };
+    let receipt = |pipeline: &str, verdict: &str, place: &str| {
+        format!(
+            "INSERT INTO receipts (id, pipeline_id, method, url, headers, body, body_bytes, body_sha256, \
+             remote_addr, provider, event_type, verdict, reason, received_at, body_place) \
+             SELECT randomblob(16), {pipeline}, '', '', '[]', x'', 0, zeroblob(32), '', '', '', \
+             {verdict}, '', 0, {place} FROM runs"
+        )
+    };
     let illegal = [
         run("'finished', NULL, NULL, NULL, 1, 1"),
         run("'finished', 'failed', '', '', NULL, 1"),
@@ -190,12 +199,9 @@ async fn the_schema_refuses_illegal_states() {
         event("'{}', x'00', 0, 'stdout', 0"),
         event("NULL, x'00', 0, 'stdin', 0"),
         event("NULL, x'00', NULL, 'stdout', 0"),
-        "INSERT INTO receipts SELECT randomblob(16), pipeline_id, NULL, '', '', '[]', x'', 0, \
-         zeroblob(32), '', '', '', 'accepted', '', 0 FROM runs"
-            .into(),
-        "INSERT INTO receipts SELECT randomblob(16), pipeline_id, id, '', '', '[]', x'', 0, \
-         zeroblob(32), '', '', '', 'paused', '', 0 FROM runs"
-            .into(),
+        receipt("NULL", "'accepted'", "'inline'"),
+        receipt("pipeline_id", "'lost'", "'inline'"),
+        receipt("pipeline_id", "'accepted'", "'elsewhere'"),
         "INSERT INTO replies SELECT id, 'pipeline', 100, '[]', x'' FROM runs".into(),
     ];
     for sql in illegal {
@@ -207,6 +213,7 @@ async fn the_schema_refuses_illegal_states() {
         );
     }
     let legal = [
+        receipt("pipeline_id", "'unrouted'", "'none'"),
         job("0, 'queued', NULL, NULL, NULL, NULL, NULL, NULL"),
         event("NULL, x'00', 0, 'stdout', 0"),
         run("'finished', 'failed', '', '', 1, 1"),

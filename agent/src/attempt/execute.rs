@@ -6,6 +6,7 @@ use crate::js::host::{JobContext, WebhookRequest};
 use crate::js::journal::Tape;
 use crate::js::{self, JobEnd, Limits};
 use crate::plan;
+use crate::webhook_body::WebhookFile;
 use bytes::Bytes;
 use pocketci_proto::agent as pb;
 use pocketci_proto::api::Driver as DriverName;
@@ -44,6 +45,10 @@ pub(super) async fn execute(
     loop {
         let durable = journal.is_some();
         let ended = run_program(workshop, attempt, &backend, &work, driver_name, journal).await;
+        if attempt.resumed {
+            // Volumes of the webhook's files, which the earlier process had made for steps that went on.
+            remove_of(workshop, attempt, None).await;
+        }
         return match ended {
             JobEnd::Diverged { message } if durable => {
                 journal = start_over(attempt, &*backend, &message).await;
@@ -212,6 +217,22 @@ pub(crate) fn time_limit(work: &Work, limits: &Limits) -> (Duration, StopReason)
     }
 }
 
+fn pairs(fields: Vec<pb::Field>) -> Vec<(String, String)> {
+    let pair = |field: pb::Field| (field.name, field.value);
+    fields.into_iter().map(pair).collect()
+}
+
+fn file(file: pb::WebhookFile) -> WebhookFile {
+    WebhookFile {
+        index: file.index,
+        name: file.name,
+        filename: file.filename,
+        content_type: file.content_type,
+        size: file.size,
+        sha256: file.sha256,
+    }
+}
+
 fn context(work: &Work, driver: DriverName) -> JobContext {
     let assign = &work.assign;
     let hex = |bytes: &[u8]| {
@@ -224,12 +245,7 @@ fn context(work: &Work, driver: DriverName) -> JobContext {
         None => (String::new(), 0),
     };
     let trigger = assign.trigger.clone().unwrap_or_default();
-    let fields = |fields: Vec<pb::Field>| {
-        fields
-            .into_iter()
-            .map(|field| (field.name, field.value))
-            .collect()
-    };
+    let fields = |fields: Vec<pb::Field>| pairs(fields).into_iter().collect();
     JobContext {
         run_id,
         pipeline_id: assign.pipeline_id.clone(),
@@ -247,6 +263,16 @@ fn context(work: &Work, driver: DriverName) -> JobContext {
             headers: fields(webhook.headers),
             query: fields(webhook.query),
             body: work.body.clone(),
+            repeated_headers: pairs(webhook.repeated_headers),
+            delivery_id: webhook.delivery_id,
+            attempt: webhook.attempt,
+            verified: webhook.verified,
+            secret_id: webhook.secret_id,
+            remote_addr: webhook.remote_addr,
+            received_at_ms: webhook.received_at_unix_ms,
+            body_sha256: webhook.body_sha256,
+            form: pairs(webhook.form),
+            files: webhook.files.into_iter().map(file).collect(),
         }),
     }
 }

@@ -1,6 +1,7 @@
 //! The world as one job sees it: console to the log, respond to a report, everything else to whoever can do it.
 
 use super::backend::Backend;
+use super::files;
 use super::gate;
 use super::holdings::Holdings;
 use super::journal::JobJournal;
@@ -9,7 +10,7 @@ use super::numbers::Numbers;
 use super::secrets::Secrets;
 use super::steps::{self, InDriver, InSandbox, Wanted};
 use super::{Attempt, StopReason, Workshop};
-use crate::container::{Driver, StepSpec, Volume};
+use crate::container::{Driver, Mount, StepSpec, Volume};
 use crate::js::host::{
     Answer, Answered, ConsoleStream, Failure, Host, Reply, Request, RunRequest, RunResult,
     WebhookRequest,
@@ -36,7 +37,6 @@ const CONTENT_LABEL_BYTES: usize = 8;
 
 pub(super) struct JobHost {
     parts: Arc<Parts>,
-    webhook: Option<WebhookRequest>,
     runtime: Handle,
     numbers: Numbers,
     journal: Mutex<Option<Journal>>,
@@ -53,6 +53,7 @@ pub(super) struct Parts {
     outside: Outside,
     /// Steps at once; more wait.
     room: Semaphore,
+    webhook: Option<WebhookRequest>,
 }
 
 impl JobHost {
@@ -75,6 +76,7 @@ impl JobHost {
             ),
             outside: workshop.outside.clone(),
             room: Semaphore::new(max_steps),
+            webhook,
             workshop,
             attempt,
             backend,
@@ -82,7 +84,6 @@ impl JobHost {
         };
         Self {
             parts: Arc::new(parts),
-            webhook,
             runtime,
             numbers: Numbers::default(),
             journal: Mutex::default(),
@@ -110,16 +111,26 @@ impl JobHost {
         self.parts.holdings.release().await;
     }
 
-    fn vars(&self) -> Option<WebhookVars> {
-        let webhook = self.webhook.as_ref()?;
-        Some(WebhookVars {
+    /// Called on the job's own thread, which may wait for a large body; none is looked at of uploads.
+    fn vars(&self) -> Result<Option<WebhookVars>, String> {
+        let Some(webhook) = self.parts.webhook.as_ref() else {
+            return Ok(None);
+        };
+        let body = match webhook.body.here() {
+            Some(bytes) => bytes.clone(),
+            None if webhook.files.is_empty() && webhook.form.is_empty() => {
+                self.runtime.block_on(webhook.body.whole())?
+            }
+            None => Bytes::new(),
+        };
+        Ok(Some(WebhookVars {
             provider: webhook.provider.clone(),
             event_type: webhook.event_type.clone(),
             method: webhook.method.clone(),
             headers: webhook.headers.clone(),
             query: webhook.query.clone(),
-            body: String::from_utf8_lossy(&webhook.body).into_owned(),
-        })
+            body: String::from_utf8_lossy(&body).into_owned(),
+        }))
     }
 }
 
@@ -154,7 +165,7 @@ impl Host for JobHost {
     }
 
     fn webhook_trigger(&self, expression: &str) -> Result<bool, String> {
-        let Some(vars) = self.vars() else {
+        let Some(vars) = self.vars()? else {
             return Ok(true);
         };
         let compiled = self
@@ -167,7 +178,7 @@ impl Host for JobHost {
     }
 
     fn webhook_value(&self, expression: &str) -> Result<String, String> {
-        let Some(vars) = self.vars() else {
+        let Some(vars) = self.vars()? else {
             return Ok(String::new());
         };
         let compiled = self
@@ -346,11 +357,20 @@ impl Parts {
         for mount in &mut spec.mounts {
             mount.volume = self.holdings.volume(&mount.volume)?.id;
         }
+        if !request.files.is_empty() {
+            spec.mounts.extend(self.files(&request).await?);
+        }
         spec.labels = labels(&self.workshop, &self.attempt);
         let content = hex::encode(&request.content[..CONTENT_LABEL_BYTES]);
         spec.labels.insert("pocketci.content".to_owned(), content);
         spec.groups = self.attempt.groups();
         Ok(spec)
+    }
+
+    /// Volumes with the files of the webhook that the step mounts.
+    async fn files(&self, request: &RunRequest) -> Result<Vec<Mount>, String> {
+        let webhook = self.webhook.as_ref().ok_or("no webhook started this run")?;
+        files::mounts(&self.holdings, &self.driver()?, webhook, request).await
     }
 
     async fn run(&self, request: RunRequest) -> Result<RunResult, String> {
@@ -408,7 +428,9 @@ impl Parts {
         Ok(Answer::Json(json!(place.keep(id, name, sandbox).await?)))
     }
 
-    async fn exec(&self, sandbox: &str, request: RunRequest) -> Result<Answer, Failure> {
+    async fn exec(&self, sandbox: &str, mut request: RunRequest) -> Result<Answer, Failure> {
+        // What is mounted is the sandbox's.
+        request.files.clear();
         let wanted = self.wanted(&request);
         let kept = self.holdings.sandbox(sandbox)?;
         let runner = InSandbox(kept.sandbox);

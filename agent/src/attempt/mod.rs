@@ -6,6 +6,7 @@
 mod backend;
 mod capture;
 mod execute;
+mod files;
 pub(crate) mod gate;
 mod holdings;
 mod host;
@@ -33,6 +34,7 @@ use crate::js::Program;
 use crate::log::redact::Redactor;
 use crate::log::{AttemptLog, Source};
 use crate::state::{AttemptFile, BegunStep, Saved};
+use crate::webhook_body::WebhookBody;
 use bytes::Bytes;
 use pb::report::Kind;
 use pocketci_proto::agent as pb;
@@ -306,7 +308,7 @@ pub struct Work {
     /// The program.
     pub program: Arc<Program>,
     /// The webhook's body.
-    pub body: Bytes,
+    pub body: WebhookBody,
 }
 
 /// Carries out a job whose Accepted is reported already; `fetch` gets program and body. Returns when Finished is

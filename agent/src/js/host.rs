@@ -7,6 +7,7 @@ use crate::container::OutputStream;
 use crate::js::calls::Event;
 use crate::js::journal::Journal;
 pub use crate::js::request::Request;
+use crate::webhook_body::{WebhookBody, WebhookFile};
 use bytes::{Buf, Bytes};
 use futures_util::future::BoxFuture;
 use std::collections::BTreeMap;
@@ -52,7 +53,48 @@ pub struct WebhookRequest {
     /// Decoded.
     pub query: BTreeMap<String, String>,
     /// Raw.
-    pub body: Bytes,
+    pub body: WebhookBody,
+    /// All lines of headers that came more than once, names in lower case.
+    pub repeated_headers: Vec<(String, String)>,
+    /// The provider's id of the delivery, or empty.
+    pub delivery_id: String,
+    /// Which try of the provider, from 1; 0 if it does not say.
+    pub attempt: u32,
+    /// A secret was checked and fits.
+    pub verified: bool,
+    /// Fingerprint of that secret, or empty.
+    pub secret_id: String,
+    /// The caller's address.
+    pub remote_addr: String,
+    /// Milliseconds since 1970 by the server's clock; 0 if it does not say.
+    pub received_at_ms: u64,
+    /// SHA-256 of the body, or empty.
+    pub body_sha256: Bytes,
+    /// Fields of a multipart body, in order.
+    pub form: Vec<(String, String)>,
+    /// Files of a multipart body, in order.
+    pub files: Vec<WebhookFile>,
+}
+
+impl WebhookRequest {
+    /// The `Content-Type`, or the empty text.
+    pub fn content_type(&self) -> &str {
+        self.headers.get("content-type").map_or("", String::as_str)
+    }
+
+    /// The query as it came, without `?`.
+    pub fn raw_query(&self) -> &str {
+        self.url.split_once('?').map_or("", |(_, query)| query)
+    }
+}
+
+/// A file of the webhook in a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileMount {
+    /// The whole body.
+    Body,
+    /// A part of a multipart body, by its number.
+    Part(u32),
 }
 
 /// `pipelineContext`, and what the engine needs to know of the job.
@@ -111,6 +153,8 @@ pub struct RunRequest {
     pub timeout: Option<Duration>,
     /// Volumes by path: relative to the working directory, or absolute.
     pub mounts: BTreeMap<String, String>,
+    /// Files of the webhook by path, as [`RunRequest::mounts`].
+    pub files: BTreeMap<String, FileMount>,
     /// When the image is pulled.
     pub pull: Pull,
     /// For images that cannot be pulled anonymously.

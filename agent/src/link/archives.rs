@@ -1,4 +1,4 @@
-//! Inputs and outputs of one-off tasks: archives of any size, a page of which is in memory.
+//! Inputs and outputs of one-off tasks, and large bodies of webhooks: of any size, a page of which is in memory.
 
 use super::calls::ANSWER_WITHIN;
 use super::connection::Connection;
@@ -13,10 +13,17 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tonic::{Status, Streaming};
 
-/// An input on its way.
+/// What comes in pages, and is the same however often it is asked for.
+#[derive(Clone)]
+enum Wanted {
+    Input(pb::FetchInputRequest),
+    Body(pb::FetchBodyRequest),
+}
+
+/// An input or a body on its way.
 struct Incoming {
     wire: Arc<Wire>,
-    wanted: pb::FetchInputRequest,
+    wanted: Wanted,
     pages: Streaming<pb::Page>,
     /// Bytes that were handed on: a further connection begins anew, but what was sent for a run never changes.
     received: u64,
@@ -26,12 +33,23 @@ struct Incoming {
     fruitless: u32,
 }
 
-async fn open(wire: &Wire, wanted: &pb::FetchInputRequest) -> Result<Streaming<pb::Page>, Status> {
+async fn open(wire: &Wire, wanted: &Wanted) -> Result<Streaming<pb::Page>, Status> {
     wire.patiently(MAX_TRIES, |mut connection| {
-        let request = connection.request(wanted.clone());
+        let wanted = wanted.clone();
         async move {
-            let asked = timeout(ANSWER_WITHIN, connection.client.fetch_input(request));
-            let answered = asked.await;
+            let asking = async {
+                match wanted {
+                    Wanted::Input(wanted) => {
+                        let request = connection.request(wanted);
+                        connection.client.fetch_input(request).await
+                    }
+                    Wanted::Body(wanted) => {
+                        let request = connection.request(wanted);
+                        connection.client.fetch_body(request).await
+                    }
+                }
+            };
+            let answered = timeout(ANSWER_WITHIN, asking).await;
             let answered =
                 answered.map_err(|_| Status::unavailable("the server did not answer in time"))?;
             Ok(answered?.into_inner())
@@ -46,10 +64,22 @@ pub(super) async fn input(
     attempt: &pb::AttemptRef,
     name: &str,
 ) -> Result<Pieces, Status> {
-    let wanted = pb::FetchInputRequest {
+    let wanted = Wanted::Input(pb::FetchInputRequest {
         r#ref: Some(attempt.clone()),
         name: name.to_owned(),
-    };
+    });
+    incoming(wire, wanted).await
+}
+
+/// The body of the webhook that started the run, likewise.
+pub(super) async fn body(wire: &Arc<Wire>, attempt: &pb::AttemptRef) -> Result<Pieces, Status> {
+    let wanted = Wanted::Body(pb::FetchBodyRequest {
+        r#ref: Some(attempt.clone()),
+    });
+    incoming(wire, wanted).await
+}
+
+async fn incoming(wire: &Arc<Wire>, wanted: Wanted) -> Result<Pieces, Status> {
     let incoming = Incoming {
         wire: wire.clone(),
         pages: open(wire, &wanted).await?,

@@ -1,11 +1,14 @@
 //! Things larger than a message: programs and bodies down, large replies up.
 
 use super::Agent;
+use super::archives;
 use super::calls::ANSWER_WITHIN;
 use super::connection::Connection;
 use super::wire::{MAX_TRIES, Wire};
 use crate::attempt::{ReplyUpload, Work};
 use crate::js::{Module, Program};
+use crate::webhook_body::{MAX_HELD_BYTES, Pieces, Source, WebhookBody};
+use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use pocketci_proto::PAGE_BYTES;
 use pocketci_proto::agent as pb;
@@ -13,8 +16,8 @@ use prost::Message;
 use std::sync::Arc;
 use tonic::{Status, Streaming};
 
-/// Largest thing joined from pages; bodies and programs are far smaller.
-const MAX_BYTES: usize = 256 * 1024 * 1024;
+/// Largest thing joined from pages; held bodies and programs are far smaller.
+const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 async fn join(mut pages: Streaming<pb::Page>) -> Result<Bytes, Status> {
     let mut whole = BytesMut::new();
@@ -61,16 +64,24 @@ pub(super) async fn work(agent: Arc<Agent>, mut assign: pb::Assign) -> Result<Wo
         .as_mut()
         .and_then(|trigger| trigger.webhook.as_mut());
     let body = match webhook {
-        None => Bytes::new(),
-        Some(webhook) if !webhook.body_follows => std::mem::take(&mut webhook.body),
+        None => WebhookBody::default(),
+        Some(webhook) if !webhook.body_follows => std::mem::take(&mut webhook.body).into(),
+        Some(webhook) if webhook.body_bytes > MAX_HELD_BYTES => {
+            let source = ServerBody {
+                wire: agent.wire.clone(),
+                attempt: assign.r#ref.clone().unwrap_or_default(),
+            };
+            WebhookBody::there(webhook.body_bytes, Arc::new(source))
+        }
         Some(_) => {
             let reference = assign.r#ref.clone();
             let fetched = patiently(&agent.wire, |connection| {
                 fetch_body(connection, reference.clone())
             });
-            fetched.await.map_err(|status| {
+            let fetched = fetched.await.map_err(|status| {
                 format!("cannot fetch the webhook's body: {}", status.message())
-            })?
+            })?;
+            fetched.into()
         }
     };
     Ok(Work {
@@ -78,6 +89,20 @@ pub(super) async fn work(agent: Arc<Agent>, mut assign: pb::Assign) -> Result<Wo
         program,
         body,
     })
+}
+
+/// A body that stays at the server until somebody wants it.
+struct ServerBody {
+    wire: Arc<Wire>,
+    attempt: pb::AttemptRef,
+}
+
+#[async_trait]
+impl Source for ServerBody {
+    async fn pieces(&self) -> Result<Pieces, String> {
+        let pieces = archives::body(&self.wire, &self.attempt).await;
+        pieces.map_err(|status| format!("cannot fetch the webhook's body: {}", status.message()))
+    }
 }
 
 async fn fetch_program(

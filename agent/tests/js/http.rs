@@ -18,7 +18,9 @@ fn the_request_has_exactly_the_documented_properties() {
     assert_eq!(
         ran.stdout(),
         "{\"provider\":\"github\",\"eventType\":\"push\",\"method\":\"POST\",\"url\":\"/api/webhooks/1?x=1\",\
-         \"headers\":{\"x-a\":\"1\"},\"body\":\"hi\",\"query\":{\"x\":\"1\"}}\nfalse\n"
+         \"headers\":{\"x-a\":\"1\"},\"body\":\"hi\",\"query\":{\"x\":\"1\"},\"headersAll\":{\"x-a\":[\"1\"]},\
+         \"queryAll\":{\"x\":[\"1\"]},\"rawQuery\":\"x=1\",\"contentType\":\"\",\
+         \"verified\":false,\"remoteAddr\":\"\",\"files\":[]}\nfalse\n"
     );
     let ran = Case::body("console.log(http.request())").run().succeeded();
     assert_eq!(ran.stdout(), "undefined\n");

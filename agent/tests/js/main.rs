@@ -5,6 +5,7 @@ mod errors;
 mod globals;
 mod hostile;
 mod http;
+mod http_body;
 mod journal;
 mod limits;
 mod modules;

@@ -191,7 +191,8 @@ impl Case {
                 .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
                 .collect(),
             query: BTreeMap::from([("x".to_owned(), "1".to_owned())]),
-            body: Bytes::copy_from_slice(body),
+            body: Bytes::copy_from_slice(body).into(),
+            ..WebhookRequest::default()
         });
         self
     }

@@ -118,6 +118,14 @@ pub struct ServerArgs {
     /// Largest webhook body in bytes; larger get 413
     #[arg(long, env = "CI_MAX_BODY_BYTES", default_value_t = 25 * 1024 * 1024, value_name = "BYTES")]
     pub max_body_bytes: usize,
+    /// A proxy (address or network) that is believed about who called (X-Forwarded-For); may be repeated
+    #[arg(
+        long = "trusted-proxy",
+        env = "CI_TRUSTED_PROXY",
+        value_delimiter = ',',
+        value_name = "CIDR"
+    )]
+    pub trusted_proxies: Vec<pocketci_server::app::Cidr>,
     /// Let nobody open terminals in steps
     #[arg(long, env = "CI_NO_INTERCEPT")]
     pub no_intercept: bool,

@@ -6,6 +6,7 @@ mod host;
 mod jobs;
 mod local;
 mod settings;
+mod webhook;
 
 pub use decide::{
     GateDecideArgs, GatesCommand, GatesLsArgs, SecretArg, SecretsCommand, SecretsLsArgs,
@@ -20,6 +21,7 @@ pub use jobs::{
 };
 pub use local::{FormatArgs, InitArgs, RunFileArgs, ValidateArgs, VarArgs};
 pub use settings::SettingsArgs;
+pub use webhook::{PutWebhookArgs, RotateUuidArgs, RotateWebhookArgs, WebhookArg, WebhookCommand};
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 use pocketci_proto::ids::RunId;
@@ -98,6 +100,9 @@ pub enum Command {
     /// Set, list and remove secrets; encrypt them with a new key
     #[command(subcommand)]
     Secrets(SecretsCommand),
+    /// Create, list, rotate and remove webhook endpoints
+    #[command(subcommand)]
+    Webhook(WebhookCommand),
     /// List gates, approve and reject
     #[command(subcommand)]
     Gates(GatesCommand),

@@ -77,6 +77,32 @@ pub struct SettingsArgs {
     /// Whether effects are recorded and replayed when a job is tried again
     #[arg(long, value_name = "BOOL")]
     pub durable: Option<bool>,
+    /// How webhooks are taken, as a JSON object: '{"provider": "github", "dedup_key": "…"}'; null takes one back
+    #[arg(long, value_name = "JSON", value_parser = object)]
+    pub webhook: Option<Value>,
+    /// With whose rights an unverified webhook's run works
+    #[arg(long, value_enum)]
+    pub run_as: Option<RunAsArg>,
+    /// An event that starts the pipeline, KEY or KEY=FILTER; may be repeated; "" takes all back
+    #[arg(long = "on", value_name = "EVENT")]
+    pub on: Vec<String>,
+}
+
+/// See the API's `run_as`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum RunAsArg {
+    /// Without secrets
+    Anonymous,
+    /// As any other run of the pipeline
+    Pipeline,
+}
+
+fn object(text: &str) -> Result<Value, String> {
+    match serde_json::from_str(text) {
+        Ok(Value::Object(object)) => Ok(Value::Object(object)),
+        Ok(_) => Err("a JSON object is expected".into()),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 impl SettingsArgs {
@@ -94,7 +120,33 @@ impl SettingsArgs {
         set("attempts", self.attempts.map(|attempts| json!(attempts)));
         set("durable", self.durable.map(|durable| json!(durable)));
         set("concurrency", self.concurrency());
+        set("webhook", self.webhook());
+        set("on", self.on());
         (!patch.is_empty()).then_some(Value::Object(patch))
+    }
+
+    fn webhook(&self) -> Option<Value> {
+        let mut webhook = self.webhook.clone();
+        let word = self.run_as.and_then(|run_as| run_as.to_possible_value());
+        if let Some(word) = word {
+            let settings = webhook.get_or_insert_with(|| json!({}));
+            settings["run_as"] = word.get_name().into();
+        }
+        webhook
+    }
+
+    fn on(&self) -> Option<Value> {
+        if self.on.is_empty() {
+            return None;
+        }
+        let listens = self.on.iter().filter(|event| !event.is_empty());
+        let listens: Vec<Value> = listens
+            .map(|event| match event.split_once('=') {
+                Some((key, filter)) => json!({"event": key, "filter": filter}),
+                None => json!({"event": event}),
+            })
+            .collect();
+        Some(listens.into())
     }
 
     fn concurrency(&self) -> Option<Value> {
@@ -152,6 +204,26 @@ mod tests {
             ..SettingsArgs::default()
         };
         assert_eq!(none.patch(), Some(json!({"concurrency": null})));
+    }
+
+    #[test]
+    fn webhooks_and_events_are_patched_by_themselves() {
+        let args = SettingsArgs {
+            webhook: Some(json!({"provider": "slack"})),
+            run_as: Some(RunAsArg::Pipeline),
+            on: vec!["a".into(), "b=payload.x == 1".into()],
+            ..SettingsArgs::default()
+        };
+        let expected = json!({
+            "webhook": {"provider": "slack", "run_as": "pipeline"},
+            "on": [{"event": "a"}, {"event": "b", "filter": "payload.x == 1"}],
+        });
+        assert_eq!(args.patch(), Some(expected));
+        let none = SettingsArgs {
+            on: vec![String::new()],
+            ..SettingsArgs::default()
+        };
+        assert_eq!(none.patch(), Some(json!({"on": []})));
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod secrets;
 mod server;
 mod set_pipeline;
 mod validate;
+mod webhook;
 
 pub use validate::NotText;
 
@@ -35,6 +36,7 @@ pub async fn run(command: Command) -> anyhow::Result<u8> {
         Command::Init(args) => init::run(&args),
         Command::Secrets(command) => secrets::run(command).await,
         Command::Gates(command) => gates::run(command).await,
+        Command::Webhook(command) => webhook::run(command).await,
         Command::SetPipeline(args) => set_pipeline::run(args).await,
         Command::GetPipeline(args) => get_pipeline::run(args).await,
         Command::ValidatePipeline(args) => validate::run(&args),

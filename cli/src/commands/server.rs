@@ -21,6 +21,8 @@ use tokio::task::JoinHandle;
 const MIN_LEASE: Duration = Duration::from_secs(1);
 /// Bytes of webhook bodies in memory at once.
 const MAX_BODY_BYTES_IN_FLIGHT: usize = 256 * 1024 * 1024;
+/// Bytes of webhook bodies in temporary files at once.
+const MAX_SPILLED_BYTES: u64 = 2 << 30;
 /// Where the secret key is kept for PostgreSQL unless said otherwise.
 const DEFAULT_KEY_FILE: &str = "pocketci.key";
 /// The in-process agent's name, followed by machine and process, so that several servers may share a database.
@@ -154,6 +156,8 @@ fn config(args: ServerArgs) -> anyhow::Result<Config> {
         max_webhooks: args.max_webhooks,
         max_body_bytes_in_flight: MAX_BODY_BYTES_IN_FLIGHT.max(args.max_body_bytes),
         max_body_bytes: args.max_body_bytes,
+        trusted_proxies: args.trusted_proxies,
+        max_spilled_bytes: MAX_SPILLED_BYTES.max(2 * args.max_body_bytes as u64),
         intercept: !args.no_intercept,
     })
 }

@@ -7,6 +7,7 @@ mod cel;
 mod expr;
 
 use crate::deep_stack;
+use crate::payload::payload_of;
 use serde_json::Value;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -58,9 +59,10 @@ pub struct WebhookVars {
 }
 
 impl WebhookVars {
-    /// The body as JSON, null if it is none.
+    /// See [`payload_of`].
     fn payload(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or(Value::Null)
+        let content_type = self.headers.get("content-type").map_or("", String::as_str);
+        payload_of(content_type, &self.body)
     }
 }
 

@@ -6,6 +6,7 @@ mod agent;
 mod dag;
 mod event;
 mod execute;
+mod hook;
 mod settings;
 mod terminal;
 
@@ -16,6 +17,10 @@ pub use dag::{
 };
 pub use event::{LogGap, RunEvent, RunEventKind};
 pub use execute::ExecuteRequest;
+pub use hook::{
+    Auth, Endpoint, EndpointKey, Handshakes, Listen, PutEndpoint, RotateEndpoint, RunAs,
+    SavedEndpoint, WebhookSettings,
+};
 pub use settings::{By, ConcurrencySettings, OnConflict, PipelineSettings, Queue, QueuedJob, Wait};
 pub use terminal::{TerminalMessage, TerminalSize, TerminalStep};
 

@@ -1,5 +1,6 @@
 //! A pipeline's settings and the queue, as the API speaks of them.
 
+use super::hook::{Listen, WebhookSettings};
 use crate::ids::RunId;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -29,6 +30,16 @@ pub struct PipelineSettings {
     /// Whether effects are recorded and replayed when a job is tried again; true by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub durable: Option<bool>,
+    /// How requests to the pipeline's own URL are taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<WebhookSettings>,
+    /// Events that start it, one or a list; those that its program names come on top.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "super::hook::one_or_many"
+    )]
+    pub on: Vec<Listen>,
 }
 
 /// See [`PipelineSettings::concurrency`].

@@ -1,6 +1,7 @@
 //! What a server is told at start.
 
 use super::StartError;
+use crate::http::Cidr;
 use crate::model::vault::SecretKey;
 use crate::runs::RunSettings;
 use rustls_pki_types::pem::PemObject;
@@ -42,6 +43,10 @@ pub struct Config {
     pub max_body_bytes_in_flight: usize,
     /// Largest webhook body; larger gets 413.
     pub max_body_bytes: usize,
+    /// Bytes of webhook bodies in temporary files at once; more get 503.
+    pub max_spilled_bytes: u64,
+    /// Proxies that are believed about who called (`X-Forwarded-For`).
+    pub trusted_proxies: Vec<Cidr>,
     /// Whether terminals in steps may be opened.
     pub intercept: bool,
 }

@@ -3,6 +3,7 @@
 mod config;
 mod grpc_listener;
 
+pub use crate::http::{Cidr, InvalidCidr};
 pub use crate::model::vault::SecretKey;
 pub use config::{Config, StorageUrl, TlsFiles};
 
@@ -127,6 +128,8 @@ pub async fn start(config: Config) -> Result<Server, StartError> {
         max_webhooks: config.max_webhooks,
         max_body_bytes_in_flight: config.max_body_bytes_in_flight,
         max_body_bytes: config.max_body_bytes,
+        trusted_proxies: config.trusted_proxies.clone(),
+        max_spilled_bytes: config.max_spilled_bytes,
         intercept: config.intercept,
     };
     let app = http::app(runs.clone(), settings);

@@ -2,7 +2,9 @@
 
 mod scheduler;
 
+use crate::intake::fanout;
 use crate::model::archive::{ARCHIVES_KEPT, BROKEN_KEPT};
+use crate::model::dedup::KEYS_KEPT;
 use crate::runs::{Runs, expire, matcher};
 use crate::store::wake::{Heard, Wake};
 use std::collections::HashSet;
@@ -21,6 +23,10 @@ const SEEN_EVERY: Duration = Duration::from_secs(5);
 
 /// How often archives that were kept long enough are looked for.
 const FORGET_EVERY: Duration = Duration::from_secs(600);
+/// How often listeners are looked for whose runs are still to be started.
+const FINISH_EVERY: Duration = Duration::from_secs(1);
+/// Keys that are forgotten at a time.
+const KEYS_AT_ONCE: i64 = 1_000;
 /// Archives that are forgotten at a time: each may be a gigabyte, and others wait for the database meanwhile.
 const FORGET_AT_ONCE: i64 = 4;
 
@@ -75,6 +81,23 @@ impl Background {
             FORGET_EVERY,
             shutdown.clone(),
             move || forget_archives(forgetting.clone()),
+        ));
+        let spreading = runs.clone();
+        tasks.spawn(every(
+            "finish messages",
+            FINISH_EVERY,
+            shutdown.clone(),
+            move || {
+                let runs = spreading.clone();
+                async move { fanout::finish(&runs).await }
+            },
+        ));
+        let keys = runs.clone();
+        tasks.spawn(every(
+            "forget keys of webhooks",
+            FORGET_EVERY,
+            shutdown.clone(),
+            move || forget_keys(keys.clone()),
         ));
         tasks.spawn(settle_groups(runs.clone(), shutdown.clone()));
         tasks.spawn(matcher::serve(runs.clone(), shutdown.clone()));
@@ -150,6 +173,11 @@ async fn forget_archives(runs: Runs) -> crate::store::Result<()> {
             "forgot inputs and outputs of one-off tasks"
         );
     }
+}
+
+async fn forget_keys(runs: Runs) -> crate::store::Result<()> {
+    while runs.store().forget_keys(KEYS_KEPT, KEYS_AT_ONCE).await? == KEYS_AT_ONCE as u64 {}
+    Ok(())
 }
 
 fn log_failure(settled: crate::store::Result<()>) {

@@ -17,6 +17,7 @@ use pb::call_reply::Kind as Reply;
 use pb::call_request::Kind as Ask;
 use pocketci_pipeline::merge_patch::pick;
 use pocketci_proto::agent as pb;
+use pocketci_proto::api::RunAs;
 use serde_json::{Value, json};
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -131,8 +132,26 @@ impl Job<'_> {
             check("a secret's name", name)?;
         }
         let opened = self.link.runs().open_secrets(self.pipeline_id, names).await;
-        let values = opened.map_err(failed)?.into_iter().collect();
+        let opened = opened.map_err(failed)?;
+        if !opened.is_empty() && self.is_anonymous().await? {
+            let named: Vec<&str> = opened.keys().map(String::as_str).collect();
+            return Err(Status::permission_denied(format!(
+                "the run was started by an unverified webhook, so it gets no secrets (it asked for {}): give the pipeline a \
+                 webhook secret that its sender signs with, or lend such runs its rights with webhook.run_as = \"pipeline\"",
+                named.join(", ")
+            )));
+        }
+        let values = opened.into_iter().collect();
         Ok(Reply::Secrets(pb::ResolvedSecrets { values }))
+    }
+
+    /// Whether the run has no rights.
+    async fn is_anonymous(&self) -> Result<bool, Status> {
+        let trigger = self.link.runs().store().trigger(self.run_id).await;
+        // A run that is gone has none.
+        Ok(trigger
+            .map_err(failed)?
+            .is_none_or(|trigger| trigger.anonymous))
     }
 
     async fn storage(&self, ask: pb::StorageCall) -> Result<Reply, Status> {
@@ -293,12 +312,14 @@ impl Job<'_> {
             content.as_bytes(),
         ];
         let id = derived::run_id(derived::made_at(self.run_id), &parts);
+        let anonymous = self.is_anonymous().await?;
         let trigger = Trigger {
             kind: TriggerKind::Pipeline,
             args: ask.args,
             jobs: ask.jobs,
             check: None,
             one_off: None,
+            anonymous: false,
         };
         for _ in 0..MAX_TRIES {
             let named = runs
@@ -316,13 +337,20 @@ impl Job<'_> {
                     ask.name
                 )));
             }
+            // Nobody gets rights by way of another pipeline, unless that one lends its own.
+            let webhook = pipeline.settings.webhook.as_ref();
+            let lent = webhook.and_then(|webhook| webhook.run_as) == Some(RunAs::Pipeline);
             let start = StartRun {
                 pipeline,
-                trigger: trigger.clone(),
+                trigger: Trigger {
+                    anonymous: anonymous && !lent,
+                    ..trigger.clone()
+                },
                 receipt: None,
                 reply_within: None,
                 id: Some(id),
                 rerun_of: None,
+                dedup: None,
             };
             match runs.start(start).await.map_err(failed)? {
                 Started::Stored { run_id, .. } => return Ok(Reply::RunId(run_id.to_vec().into())),
@@ -334,7 +362,8 @@ impl Job<'_> {
                 Started::Refused(refused) => {
                     return Err(Status::failed_precondition(refused.to_string()));
                 }
-                Started::Stale => {}
+                // No key, so neither of the last two comes.
+                Started::Stale | Started::Duplicate(_) | Started::Conflict(_) => {}
             }
         }
         Err(Status::unavailable(

@@ -1,7 +1,7 @@
 //! Between protocol messages and the model; everything an agent says is checked here.
 
 use crate::model::assignment::Assignment;
-use crate::model::receipt::Receipt;
+use crate::model::receipt::{BodyPlace, Receipt, ReceivedFile};
 use crate::model::run::{End, LogData, LogPiece, LogStream, Outcome, Reply, ReplyBy, TriggerKind};
 use crate::model::transition::{Holder, Report};
 use crate::model::version::Version;
@@ -383,8 +383,13 @@ fn yaml_job(build: Assignment) -> pb::YamlJob {
 }
 
 fn webhook(receipt: Receipt) -> pb::WebhookRequest {
-    let body_follows = receipt.body.len() > INLINE_BODY_BYTES;
+    let body_bytes = u64::try_from(receipt.body_bytes).unwrap_or_default();
+    let body_follows = receipt.body.len() > INLINE_BODY_BYTES
+        || receipt.body_place.pages().is_some()
+        || (receipt.body_place == BodyPlace::None && body_bytes > 0);
     let query = receipt.query();
+    let repeated_headers = repeated(&receipt.headers);
+    let field = |(name, value)| pb::Field { name, value };
     pb::WebhookRequest {
         provider: receipt.provider,
         event_type: receipt.event_type,
@@ -392,25 +397,66 @@ fn webhook(receipt: Receipt) -> pb::WebhookRequest {
         headers: fields(join_headers(receipt.headers)),
         query: fields(query),
         url: receipt.url,
-        body_bytes: receipt.body.len() as u64,
+        body_bytes,
         body: if body_follows {
             Bytes::new()
         } else {
             receipt.body
         },
         body_follows,
+        repeated_headers,
+        delivery_id: receipt.delivery_id.unwrap_or_default(),
+        attempt: receipt.attempt.and_then(|n| n.try_into().ok()).unwrap_or(0),
+        verified: receipt.verified,
+        secret_id: receipt.secret_id.unwrap_or_default(),
+        remote_addr: receipt.remote_addr,
+        received_at_unix_ms: u64::try_from(receipt.received_at.unix_timestamp_nanos() / 1_000_000)
+            .unwrap_or_default(),
+        body_sha256: receipt.body_sha256.to_vec().into(),
+        form: receipt.form.into_iter().map(field).collect(),
+        files: receipt.files.into_iter().map(webhook_file).collect(),
     }
+}
+
+fn webhook_file(file: ReceivedFile) -> pb::WebhookFile {
+    pb::WebhookFile {
+        index: file.index,
+        name: file.name,
+        filename: file.filename,
+        content_type: file.content_type,
+        size: file.size,
+        sha256: file.sha256,
+    }
+}
+
+/// A header's value as text. Values are bytes; latin-1 keeps each of them.
+fn header_text(value: Vec<u8>) -> String {
+    match String::from_utf8(value) {
+        Ok(text) => text,
+        Err(bytes) => bytes.as_bytes().iter().copied().map(char::from).collect(),
+    }
+}
+
+/// All lines of the names that came more than once, in order.
+fn repeated(lines: &[(String, Vec<u8>)]) -> Vec<pb::Field> {
+    let mut times: BTreeMap<&str, usize> = BTreeMap::new();
+    for (name, _) in lines {
+        *times.entry(name).or_default() += 1;
+    }
+    let several = lines.iter().filter(|(name, _)| times[name.as_str()] > 1);
+    several
+        .map(|(name, value)| pb::Field {
+            name: name.clone(),
+            value: header_text(value.clone()),
+        })
+        .collect()
 }
 
 /// One entry a name; repeated lines are joined as RFC 9110 section 5.3 allows.
 fn join_headers(lines: Vec<(String, Vec<u8>)>) -> BTreeMap<String, String> {
     let mut joined: BTreeMap<String, String> = BTreeMap::new();
     for (name, value) in lines {
-        // Header values are bytes; latin-1 keeps each of them.
-        let value: String = match String::from_utf8(value) {
-            Ok(text) => text,
-            Err(bytes) => bytes.as_bytes().iter().copied().map(char::from).collect(),
-        };
+        let value = header_text(value);
         joined
             .entry(name)
             .and_modify(|all| {

@@ -4,8 +4,9 @@ use super::convert::{Ref, attempt_ref, broken, reply};
 use super::{Link, PageStream, store_status};
 use crate::model::transition::{Applied, Change, Report};
 use crate::model::{AgentId, RevisionId, SessionId};
+use crate::runs::BodyError;
 use bytes::{Bytes, BytesMut};
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
 use pocketci_proto::PAGE_BYTES;
 use pocketci_proto::agent as pb;
 use prost::Message;
@@ -69,7 +70,12 @@ pub(super) async fn body(
     let receipt = found
         .map_err(|error| store_status(&error))?
         .ok_or_else(|| Status::failed_precondition("this attempt is not (or no longer) yours"))?;
-    Ok(pages(receipt.body))
+    let pages = link.runs().body(&receipt).map(|page| match page {
+        Ok(data) => Ok(pb::Page { data }),
+        Err(BodyError::Store(error)) => Err(store_status(&error)),
+        Err(error @ BodyError::Gone) => Err(Status::not_found(error.to_string())),
+    });
+    Ok(Box::pin(pages))
 }
 
 pub(super) async fn upload_reply(

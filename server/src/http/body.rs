@@ -1,6 +1,8 @@
 //! Reading a request's body: bounded in bytes and in time, not past the limit.
 
 use super::error::ApiError;
+use crate::intake::admit::{Admitted, DiskBudget};
+use crate::intake::{self, Collector, SpillError};
 use axum::body::Body;
 use axum::http::{HeaderMap, header};
 use bytes::{Bytes, BytesMut};
@@ -12,6 +14,9 @@ use tokio::time::{Instant, timeout_at};
 const BODY_WITHIN: Duration = Duration::from_secs(60);
 /// How long nothing of it may come.
 const STALL_LIMIT: Duration = Duration::from_secs(10);
+
+/// Each so many bytes of a webhook's body give it a second more.
+const BYTES_PER_SECOND: u64 = 128 * 1024;
 
 /// How long a large body may take, which is stored as it comes.
 const LARGE_WITHIN: Duration = Duration::from_secs(3600);
@@ -66,6 +71,51 @@ impl Pieces {
                 return Err(ApiError::BodyTooLarge { limit: self.limit });
             }
             return Ok(Some(data));
+        }
+    }
+}
+
+/// A webhook's body of at most `limit` bytes, in memory while it is small and the place has room, else on disk.
+pub(super) async fn receive(
+    mut body: Body,
+    headers: &HeaderMap,
+    limit: usize,
+    place: &mut Admitted,
+    disk: &DiskBudget,
+) -> Result<intake::Body, ApiError> {
+    announced(headers, limit)?;
+    let begun = Instant::now();
+    let mut collector = Collector::new(disk.clone());
+    loop {
+        let earned = Duration::from_secs(collector.len() / BYTES_PER_SECOND);
+        let stall = (Instant::now() + STALL_LIMIT).min(begun + BODY_WITHIN + earned);
+        let frame = timeout_at(stall, body.frame())
+            .await
+            .map_err(|_| ApiError::BodyTooSlow)?;
+        let Some(frame) = frame else { break };
+        let Ok(data) = frame.map_err(|_| ApiError::BodyBroken)?.into_data() else {
+            continue;
+        };
+        if collector.len() + data.len() as u64 > limit as u64 {
+            return Err(ApiError::BodyTooLarge { limit });
+        }
+        if collector.fits_memory(data.len()) && !place.grow(data.len()) {
+            return Err(ApiError::Busy);
+        }
+        collector.push(data).await.map_err(spill_error)?;
+    }
+    collector.finish().await.map_err(spill_error)
+}
+
+fn spill_error(error: SpillError) -> ApiError {
+    match error {
+        SpillError::Full => ApiError::Busy,
+        SpillError::Disk(_) => {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "webhook not taken"
+            );
+            ApiError::Busy
         }
     }
 }

@@ -216,13 +216,15 @@ pub(super) async fn rerun(
             pipeline,
             trigger: Trigger {
                 jobs: vec![name.clone()],
+                anonymous: run.trigger.anonymous,
                 ..Trigger::new(TriggerKind::Manual)
             },
             // Its params go with it.
-            receipt: receipt.map(|receipt| receipt.of_rerun(&run.id.to_string())),
+            receipt: receipt.map(|receipt| receipt.of_rerun(&run.id.to_string(), run.pipeline_id)),
             reply_within: None,
             id: None,
             rerun_of: Some(job.id),
+            dedup: None,
         };
         match app.runs.start(start).await? {
             Started::Stored { run_id, .. } => {
@@ -230,7 +232,8 @@ pub(super) async fn rerun(
             }
             Started::QueueFull => return Err(ApiError::QueueFull),
             Started::Refused(refused) => return Err(refusal(&refused)),
-            Started::Stale => {}
+            // No key, so neither of the last two comes.
+            Started::Stale | Started::Duplicate(_) | Started::Conflict(_) => {}
         }
     }
     Err(ApiError::Unavailable)

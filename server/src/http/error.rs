@@ -3,6 +3,7 @@
 use crate::store::StoreError;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use pocketci_pipeline::multipart::Fault;
 use pocketci_proto::api::{ErrorBody, ErrorDetail};
 
 /// What a caller can be told.
@@ -22,9 +23,13 @@ pub(super) enum ApiError {
     GateClosed(String),
     Conflict(String),
     QueueFull,
+    Overloaded,
+    TooOften { seconds: u64 },
+    MethodNotHere { allow: String },
     HeadTooLarge { limit: usize },
     NotJson,
     BodyTooLarge { limit: usize },
+    TooManyParts,
     BodyTooSlow,
     BodyBroken,
     Busy,
@@ -36,10 +41,10 @@ pub(super) enum ApiError {
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 impl ApiError {
-    fn status(&self) -> StatusCode {
+    pub(super) fn status(&self) -> StatusCode {
         match self {
             Self::NotFound { .. } | Self::NoSuchPath => StatusCode::NOT_FOUND,
-            Self::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
+            Self::WrongMethod | Self::MethodNotHere { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::Unauthorized | Self::BadSignature => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::Invalid(_) | Self::BodyBroken => StatusCode::BAD_REQUEST,
@@ -48,12 +53,12 @@ impl ApiError {
             }
             Self::StorageFull(_) => StatusCode::INSUFFICIENT_STORAGE,
             Self::Paused { .. } | Self::GateClosed(_) | Self::Conflict(_) => StatusCode::CONFLICT,
-            Self::QueueFull => StatusCode::TOO_MANY_REQUESTS,
+            Self::QueueFull | Self::TooOften { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::HeadTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTooLarge { .. } | Self::TooManyParts => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BodyTooSlow => StatusCode::REQUEST_TIMEOUT,
-            Self::Busy | Self::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy | Self::Unavailable | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -67,7 +72,7 @@ impl ApiError {
             } => "pipeline_not_found",
             Self::NotFound { .. } => "not_found",
             Self::NoSuchPath => "no_such_path",
-            Self::WrongMethod => "method_not_allowed",
+            Self::WrongMethod | Self::MethodNotHere { .. } => "method_not_allowed",
             Self::Unauthorized => "unauthorized",
             Self::BadSignature => "invalid_signature",
             Self::Forbidden(_) => "forbidden",
@@ -78,10 +83,12 @@ impl ApiError {
             Self::Paused { .. } => "pipeline_paused",
             Self::GateClosed(_) => "gate_closed",
             Self::Conflict(_) => "conflict",
-            Self::QueueFull => "queue_full",
+            Self::QueueFull | Self::Overloaded => "queue_full",
+            Self::TooOften { .. } => "rate_limited",
             Self::HeadTooLarge { .. } => "head_too_large",
             Self::NotJson => "unsupported_media_type",
             Self::BodyTooLarge { .. } => "body_too_large",
+            Self::TooManyParts => "too_many_parts",
             Self::BodyTooSlow => "body_too_slow",
             Self::BodyBroken => "body_broken",
             Self::Busy => "too_many_requests_at_once",
@@ -112,10 +119,13 @@ impl ApiError {
             Self::Paused { name } => format!("pipeline {name:?} is paused; unpause it first"),
             Self::GateClosed(why) => format!("the gate cannot be decided any more: {why}"),
             Self::Conflict(why) => why.clone(),
-            Self::QueueFull => "too many jobs are queued; try again later".into(),
+            Self::MethodNotHere { allow } => format!("this webhook does not take that method, but {allow}"),
+            Self::QueueFull | Self::Overloaded => "too many jobs are queued; try again later".into(),
+            Self::TooOften { seconds } => format!("this webhook takes no more requests for {seconds} s"),
             Self::HeadTooLarge { limit } => format!("the request's address and headers have more than {limit} bytes"),
             Self::NotJson => "the body must be JSON: send Content-Type: application/json".into(),
             Self::BodyTooLarge { limit } => format!("the body is larger than {limit} bytes"),
+            Self::TooManyParts => Fault::TooManyParts.to_string(),
             Self::BodyTooSlow => "the body did not arrive in time".into(),
             Self::BodyBroken => "the body ended before it was complete".into(),
             Self::Busy => "too many requests at once; try again".into(),
@@ -126,7 +136,10 @@ impl ApiError {
 
     /// As JSON with the request's id.
     pub(super) fn render(self, request_id: &str) -> Response {
-        let retry = matches!(self, Self::QueueFull | Self::Busy | Self::Unavailable);
+        let retry = matches!(
+            self,
+            Self::QueueFull | Self::Overloaded | Self::Busy | Self::Unavailable
+        );
         let body = ErrorBody {
             error: ErrorDetail {
                 code: self.code().to_owned(),
@@ -144,6 +157,14 @@ impl ApiError {
         let headers = response.headers_mut();
         if retry {
             headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
+        if let Self::TooOften { seconds } = &self {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(*seconds));
+        }
+        if let Self::MethodNotHere { allow } = &self
+            && let Ok(allow) = HeaderValue::from_str(allow)
+        {
+            headers.insert(header::ALLOW, allow);
         }
         if matches!(self, Self::Unauthorized) {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -1,9 +1,11 @@
 //! The HTTP side: what a stranger can ask of the server, a file a noun.
 
 mod agents;
+mod answer;
 mod auth;
 mod body;
 mod builds;
+mod endpoints;
 mod error;
 mod events;
 mod execute;
@@ -14,7 +16,9 @@ mod idle;
 mod listen;
 mod metrics;
 mod openapi;
+mod pipeforce;
 mod pipelines;
+mod proxy;
 mod request_id;
 mod resources;
 mod runs;
@@ -25,9 +29,10 @@ mod view;
 mod webhook;
 
 pub use listen::serve;
+pub use proxy::{Cidr, InvalidCidr};
 
 use crate::intake::Intake;
-use crate::intake::admit::Admission;
+use crate::intake::admit::{Admission, DiskBudget};
 use crate::runs::Runs;
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -50,6 +55,10 @@ pub struct HttpSettings {
     pub max_body_bytes_in_flight: usize,
     /// Largest webhook body.
     pub max_body_bytes: usize,
+    /// Bytes of webhook bodies in temporary files at once.
+    pub max_spilled_bytes: u64,
+    /// Proxies that are believed about who called.
+    pub trusted_proxies: Vec<Cidr>,
     /// Whether terminals in steps may be opened.
     pub intercept: bool,
 }
@@ -60,6 +69,7 @@ struct App {
     runs: Runs,
     intake: Intake,
     admission: Admission,
+    disk: DiskBudget,
     metrics: Arc<Metrics>,
     /// Places for terminals.
     terminals: Arc<Semaphore>,
@@ -91,6 +101,14 @@ impl Routes {
 fn public() -> Routes {
     Routes::new()
         .at("/api/webhooks/{id}", any(webhook::receive))
+        .at("/api/webhooks/{id}/{*rest}", any(webhook::receive_below))
+        .at("/e/{id}", any(webhook::custom))
+        .at("/private/soc/e/{id}", any(webhook::custom_private))
+        .at(
+            "/api/v3/command/webhook.receive",
+            get(pipeforce::receive).post(pipeforce::receive),
+        )
+        .at("/api/v3/result", get(pipeforce::result))
         .at(
             "/api/pipelines/{id}/resources/{resource}/check/webhook",
             post(resources::check_webhook),
@@ -167,6 +185,18 @@ fn guarded() -> Routes {
             "/api/secrets/{id}",
             put(secrets::put).delete(secrets::remove),
         )
+        .at("/api/endpoints", get(endpoints::list))
+        .at(
+            "/api/endpoints/{id}",
+            put(endpoints::put)
+                .get(endpoints::show)
+                .delete(endpoints::remove),
+        )
+        .at("/api/endpoints/{id}/rotate", post(endpoints::rotate))
+        .at(
+            "/api/endpoints/{id}/rotate-uuid",
+            post(endpoints::rotate_uuid),
+        )
         .at("/api/gates", get(gates::list))
         .at("/api/gates/{id}/approve", post(gates::approve))
         .at("/api/gates/{id}/reject", post(gates::reject))
@@ -183,6 +213,7 @@ pub fn app(runs: Runs, settings: HttpSettings) -> Router {
     let app = App {
         intake: Intake::new(runs.clone(), settings.webhook_timeout),
         admission: Admission::new(settings.max_webhooks, settings.max_body_bytes_in_flight),
+        disk: DiskBudget::new(settings.max_spilled_bytes),
         metrics: Arc::new(Metrics::new()),
         terminals: terminals::places(),
         settings: Arc::new(settings),

@@ -1,8 +1,8 @@
 //! `/api/openapi.json`: the API as a document, generated from the handlers.
 
 use super::{
-    agents, builds, events, execute, gates, health, metrics, pipelines, resources, runs, secrets,
-    terminals, trigger, webhook,
+    agents, builds, endpoints, events, execute, gates, health, metrics, pipeforce, pipelines,
+    resources, runs, secrets, terminals, trigger, webhook,
 };
 use axum::Json;
 use utoipa::OpenApi;
@@ -15,6 +15,17 @@ use utoipa::OpenApi;
     ),
     paths(
         webhook::receive,
+        webhook::receive_below,
+        webhook::custom,
+        webhook::custom_private,
+        pipeforce::receive,
+        pipeforce::result,
+        endpoints::list,
+        endpoints::show,
+        endpoints::put,
+        endpoints::rotate,
+        endpoints::rotate_uuid,
+        endpoints::remove,
         health::alive,
         health::ready,
         document,

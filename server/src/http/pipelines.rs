@@ -165,6 +165,7 @@ async fn checked(
         labels: body.labels,
         webhook_secrets,
         settings: settings(body.settings)?,
+        listens: Vec::new(),
     };
     Ok((put, warnings))
 }

@@ -1,6 +1,7 @@
 //! Every answer carries the id under which the log speaks of its request.
 
 use super::error::ApiError;
+use crate::intake::redact;
 use axum::extract::Request;
 use axum::http::{HeaderName, HeaderValue};
 use axum::middleware::Next;
@@ -40,7 +41,7 @@ fn head_bytes(request: &Request) -> usize {
 pub(super) async fn finish(request: Request, next: Next) -> Response {
     let given = request.headers().get(&REQUEST_ID).and_then(acceptable);
     let id = given.unwrap_or_else(|| Uuid::new_v4().simple().to_string());
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let (method, path) = (request.method().clone(), redact::path(request.uri().path()));
     let mut response = if head_bytes(&request) > MAX_HEAD_BYTES {
         ApiError::HeadTooLarge {
             limit: MAX_HEAD_BYTES,

@@ -67,6 +67,7 @@ async fn start(app: &App, name_or_id: &str, request: TriggerRequest) -> Result<R
         jobs: request.jobs,
         check: None,
         one_off: None,
+        anonymous: false,
     };
     store(app, name_or_id, trigger, |pipeline| {
         incoming
@@ -99,13 +100,15 @@ async fn store(
                 reply_within: None,
                 id: None,
                 rerun_of: None,
+                dedup: None,
             })
             .await?;
         match started {
             Started::Stored { run_id, .. } => return Ok(run_id),
             Started::QueueFull => return Err(ApiError::QueueFull),
             Started::Refused(refused) => return Err(refusal(&refused)),
-            Started::Stale => {}
+            // No key, so neither of the last two comes.
+            Started::Stale | Started::Duplicate(_) | Started::Conflict(_) => {}
         }
     }
     Err(ApiError::Unavailable)
@@ -177,7 +180,9 @@ pub(super) async fn rerun(
         None => None,
     };
     let run_id = store(&app, &view.run.pipeline_id.to_string(), trigger, |_| {
-        earlier.clone().map(|receipt| receipt.of_rerun(&id))
+        earlier
+            .clone()
+            .map(|receipt| receipt.of_rerun(&id, view.run.pipeline_id))
     })
     .await?;
     Ok((StatusCode::ACCEPTED, Json(Triggered { run_id })))

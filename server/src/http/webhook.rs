@@ -1,124 +1,221 @@
-//! `ANY /api/webhooks/{id}`: the webhook, answered by the pipeline (seed 000).
+//! Webhooks: `ANY /api/webhooks/{id}`, answered by the pipeline (seed 000), and CircleCI's forms of the same.
 
-use super::App;
-use super::body;
+use super::answer::{Told, respond, tell};
 use super::error::ApiError;
-use super::extract::PathId;
+use super::extract::{PathId, PathNames};
 use super::listen::Peer;
-use crate::intake::{IncomingRequest, Received};
-use crate::model::PipelineId;
-use crate::model::run::{Reply, header_value};
-use axum::body::Body;
+use super::{App, body, proxy};
+use crate::intake::admit::Admitted;
+use crate::intake::{Address, Body, Hook, IncomingRequest};
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, StatusCode, header};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, header};
 use axum::response::Response;
+use bytes::Bytes;
+use std::sync::Arc;
 use std::time::Instant;
 
 #[utoipa::path(
     post, path = "/api/webhooks/{id}", tag = "webhooks",
     description = "Any method. The pipeline's own answer, or 202 with the run's id.",
-    params(("id" = String, Path, description = "the pipeline's id")),
+    params(("id" = String, Path, description = "the pipeline's id, or an endpoint's secret id")),
     request_body(content = Vec<u8>, content_type = "application/octet-stream"),
-    responses((status = 202, description = "stored; the pipeline did not answer in time"), (status = 401), (status = 404), (status = 409), (status = 413), (status = 429), (status = 503))
+    responses((status = 200, description = "duplicate, filtered or handshake"), (status = 202, description = "stored; the pipeline did not answer in time"), (status = 401), (status = 404), (status = 405), (status = 409), (status = 413), (status = 429), (status = 431), (status = 503))
 )]
 pub(super) async fn receive(
     State(app): State<App>,
     PathId(id): PathId,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let started = Instant::now();
-    let answer = answer(&app, &id, request).await;
-    let verdict = match &answer {
-        Ok((verdict, _)) => verdict,
-        Err(_) => "refused",
-    };
-    app.metrics.webhook(verdict, started.elapsed());
-    answer.map(|(_, response)| response)
+    take(&app, &id, request).await
 }
 
-async fn answer(
+#[utoipa::path(
+    post, path = "/api/webhooks/{id}/{rest}", tag = "webhooks",
+    description = "The same with a path of the sender's below.",
+    params(("id" = String, Path), ("rest" = String, Path)),
+    responses((status = 202), (status = 404))
+)]
+pub(super) async fn receive_below(
+    State(app): State<App>,
+    names: PathNames<(String, String)>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let PathNames((id, _)) = names;
+    take(&app, &id, request).await
+}
+
+#[utoipa::path(
+    post, path = "/e/{id}", tag = "webhooks",
+    description = "An endpoint in the form of CircleCI's custom webhooks: `?secret=`.",
+    params(("id" = String, Path, description = "an endpoint's secret id")),
+    responses((status = 202), (status = 401), (status = 404))
+)]
+pub(super) async fn custom(
+    State(app): State<App>,
+    PathId(id): PathId,
+    request: Request,
+) -> Result<Response, ApiError> {
+    take(&app, &id, request).await
+}
+
+#[utoipa::path(
+    post, path = "/private/soc/e/{id}", tag = "webhooks",
+    description = "The same as `/e/{id}`.",
+    params(("id" = String, Path, description = "an endpoint's secret id")),
+    responses((status = 202), (status = 401), (status = 404))
+)]
+pub(super) async fn custom_private(
+    State(app): State<App>,
+    PathId(id): PathId,
+    request: Request,
+) -> Result<Response, ApiError> {
+    take(&app, &id, request).await
+}
+
+/// What nobody is told more about than that it is not there.
+pub(super) fn unknown(id: &str) -> ApiError {
+    ApiError::NotFound {
+        what: "pipeline",
+        name: id.to_owned(),
+    }
+}
+
+async fn take(app: &App, id: &str, request: Request) -> Result<Response, ApiError> {
+    let begun = Instant::now();
+    let told = answer(app, id, request, begun).await;
+    count(app, &told, begun);
+    told.map(|told| discreet(respond(told.reply)))
+}
+
+pub(super) fn count(app: &App, told: &Result<Told, ApiError>, begun: Instant) {
+    let verdict = match told {
+        Ok(told) => told.verdict,
+        Err(_) => "refused",
+    };
+    app.metrics.webhook(verdict, begun.elapsed());
+}
+
+/// The address may be a credential: no page that the answer leads to may learn it.
+pub(super) fn discreet(mut response: Response) -> Response {
+    let none = HeaderValue::from_static("no-referrer");
+    response
+        .headers_mut()
+        .entry(header::REFERRER_POLICY)
+        .or_insert(none);
+    response
+}
+
+/// A request at an address.
+pub(super) async fn answer(
     app: &App,
     id: &str,
     request: Request,
-) -> Result<(&'static str, Response), ApiError> {
-    let unknown = || ApiError::NotFound {
-        what: "pipeline",
-        name: id.to_owned(),
-    };
-    let pipeline_id: PipelineId = id.parse().map_err(|_| unknown())?;
-    let mut place = app.admission.admit().ok_or(ApiError::Busy)?;
+    begun: Instant,
+) -> Result<Told, ApiError> {
+    let address = Address::parse(id).ok_or_else(|| unknown(id))?;
+    let place = app.admission.admit().ok_or(ApiError::Busy)?;
     let (parts, body) = request.into_parts();
-    let limit = app.settings.max_body_bytes;
-    let body = body::read(body, &parts.headers, limit, |bytes| place.grow(bytes)).await?;
-    let incoming = IncomingRequest {
+    let incoming = Incoming {
+        id,
+        address,
+        place,
+        begun,
+    };
+    incoming.take(app, parts, body).await
+}
+
+/// A request whose place is taken.
+struct Incoming<'a> {
+    id: &'a str,
+    address: Address,
+    place: Admitted,
+    begun: Instant,
+}
+
+impl Incoming<'_> {
+    async fn take(
+        mut self,
+        app: &App,
+        parts: Parts,
+        body: axum::body::Body,
+    ) -> Result<Told, ApiError> {
+        let hook = app.intake.find(self.address).await?;
+        let hook = Arc::new(hook.ok_or_else(|| unknown(self.id))?);
+        let mut request = head(app, parts);
+        if let Some(told) = before_body(app, self.id, &hook, &request, self.begun).await? {
+            return Ok(told);
+        }
+        let limit = hook.max_body_bytes(app.settings.max_body_bytes);
+        let read = body::receive(body, &request.headers, limit, &mut self.place, &app.disk).await;
+        request.body = match read {
+            Ok(body) => body,
+            Err(error @ ApiError::BodyTooLarge { .. }) => {
+                let received = app.intake.too_large(&hook, &request).await?;
+                let answer = crate::model::receipt::Answer::new(
+                    error.status().as_u16(),
+                    error.code().as_bytes(),
+                    self.begun.elapsed(),
+                );
+                app.intake.answered(received.receipt_id, answer);
+                return Err(error);
+            }
+            Err(error) => return Err(error),
+        };
+        complete(app, self.id, self.address, hook, request, self.begun).await
+    }
+}
+
+/// What can be said before the body is read; `None` if nothing is against it.
+pub(super) async fn before_body(
+    app: &App,
+    id: &str,
+    hook: &Hook,
+    request: &IncomingRequest,
+    begun: Instant,
+) -> Result<Option<Told>, ApiError> {
+    match app.intake.receive_head(hook, request).await? {
+        Some(received) => tell(app, hook, received, begun, unknown(id))
+            .await
+            .map(Some),
+        None => Ok(None),
+    }
+}
+
+/// A whole request to a receiving point.
+pub(super) async fn complete(
+    app: &App,
+    id: &str,
+    address: Address,
+    hook: Arc<Hook>,
+    mut request: IncomingRequest,
+    begun: Instant,
+) -> Result<Told, ApiError> {
+    if hook.token.is_some() {
+        // They were the credential; nothing shall keep it.
+        for name in ["uuid", "token"] {
+            request.headers.remove(name);
+        }
+    }
+    let received = app.intake.receive(address, hook.clone(), request).await?;
+    let received = received.ok_or_else(|| unknown(id))?;
+    tell(app, &hook, received, begun, unknown(id)).await
+}
+
+/// A request without its body.
+pub(super) fn head(app: &App, parts: Parts) -> IncomingRequest {
+    let peer = parts.extensions.get::<Peer>();
+    IncomingRequest {
         url: parts
             .uri
             .path_and_query()
             .map_or("/", |url| url.as_str())
             .to_owned(),
-        remote_addr: parts
-            .extensions
-            .get::<Peer>()
-            .map(|peer| peer.0.to_string())
+        remote_addr: peer
+            .map(|peer| proxy::caller(peer.0, &parts.headers, &app.settings.trusted_proxies))
             .unwrap_or_default(),
         method: parts.method,
         headers: parts.headers,
-        body,
-    };
-    match app.intake.receive(pipeline_id, incoming).await? {
-        Received::Accepted {
-            wait: Some(wait), ..
-        } => {
-            let reply = wait.reply().await;
-            let verdict = match reply.by {
-                crate::model::run::ReplyBy::Pipeline => "answered",
-                crate::model::run::ReplyBy::Server => "accepted",
-            };
-            Ok((verdict, respond(reply)))
-        }
-        Received::Accepted { run_id, wait: None } => Ok((
-            "accepted",
-            respond(crate::model::transition::accepted_reply(run_id)),
-        )),
-        Received::Unknown => Err(unknown()),
-        Received::Unauthorized => Err(ApiError::BadSignature),
-        Received::Paused => Err(ApiError::Paused {
-            name: id.to_owned(),
-        }),
-        Received::QueueFull => Err(ApiError::QueueFull),
+        body: Body::from(Bytes::new()),
     }
-}
-
-/// Headers that the connection decides, not the pipeline.
-const OWN_HEADERS: &[HeaderName] = &[
-    header::CONNECTION,
-    header::CONTENT_LENGTH,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-    header::TRAILER,
-    header::TE,
-];
-
-fn respond(reply: Reply) -> Response {
-    let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let bodyless = matches!(
-        status,
-        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::RESET_CONTENT
-    );
-    let mut response = Response::new(if bodyless {
-        Body::empty()
-    } else {
-        Body::from(reply.body)
-    });
-    *response.status_mut() = status;
-    for (name, value) in reply.headers {
-        let name = HeaderName::from_bytes(name.as_bytes());
-        // Checked when the reply was taken; what HTTP forbids is not there any more.
-        if let (Ok(name), Some(value)) = (name, header_value(&value))
-            && !OWN_HEADERS.contains(&name)
-        {
-            response.headers_mut().append(name, value);
-        }
-    }
-    response
 }

@@ -68,6 +68,39 @@ impl Admitted {
     }
 }
 
+/// Bytes of bodies that may be in temporary files at once; clones share it.
+#[derive(Clone)]
+pub struct DiskBudget(Arc<Semaphore>);
+
+impl DiskBudget {
+    /// At most so many bytes.
+    pub fn new(bytes: u64) -> Self {
+        let units = bytes.div_ceil(UNIT_BYTES as u64);
+        let units = usize::try_from(units).unwrap_or(usize::MAX);
+        Self(Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))))
+    }
+
+    /// Makes `held` cover `bytes`; `false` if there is no room for them now.
+    pub(super) fn grow(&self, held: &mut Option<OwnedSemaphorePermit>, bytes: u64) -> bool {
+        let have = held.as_ref().map_or(0, OwnedSemaphorePermit::num_permits) as u64;
+        let wanted = bytes.div_ceil(UNIT_BYTES as u64);
+        let Ok(more) = u32::try_from(wanted.saturating_sub(have)) else {
+            return false;
+        };
+        if more == 0 {
+            return true;
+        }
+        let Ok(permit) = self.0.clone().try_acquire_many_owned(more) else {
+            return false;
+        };
+        match held {
+            Some(held) => held.merge(permit),
+            None => *held = Some(permit),
+        }
+        true
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,177 +1,252 @@
-//! Webhooks in: provider found, signature verified, then a receipt and a run in one transaction, before any answer.
+//! Webhooks in: the receiving point found, the request checked, then a receipt and what follows from it in one
+//! transaction, before any answer. Every request to a known receiving point leaves a receipt.
 
 pub mod admit;
+mod body;
+mod decide;
+mod dedup;
+pub mod fanout;
+mod find;
+pub mod hook;
+mod keep;
 pub mod providers;
+mod rate;
+pub mod redact;
 mod request;
+mod start;
 
+pub use body::{Body, Collector, SpillError};
+pub use find::Address;
+pub use hook::Hook;
+pub use keep::{KeepError, Kept};
 pub use request::IncomingRequest;
 
+use crate::model::dedup::First;
+use crate::model::endpoint::Target;
+use crate::model::fanout::TargetState;
 use crate::model::pipeline::Pipeline;
-use crate::model::receipt::{Receipt, Verdict};
-use crate::model::run::{Trigger, TriggerKind};
-use crate::model::{PipelineId, RunId};
-use crate::runs::{ReplyWait, Runs, StartRun, Started};
+use crate::model::receipt::{Answer, BodyPlace, Receipt, Verdict};
+use crate::model::run::Outcome;
+use crate::model::{PipelineId, ReceiptId, RunId};
+use crate::runs::{ReplyWait, Runs};
 use crate::store::StoreError;
-use providers::{Binding, Rejected};
+use decide::Refusal;
+use find::Endpoints;
+use http::Method;
+use pocketci_pipeline::multipart::Fault;
+use providers::{Binding, Facts, Handshake, ProviderKind};
+use rate::Rates;
 use std::sync::Arc;
-use std::time::Duration;
-use time::OffsetDateTime;
+use std::time::{Duration, Instant};
 
-/// Tries to store a run of a pipeline that keeps changing meanwhile.
-const MAX_DECISIONS: usize = 5;
+/// What becomes of a request to a known receiving point.
+pub struct Received {
+    /// Its receipt, to which the answer belongs.
+    pub receipt_id: ReceiptId,
+    /// The provider's id of the delivery.
+    pub delivery_id: Option<String>,
+    /// What follows.
+    pub what: What,
+}
 
-/// What becomes of a webhook.
-pub enum Received {
-    /// The run is stored.
-    Accepted {
+/// See [`Received::what`].
+pub enum What {
+    /// A run is stored.
+    Run {
         /// The run.
         run_id: RunId,
+        /// Of which pipeline.
+        pipeline_id: PipelineId,
         /// Resolves with the reply.
         wait: Option<ReplyWait>,
     },
-    /// No such pipeline.
-    Unknown,
-    /// Signature missing, wrong or stale.
-    Unauthorized,
-    /// The pipeline is paused.
-    Paused,
-    /// The queue is full.
-    QueueFull,
+    /// A message is stored.
+    Message {
+        /// Of which event.
+        event: String,
+        /// What became of it for each listener.
+        listeners: Vec<(PipelineId, RunId, TargetState)>,
+        /// Resolve with the listeners' replies.
+        waits: Vec<ReplyWait>,
+    },
+    /// It came before.
+    Duplicate(First),
+    /// The sender asked whether somebody is there.
+    Handshake(Handshake),
+    /// It starts nothing.
+    Refused(Verdict),
+    /// The body is not what its `Content-Type` says.
+    Malformed(Fault),
+    /// A method that only looks (HEAD, OPTIONS), or that starts nothing here; those that do.
+    Method {
+        /// What the caller used.
+        used: Method,
+        /// What starts something; `None` for any.
+        allowed: Option<Vec<Method>>,
+    },
+    /// It comes too often; how long until the next one.
+    TooOften(Duration),
 }
 
-/// Takes webhooks for all pipelines; clones are cheap.
+/// Takes webhooks for all pipelines and endpoints; clones are cheap.
 #[derive(Clone)]
 pub struct Intake {
     runs: Runs,
     reply_within: Duration,
+    endpoints: Arc<Endpoints>,
+    rates: Arc<Rates>,
 }
 
 impl Intake {
     /// Callers wait at most `reply_within` for `http.respond`.
     pub fn new(runs: Runs, reply_within: Duration) -> Self {
-        Self { runs, reply_within }
-    }
-
-    /// Decides on a request and stores what was decided.
-    pub async fn receive(
-        &self,
-        id: PipelineId,
-        request: IncomingRequest,
-    ) -> Result<Received, StoreError> {
-        let Some(mut pipeline) = self.runs.pipeline(id).await? else {
-            return Ok(Received::Unknown);
-        };
-        let mut fresh = false;
-        for _ in 0..MAX_DECISIONS {
-            let decided = decide(&pipeline, &request);
-            // What refuses may have changed since the copy was taken (secrets rotated, unpaused): look again first.
-            if decided.is_err() && !fresh {
-                match self.runs.reload_pipeline(id).await? {
-                    Some(current) => pipeline = current,
-                    None => return Ok(Received::Unknown),
-                }
-                fresh = true;
-                continue;
-            }
-            if let Err(refusal) = decided {
-                return self.refuse(&pipeline, request, refusal).await;
-            }
-            match self.start(&pipeline, &request).await? {
-                Started::Stored { run_id, wait } => return Ok(Received::Accepted { run_id, wait }),
-                Started::QueueFull => {
-                    let refusal = Refusal {
-                        verdict: Verdict::QueueFull,
-                        reason: "too many queued jobs",
-                    };
-                    return self.refuse(&pipeline, request, refusal).await;
-                }
-                // A webhook asks for no job, so only this is left: the program cannot be read.
-                Started::Refused(_) => {
-                    let refusal = Refusal {
-                        verdict: Verdict::Paused,
-                        reason: "the stored program has faults",
-                    };
-                    return self.refuse(&pipeline, request, refusal).await;
-                }
-                Started::Stale => match self.runs.reload_pipeline(id).await? {
-                    Some(current) => pipeline = current,
-                    None => return Ok(Received::Unknown),
-                },
-            }
+        Self {
+            runs,
+            reply_within,
+            endpoints: Arc::default(),
+            rates: Arc::default(),
         }
-        Err(StoreError::Unavailable(
-            "the pipeline changes faster than a webhook can be stored".into(),
-        ))
     }
 
-    async fn start(
+    /// Decides on what is known before the body is read; `None` if the body is wanted.
+    pub async fn receive_head(
         &self,
-        pipeline: &Arc<Pipeline>,
+        hook: &Hook,
+        head: &IncomingRequest,
+    ) -> Result<Option<Received>, StoreError> {
+        let provider = hook.binding.kind.unwrap_or_else(|| providers::guess(head));
+        let refused = |verdict, reason: &str, what| {
+            let refusal = Refusal::new(verdict, reason);
+            self.refuse(hook, head, provider, refusal, what)
+        };
+        if !hook.enabled {
+            let what = What::Refused(Verdict::Disabled);
+            return refused(Verdict::Disabled, "the endpoint is disabled", what)
+                .await
+                .map(Some);
+        }
+        let allowed = hook.methods(provider);
+        let looks = matches!(
+            head.method,
+            Method::HEAD | Method::OPTIONS | Method::TRACE | Method::CONNECT
+        );
+        let starts = allowed
+            .as_ref()
+            .is_none_or(|methods| methods.contains(&head.method));
+        if looks || !starts {
+            let what = What::Method {
+                used: head.method.clone(),
+                allowed,
+            };
+            return refused(Verdict::Method, "the method starts nothing", what)
+                .await
+                .map(Some);
+        }
+        if let Some(limit) = hook.settings.rate_per_minute
+            && let Err(wait) = self.rates.take(hook.id, limit, Instant::now())
+        {
+            let what = What::TooOften(wait);
+            return refused(Verdict::RateLimited, "more requests than allowed", what)
+                .await
+                .map(Some);
+        }
+        Ok(None)
+    }
+
+    /// Records a request whose body was not taken, because it is too large.
+    pub async fn too_large(
+        &self,
+        hook: &Hook,
+        head: &IncomingRequest,
+    ) -> Result<Received, StoreError> {
+        let provider = hook.binding.kind.unwrap_or_else(|| providers::guess(head));
+        let refusal = Refusal::new(Verdict::TooLarge, "the body is larger than allowed");
+        let what = What::Refused(Verdict::TooLarge);
+        self.refuse(hook, head, provider, refusal, what).await
+    }
+
+    /// What was answered to a request, for its receipt; nobody waits for it.
+    pub fn answered(&self, receipt_id: ReceiptId, answer: Answer) {
+        self.runs.store().answered(receipt_id, answer);
+    }
+
+    /// How a run ended, if it has.
+    pub async fn outcome(&self, run_id: RunId) -> Result<Option<Outcome>, StoreError> {
+        self.runs.store().outcome(run_id).await
+    }
+
+    /// The receipt of a request, filled in with what its hook says.
+    fn receipt(
+        hook: &Hook,
         request: &IncomingRequest,
-    ) -> Result<Started, StoreError> {
-        self.runs
-            .start(StartRun {
-                pipeline: pipeline.clone(),
-                trigger: Trigger::new(TriggerKind::Webhook),
-                receipt: Some(request.receipt(pipeline.id, Verdict::Accepted, "")),
-                reply_within: Some(self.reply_within),
-                id: None,
-                rerun_of: None,
-            })
-            .await
+        provider: ProviderKind,
+        facts: Facts,
+    ) -> Receipt {
+        Receipt {
+            pipeline_id: hook.pipeline_id(),
+            endpoint_id: hook.endpoint_id,
+            event_key: match &hook.target {
+                Target::Event(event) => Some(event.clone()),
+                Target::Pipeline(_) => None,
+            },
+            ..request.receipt(provider, facts)
+        }
     }
 
     async fn refuse(
         &self,
-        pipeline: &Pipeline,
-        request: IncomingRequest,
+        hook: &Hook,
+        request: &IncomingRequest,
+        provider: ProviderKind,
         refusal: Refusal,
+        what: What,
+    ) -> Result<Received, StoreError> {
+        let facts = providers::facts(&hook.binding, provider, request);
+        let receipt = Self::receipt(hook, request, provider, facts);
+        self.record(hook, receipt, refusal, what).await
+    }
+
+    /// Stores the receipt of a request that starts nothing.
+    async fn record(
+        &self,
+        hook: &Hook,
+        mut receipt: Receipt,
+        refusal: Refusal,
+        what: What,
     ) -> Result<Received, StoreError> {
         tracing::info!(
-            pipeline = %pipeline.name,
-            provider = providers::guess(&request).as_str(),
+            hook = %hook.name,
+            provider = receipt.provider,
+            verdict = refusal.verdict.as_str(),
             reason = refusal.reason,
-            "webhook refused"
+            "webhook starts nothing"
         );
-        let mut receipt = request.receipt(pipeline.id, refusal.verdict, refusal.reason);
-        // Anyone can send these: length and digest are kept, not the bytes.
-        receipt.body = bytes::Bytes::new();
+        receipt.verdict = refusal.verdict;
+        receipt.reason = refusal.reason;
+        if let What::Duplicate(first) = &what {
+            receipt.redelivery_of = Some(first.receipt_id);
+        }
+        if !refusal.verdict.keeps_body() {
+            receipt.body = bytes::Bytes::new();
+            receipt.body_place = BodyPlace::None;
+        }
+        let received = Received {
+            receipt_id: receipt.id,
+            delivery_id: receipt.delivery_id.clone(),
+            what,
+        };
         self.runs.store().record_refusal(receipt).await?;
-        Ok(match refusal.verdict {
-            Verdict::Unauthorized => Received::Unauthorized,
-            Verdict::Paused => Received::Paused,
-            Verdict::QueueFull | Verdict::Accepted => Received::QueueFull,
-        })
+        Ok(received)
     }
-}
-
-struct Refusal {
-    verdict: Verdict,
-    /// For the operator; the caller is not told which check failed.
-    reason: &'static str,
-}
-
-fn decide(pipeline: &Pipeline, request: &IncomingRequest) -> Result<(), Refusal> {
-    providers::verify(
-        &Binding::default(),
-        request,
-        &pipeline.webhook_secrets,
-        OffsetDateTime::now_utc().unix_timestamp(),
-    )
-    .map_err(|Rejected(reason)| Refusal {
-        verdict: Verdict::Unauthorized,
-        reason,
-    })?;
-    if pipeline.paused {
-        return Err(Refusal {
-            verdict: Verdict::Paused,
-            reason: "the pipeline is paused",
-        });
-    }
-    Ok(())
 }
 
 /// A receipt of a webhook that a user pretends (a manual trigger): detected, not verified.
 pub fn simulated(pipeline: &Pipeline, request: &IncomingRequest) -> Receipt {
-    request.receipt(pipeline.id, Verdict::Accepted, "simulated")
+    let provider = providers::guess(request);
+    let facts = providers::facts(&Binding::default(), provider, request);
+    Receipt {
+        pipeline_id: Some(pipeline.id),
+        reason: "simulated".to_owned(),
+        ..request.receipt(provider, facts)
+    }
 }

@@ -1,13 +1,11 @@
 //! A request as it came: bytes, in order, nothing interpreted yet.
 
-use super::providers;
-use crate::model::binding::Binding;
-use crate::model::receipt::{Receipt, Verdict};
-use crate::model::{PipelineId, ReceiptId};
+use super::providers::{Facts, ProviderKind};
+use super::{Body, redact};
+use crate::model::ReceiptId;
+use crate::model::receipt::{BodyPlace, Receipt, Verdict};
 use bytes::Bytes;
 use http::{HeaderMap, Method};
-use sha2::{Digest, Sha256};
-use std::borrow::Cow;
 use time::OffsetDateTime;
 
 /// A request as it came.
@@ -20,7 +18,7 @@ pub struct IncomingRequest {
     /// All lines.
     pub headers: HeaderMap,
     /// Raw.
-    pub body: Bytes,
+    pub body: Body,
     /// Peer address, for people.
     pub remote_addr: String,
 }
@@ -43,41 +41,68 @@ impl IncomingRequest {
         self.url.split_once('?').map_or("", |(_, query)| query)
     }
 
-    /// The body's bytes in order. What is signed is fed from here, so that a body need not be in one piece.
-    pub fn body_chunks(&self) -> impl Iterator<Item = &[u8]> {
-        std::iter::once(&self.body[..])
+    /// The body's bytes in order. What is signed is fed from here, so that a body need not be in one piece. If it cannot
+    /// be read to its end, which [`Body::is_unreadable`] tells then, this ends too early.
+    pub fn body_chunks(&self) -> impl Iterator<Item = Bytes> {
+        self.body.chunks().map_while(Result::ok)
     }
 
-    /// The body in one piece.
-    pub fn whole_body(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(&self.body)
+    /// The body in one piece: only for senders that sign or say something in it, whose bodies are small. Empty if it
+    /// cannot be read.
+    pub fn whole_body(&self) -> Bytes {
+        self.body.to_bytes().unwrap_or_default()
     }
 
-    /// What is stored of it.
-    pub fn receipt(&self, pipeline_id: PipelineId, verdict: Verdict, reason: &str) -> Receipt {
-        let provider = providers::guess(self);
-        let facts = providers::facts(&Binding::default(), provider, self);
-        let sha = Sha256::digest(&self.body);
+    /// The one `Content-Type`, or the empty text.
+    pub fn content_type(&self) -> &str {
+        let value = self.single("content-type").ok().flatten();
+        value
+            .and_then(|value| std::str::from_utf8(value).ok())
+            .unwrap_or_default()
+    }
+
+    /// What is stored of it, as of an unverified request to no hook in particular: hook and verdict are filled in by those
+    /// who know.
+    pub fn receipt(&self, provider: ProviderKind, facts: Facts) -> Receipt {
+        // What is not in memory gets its place when it is kept.
+        let (body, body_place) = match self.body.in_memory() {
+            Some(bytes) => (bytes.clone(), BodyPlace::Inline),
+            None => (Bytes::new(), BodyPlace::None),
+        };
         Receipt {
             id: ReceiptId::new(),
-            pipeline_id,
+            pipeline_id: None,
+            endpoint_id: None,
+            event_key: None,
             method: self.method.as_str().to_owned(),
-            url: self.url.clone(),
+            url: redact::url(&self.url),
             headers: self
                 .headers
                 .iter()
                 .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
                 .collect(),
-            body: self.body.clone(),
+            body,
+            body_place,
             body_bytes: i64::try_from(self.body.len()).unwrap_or(i64::MAX),
-            body_sha256: sha.into(),
+            body_sha256: self.body.sha256(),
+            files: Vec::new(),
+            form: Vec::new(),
             remote_addr: self.remote_addr.clone(),
             provider: provider.as_str().to_owned(),
             event_type: facts.event_type,
-            verdict,
-            reason: reason.to_owned(),
+            verdict: Verdict::Accepted,
+            reason: String::new(),
             received_at: OffsetDateTime::now_utc(),
             run_id: None,
+            delivery_id: facts.delivery_id,
+            attempt: facts
+                .attempt
+                .and_then(|attempt| i32::try_from(attempt).ok()),
+            verified: false,
+            secret_id: None,
+            redelivery_of: None,
+            replay_of: None,
+            answer: None,
         }
     }
 }

@@ -4,9 +4,13 @@ pub mod agent;
 pub mod archive;
 pub mod assignment;
 pub mod binding;
+pub mod body;
 pub mod concurrency;
 pub mod custom_scheme;
+pub mod dedup;
 pub mod derived;
+pub mod endpoint;
+pub mod fanout;
 pub mod gate;
 pub mod journal;
 pub mod one_off;
@@ -21,7 +25,9 @@ pub mod transition;
 pub mod trigger;
 pub mod vault;
 pub mod version;
+pub mod webhook;
 
 pub use pocketci_proto::ids::{
-    AgentId, BootId, GateId, JobId, PipelineId, ReceiptId, RevisionId, RunId, SessionId, TokenId,
+    AgentId, BootId, EndpointId, GateId, JobId, PipelineId, ReceiptId, RevisionId, RunId,
+    SessionId, TokenId,
 };

@@ -2,7 +2,7 @@
 
 use super::settings::{self, SettingsError};
 use super::{PipelineId, RevisionId};
-use pocketci_proto::api::{Driver, PipelineSettings};
+use pocketci_proto::api::{Driver, Listen, PipelineSettings};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -160,6 +160,8 @@ pub struct PutPipeline {
     pub webhook_secrets: Option<Vec<WebhookSecret>>,
     /// Merge patch of the settings.
     pub settings: Option<SettingsPatch>,
+    /// Events that the program itself listens to.
+    pub listens: Vec<Listen>,
 }
 
 /// A merge patch that was checked: whatever settings it meets, the result is one that can be, as each field is
@@ -228,6 +230,15 @@ impl PutOutcome {
             created,
             changed,
         }
+    }
+}
+
+impl PutOutcome {
+    /// Events that the pipeline listens to from now on: by its settings, and by its program as it is put.
+    pub fn listens(&self, put: &PutPipeline) -> Vec<Listen> {
+        let mut all = self.pipeline.settings.on.clone();
+        all.extend(put.listens.iter().cloned());
+        all
     }
 }
 

@@ -3,6 +3,7 @@
 //! Stored as JSON with the pipeline; a put is a merge patch of it (RFC 7396): what is absent stays, null goes back to
 //! the default.
 
+use super::webhook;
 use pocketci_pipeline::expression::Expression;
 use pocketci_pipeline::merge_patch;
 use pocketci_proto::api::{ConcurrencySettings, OnConflict, PipelineSettings};
@@ -61,6 +62,10 @@ fn check(settings: &PipelineSettings) -> Result<(), SettingsError> {
             return refuse(format!("{name} {seconds} is not in 1..={MAX_SECONDS}"));
         }
     }
+    if let Some(webhook) = &settings.webhook {
+        webhook::check(webhook).map_err(|why| SettingsError(format!("webhook: {why}")))?;
+    }
+    webhook::check_listens(&settings.on).map_err(|why| SettingsError(format!("on: {why}")))?;
     match &settings.concurrency {
         Some(rule) => check_rule(rule),
         None => Ok(()),

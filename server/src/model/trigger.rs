@@ -21,6 +21,9 @@ pub struct Trigger {
     /// The task to execute instead of a job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub one_off: Option<OneOff>,
+    /// An unverified request started it, and its pipeline does not lend it its rights: no secrets.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub anonymous: bool,
 }
 
 impl Trigger {
@@ -32,6 +35,7 @@ impl Trigger {
             jobs: Vec::new(),
             check: None,
             one_off: None,
+            anonymous: false,
         }
     }
 }

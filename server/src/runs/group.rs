@@ -24,15 +24,18 @@ impl Runs {
         &self,
         rule: &ConcurrencySettings,
         receipt: Option<&Receipt>,
-    ) -> String {
+    ) -> Result<String> {
         let Some(text) = rule.group.clone() else {
-            return String::new();
+            return Ok(String::new());
         };
-        let vars = receipt.map(vars).unwrap_or_default();
+        let vars = match receipt {
+            Some(receipt) => self.vars(receipt).await?,
+            None => WebhookVars::default(),
+        };
         let expressions = self.inner.expressions.clone();
         // Somebody's expression is no work for the threads that serve webhooks.
         let named = tokio::task::spawn_blocking(move || name(&expressions, &text, &vars)).await;
-        named.unwrap_or_else(|_| FAILED.to_owned())
+        Ok(named.unwrap_or_else(|_| FAILED.to_owned()))
     }
 
     /// Decides on a group and carries the decision out. May be repeated, by several servers at once.
@@ -92,8 +95,16 @@ fn name(expressions: &Arc<ExpressionCache>, text: &str, vars: &WebhookVars) -> S
     format!("sha256:{}", hex::encode(Sha256::digest(name.as_bytes())))
 }
 
+impl Runs {
+    /// What an expression may look at.
+    pub(super) async fn vars(&self, receipt: &Receipt) -> Result<WebhookVars> {
+        let body = self.body_for_expressions(receipt).await?;
+        Ok(vars(receipt, &body))
+    }
+}
+
 /// What an expression may look at, from a stored request.
-pub(super) fn vars(receipt: &Receipt) -> WebhookVars {
+fn vars(receipt: &Receipt, body: &[u8]) -> WebhookVars {
     let query = receipt.url.split_once('?').map_or("", |(_, query)| query);
     WebhookVars {
         provider: receipt.provider.clone(),
@@ -112,7 +123,7 @@ pub(super) fn vars(receipt: &Receipt) -> WebhookVars {
         query: url::form_urlencoded::parse(query.as_bytes())
             .into_owned()
             .collect(),
-        body: String::from_utf8_lossy(&receipt.body).into_owned(),
+        body: String::from_utf8_lossy(body).into_owned(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Runs: starting them, handing their jobs to agents, waiting for their replies, following their events.
 
 mod archives;
+mod bodies;
 mod cache;
 pub mod dispatch;
 pub mod expire;
@@ -17,9 +18,10 @@ pub mod terminals;
 mod wait;
 
 pub use archives::{ArchiveError, Incoming};
+pub use bodies::BodyError;
 pub use follow::Follow;
 pub use one_off::{Execute, Executed};
-pub use reply::ReplyWait;
+pub use reply::{Replied, ReplyWait};
 pub use schedule::Program;
 pub use secrets::KeyError;
 pub use set_pipeline::{SetByJob, SetPipeline};

@@ -155,12 +155,14 @@ impl Runs {
                 reply_within: None,
                 id: Some(run_id),
                 rerun_of: None,
+                dedup: None,
             };
             match self.start(start).await? {
                 Started::Stored { .. } => return Ok(()),
                 Started::QueueFull => return Err(Stop::With(Executed::QueueFull)),
                 Started::Refused(refused) => return Err(conflict(refused.to_string())),
-                Started::Stale => {}
+                // No key, so neither of the last two comes.
+                Started::Stale | Started::Duplicate(_) | Started::Conflict(_) => {}
             }
         }
         Err(Stop::With(Executed::Busy))
@@ -210,6 +212,7 @@ impl Runs {
             labels: None,
             webhook_secrets: None,
             settings: None,
+            listens: Vec::new(),
         };
         let put = self.store().put_pipeline(put).await?;
         Ok(Arc::new(put.pipeline))

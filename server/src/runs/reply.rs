@@ -14,6 +14,14 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// How long the store may take to say who answered first when the deadline is reached.
 const CLOSE_WITHIN: Duration = Duration::from_secs(2);
 
+/// What a [`ReplyWait`] came to.
+pub struct Replied {
+    /// The pipeline's, or the server's 202.
+    pub reply: Reply,
+    /// Whether the run is known to be over.
+    pub finished: bool,
+}
+
 /// Interest in the reply of a run, registered before the run is stored.
 pub struct ReplyWait {
     store: Arc<dyn Store>,
@@ -36,7 +44,7 @@ impl ReplyWait {
     ///
     /// What is returned is what is stored: a reply that comes later than this is refused by the store. Only if the
     /// store is down at the deadline is the 202 given without its word; it is true, as the run is committed.
-    pub async fn reply(mut self) -> Reply {
+    pub async fn reply(mut self) -> Replied {
         let mut look = interval_at(Instant::now() + LOOK_EVERY, LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -47,16 +55,30 @@ impl ReplyWait {
                 _ = look.tick() => None,
             };
             if let Some(reply) = hinted.as_ref().and_then(|hint| hint.reply.clone()) {
-                return Arc::unwrap_or_clone(reply);
+                return Replied {
+                    reply: Arc::unwrap_or_clone(reply),
+                    finished: false,
+                };
             }
+            let finished = hinted.is_some_and(|hint| hint.finished);
             if let Some(reply) = self.look().await {
-                return reply;
+                return Replied { reply, finished };
             }
-            if hinted.is_some_and(|hint| hint.finished) {
-                break;
+            if finished {
+                let reply = self.close().await;
+                return Replied { reply, finished };
             }
         }
-        self.close().await
+        let reply = self.close().await;
+        Replied {
+            reply,
+            finished: false,
+        }
+    }
+
+    /// Of which run.
+    pub fn run_id(&self) -> RunId {
+        self.run_id
     }
 
     async fn look(&self) -> Option<Reply> {

@@ -1,10 +1,11 @@
 //! Secrets of pipelines: sealed before they are stored, opened for the attempt that asks.
 
 use super::Runs;
-use crate::model::PipelineId;
+use crate::model::endpoint::secret_place;
 use crate::model::pipeline::WebhookSecret;
 use crate::model::secret::{Scope, SealedSecret, place, webhook_place};
-use crate::store::{Result, StoreError};
+use crate::model::{EndpointId, PipelineId};
+use crate::store::{EndpointPut, Result, StoreError};
 use pocketci_pipeline::config::vars::{Mode, Vars, interpolate, used};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -101,6 +102,53 @@ impl Runs {
         })
     }
 
+    /// A secret of an endpoint as it is stored.
+    pub fn seal_endpoint_secret(
+        &self,
+        id: EndpointId,
+        secret: &WebhookSecret,
+    ) -> Option<WebhookSecret> {
+        let sealed = self.vault().seal(&secret_place(id), secret.expose());
+        WebhookSecret::new(sealed)
+    }
+
+    /// Those of the endpoints; says whether one was changed meanwhile.
+    async fn rotate_endpoints(&self, rotated: &mut u64) -> Result<bool> {
+        let mut missed = false;
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.store().endpoints(after.as_deref(), PAGE).await?;
+            let Some(last) = page.last() else {
+                return Ok(missed);
+            };
+            after = Some(last.name.clone());
+            for mut endpoint in page {
+                let place = secret_place(endpoint.id);
+                let mut count = 0;
+                for secret in &mut endpoint.secrets {
+                    if !self.vault().is_old(secret.secret.expose()) {
+                        continue;
+                    }
+                    let open = self.vault().open(&place, secret.secret.expose());
+                    let open = open.map_err(|error| StoreError::Internal(error.into()))?;
+                    let sealed = WebhookSecret::new(self.vault().seal(&place, &open));
+                    if let Some(sealed) = sealed {
+                        secret.secret = sealed;
+                        count += 1;
+                    }
+                }
+                if count == 0 {
+                    continue;
+                }
+                endpoint.version += 1;
+                match self.store().put_endpoint(endpoint).await? {
+                    EndpointPut::Done => *rotated += count,
+                    EndpointPut::Stale | EndpointPut::NoPipeline => missed = true,
+                }
+            }
+        }
+    }
+
     /// Encrypts everything anew that is not sealed with the primary key; returns how many there were. May be repeated
     /// and interrupted; what is set meanwhile is sealed with the primary key anyway.
     pub async fn rotate_secrets(&self) -> Result<u64> {
@@ -141,6 +189,7 @@ impl Runs {
                 }
             }
         }
+        missed |= self.rotate_endpoints(&mut rotated).await?;
         if let (Some(primary), false) = (self.vault().key_ids().first(), missed) {
             self.store().keep_only_secret_key(*primary).await?;
         }

@@ -89,6 +89,7 @@ impl Runs {
             labels: None,
             webhook_secrets: None,
             settings: None,
+            listens: Vec::new(),
         };
         let outcome = self.store().put_pipeline(put).await?;
         Ok(SetPipeline::Done {

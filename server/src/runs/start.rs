@@ -3,6 +3,7 @@
 
 use super::reply::ReplyWait;
 use super::{RunSettings, Runs, dispatch::Reservation};
+use crate::model::dedup::{DedupKey, First};
 use crate::model::pipeline::Pipeline;
 use crate::model::receipt::Receipt;
 use crate::model::run::{Job, JobState, Lease, QueueTerms, Run, RunState, Trigger};
@@ -21,7 +22,7 @@ pub struct StartRun {
     pub pipeline: Arc<Pipeline>,
     /// What starts it.
     pub trigger: Trigger,
-    /// The request that starts it; its `run_id` is set here.
+    /// The request that starts it; its `run_id` is set here, unless it is a message of an event.
     pub receipt: Option<Receipt>,
     /// How long the caller waits for `http.respond`; `None` if nobody waits.
     pub reply_within: Option<Duration>,
@@ -29,6 +30,8 @@ pub struct StartRun {
     pub id: Option<RunId>,
     /// The build to repeat, of the one job that the trigger names.
     pub rerun_of: Option<JobId>,
+    /// What the request claims: a second one with it starts nothing.
+    pub dedup: Option<DedupKey>,
 }
 
 /// What became of a [`StartRun`].
@@ -46,6 +49,10 @@ pub enum Started {
     QueueFull,
     /// A job that was asked for cannot be run so; nothing was stored.
     Refused(Refused),
+    /// The request came before, and what it started stands; nothing was stored.
+    Duplicate(First),
+    /// It came before with another body; nothing was stored.
+    Conflict(First),
 }
 
 /// Why a job cannot be run as it was asked for.
@@ -75,9 +82,13 @@ impl Runs {
             reply_within,
             id,
             rerun_of,
+            dedup,
         } = start;
         let run_id = id.unwrap_or_else(RunId::new);
-        if let Some(receipt) = &mut receipt {
+        // A message of an event has many runs; its receipt names none.
+        if let Some(receipt) = &mut receipt
+            && receipt.pipeline_id.is_some()
+        {
             receipt.run_id = Some(run_id);
         }
         let wait = reply_within.map(|within| ReplyWait::register(self.store(), run_id, within));
@@ -91,7 +102,7 @@ impl Runs {
                     .is_for_nobody(&pipeline, &trigger, receipt.as_ref(), run_id)
                     .await? =>
             {
-                Some(self.group_of(rule, receipt.as_ref()).await)
+                Some(self.group_of(rule, receipt.as_ref()).await?)
             }
             _ => None,
         };
@@ -126,6 +137,7 @@ impl Runs {
                 true => i64::MAX,
                 false => settings.max_queue,
             },
+            dedup,
         };
         match self.store().enqueue(new.clone()).await? {
             Enqueued::Stored => {
@@ -142,6 +154,8 @@ impl Runs {
             }
             Enqueued::Stale => Ok(Started::Stale),
             Enqueued::QueueFull => Ok(Started::QueueFull),
+            Enqueued::Duplicate(first) => Ok(Started::Duplicate(first)),
+            Enqueued::Conflict(first) => Ok(Started::Conflict(first)),
         }
     }
 }

@@ -1,10 +1,14 @@
 //! How composite values are written into columns, the same for every storage.
 
-use crate::model::pipeline::Labels;
+use crate::model::endpoint::EndpointSecret;
+use crate::model::pipeline::{Labels, WebhookSecret};
+use crate::model::receipt::Answer;
 use crate::model::run::{EventBody, LogData};
 use bytes::Bytes;
-use pocketci_proto::api::{Driver, RunEventKind};
+use pocketci_proto::api::{Driver, Listen, RunEventKind};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use time::OffsetDateTime;
 
 /// The stored text is not what this program wrote.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +38,86 @@ pub(super) fn from_json<'a, T: Deserialize<'a>>(
     serde_json::from_str(text).map_err(|error| Corrupt {
         column,
         detail: error.to_string(),
+    })
+}
+
+/// A secret of an endpoint in its column: sealed, in hexadecimal digits; the end in microseconds since 1970.
+#[derive(Serialize, Deserialize)]
+struct StoredSecret {
+    id: String,
+    sealed: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    not_after: Option<i64>,
+}
+
+/// The secrets of an endpoint as JSON.
+pub(super) fn secrets(secrets: &[EndpointSecret]) -> String {
+    let stored: Vec<StoredSecret> = secrets
+        .iter()
+        .map(|secret| StoredSecret {
+            id: secret.id.clone(),
+            sealed: hex::encode(secret.secret.expose()),
+            not_after: secret
+                .not_after
+                .map(|end| i64::try_from(end.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX)),
+        })
+        .collect();
+    json(&stored)
+}
+
+/// Reads what [`secrets`] wrote.
+pub(super) fn secrets_from(text: &str) -> Result<Vec<EndpointSecret>, Corrupt> {
+    let corrupt = |detail: &str| Corrupt {
+        column: "endpoints.secrets",
+        detail: detail.to_owned(),
+    };
+    let stored: Vec<StoredSecret> = from_json("endpoints.secrets", text)?;
+    stored
+        .into_iter()
+        .map(|stored| {
+            let sealed = hex::decode(stored.sealed).ok().and_then(WebhookSecret::new);
+            let end = |micros: i64| {
+                OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1_000)
+                    .map_err(|_| corrupt("a time out of range"))
+            };
+            Ok(EndpointSecret {
+                secret: sealed.ok_or_else(|| corrupt("a secret that is no hex"))?,
+                id: stored.id,
+                not_after: stored.not_after.map(end).transpose()?,
+            })
+        })
+        .collect()
+}
+
+/// What a pipeline listens to, by event: each with its filters, none twice.
+pub(super) fn filters_by_event(listens: &[Listen]) -> BTreeMap<&str, Vec<Option<&str>>> {
+    let mut by_event: BTreeMap<&str, Vec<Option<&str>>> = BTreeMap::new();
+    for listen in listens {
+        let filters = by_event.entry(&listen.event).or_default();
+        let filter = listen.filter.as_deref();
+        if !filters.contains(&filter) {
+            filters.push(filter);
+        }
+    }
+    by_event
+}
+
+/// A duration in whole microseconds.
+pub(super) fn micros_of(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// The answer of a receipt, from its three columns; a stored status is one that HTTP knows.
+pub(super) fn answer(
+    status: Option<i32>,
+    summary: String,
+    duration_us: Option<i64>,
+) -> Option<Answer> {
+    let micros = u64::try_from(duration_us.unwrap_or(0)).unwrap_or(0);
+    Some(Answer {
+        status: u16::try_from(status?).ok()?,
+        summary,
+        duration: std::time::Duration::from_micros(micros),
     })
 }
 

@@ -6,25 +6,32 @@
 
 mod archives;
 mod batch;
+mod bodies;
 mod builds;
 mod codec;
+mod hooks;
 mod kept;
 pub mod postgres;
 mod queue;
+mod receipt_log;
 pub mod sqlite;
 mod versions;
 pub mod wake;
 
 pub use archives::{Added, ArchiveStore, Begun};
+pub use bodies::BodyStore;
 pub use builds::{Admission, Admitted, BuildInputs, BuildLimit, BuildStore, OpenRun};
+pub use hooks::{EndpointPut, HookStore, MessageStored, TargetOutcome};
 pub use kept::{
     GateFilter, GateStore, MAX_VALUE_BYTES, MAX_VALUES, Sighting, ValueStore, Write, Written,
 };
 pub use queue::{Demand, MAX_DEMAND, MAX_WAITING, QueueStore, QueuedView};
+pub use receipt_log::{MAX_RECEIPTS, ReceiptFilter, ReceiptLog};
 pub use versions::{Pinned, Saved, Taken, VersionStore};
 
 use crate::model::agent::{Agent, AgentToken, Registration};
 use crate::model::assignment::Assignment;
+use crate::model::dedup::{self, Again, DedupKey, First};
 use crate::model::journal::{JournalEntry, JournalHolder, Journaled};
 use crate::model::pipeline::{Labels, Pipeline, PutOutcome, PutPipeline, Revision, WebhookSecret};
 use crate::model::receipt::Receipt;
@@ -161,6 +168,8 @@ pub struct NewRun {
     pub jobs: Vec<NewJob>,
     /// Most queued jobs in the whole store; counts only for jobs without `hand_to`.
     pub max_queue: i64,
+    /// What must not have been claimed before; it needs a receipt.
+    pub dedup: Option<DedupKey>,
 }
 
 impl NewRun {
@@ -203,6 +212,21 @@ pub enum Enqueued {
     Stale,
     /// Too many queued jobs. Nothing was stored.
     QueueFull,
+    /// Its key was claimed by a request that still stands. Nothing was stored.
+    Duplicate(First),
+    /// Its key was claimed with another body. Nothing was stored.
+    Conflict(First),
+}
+
+impl Enqueued {
+    /// What becomes of a request whose key was claimed before; `None` if it is done again.
+    fn of_again(claimed: &dedup::Claimed, key: &DedupKey) -> Option<Self> {
+        match claimed.again(key) {
+            Again::Duplicate => Some(Self::Duplicate(claimed.first)),
+            Again::Conflict => Some(Self::Conflict(claimed.first)),
+            Again::Redelivery => None,
+        }
+    }
 }
 
 /// A run as people look at it.
@@ -472,6 +496,9 @@ pub trait Store:
     + BuildStore
     + VersionStore
     + ArchiveStore
+    + BodyStore
+    + HookStore
+    + ReceiptLog
 {
     /// Hints that something changed, published after commits, of all servers where there are several.
     fn wakes(&self) -> &WakeBus;

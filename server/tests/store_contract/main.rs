@@ -10,6 +10,7 @@ mod admission;
 mod agents;
 mod archives;
 mod attempts;
+mod bodies;
 mod builds;
 mod cancels;
 mod claims;
@@ -152,6 +153,10 @@ contract! {
         archives_are_forgotten_in_time_but_not_those_of_runs_that_go_on,
         a_deleted_pipeline_takes_its_archives_along,
     }
+    bodies {
+        a_body_is_read_as_it_was_stored_and_a_repeated_page_changes_nothing,
+        a_body_goes_with_its_last_receipt_and_not_before,
+    }
     runs {
         enqueue_stores_receipt_run_and_jobs_at_once,
         a_run_id_is_stored_once,
@@ -223,6 +228,7 @@ contract! {
         held_runs_are_fenced,
         receipts_keep_bytes_and_order,
         a_repeated_refusal_is_stored_once,
+        a_request_to_an_event_belongs_to_no_pipeline,
         a_refusal_for_a_deleted_pipeline_is_no_error,
     }
     agents {
@@ -330,6 +336,9 @@ macro_rules! contract_of_homes {
 contract_of_homes! {
     archives {
         an_archive_and_all_of_them_have_a_size,
+    }
+    bodies {
+        bodies_outlive_their_server,
     }
     long_history {
         a_long_history_is_searched_quickly,

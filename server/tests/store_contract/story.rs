@@ -4,7 +4,7 @@ use bytes::Bytes;
 use pocketci_proto::api::{Driver, RunEventKind};
 use pocketci_server::model::agent::Registration;
 use pocketci_server::model::pipeline::{ContentType, Labels, Pipeline, PutPipeline};
-use pocketci_server::model::receipt::{Receipt, Verdict};
+use pocketci_server::model::receipt::{BodyPlace, Receipt, ReceivedFile, Verdict};
 use pocketci_server::model::run::{
     CancelReason, Cancelled, End, Event, EventBody, LogData, LogPiece, LogStream, Outcome,
     QueueTerms, Reply, ReplyBy, Trigger, TriggerKind,
@@ -62,6 +62,7 @@ pub fn put(name: &str) -> PutPipeline {
         labels: None,
         webhook_secrets: None,
         settings: None,
+        listens: vec![],
     }
 }
 
@@ -78,7 +79,9 @@ pub fn now() -> OffsetDateTime {
 pub fn receipt(pipeline: &Pipeline, verdict: Verdict, run_id: Option<RunId>) -> Receipt {
     Receipt {
         id: ReceiptId::new(),
-        pipeline_id: pipeline.id,
+        pipeline_id: Some(pipeline.id),
+        endpoint_id: None,
+        event_key: None,
         method: "POST".into(),
         url: "/api/webhooks/x?a=1&a=2".into(),
         headers: vec![
@@ -87,8 +90,18 @@ pub fn receipt(pipeline: &Pipeline, verdict: Verdict, run_id: Option<RunId>) -> 
             ("x-twice".into(), vec![0xE9, 0xFF]),
         ],
         body: Bytes::from_static(&[0, 159, 146, 150, b'\n', 0]),
+        body_place: BodyPlace::Inline,
         body_bytes: 6,
         body_sha256: [7; 32],
+        files: vec![ReceivedFile {
+            index: 1,
+            name: "upload".into(),
+            filename: "../naïve.txt".into(),
+            content_type: "text/plain".into(),
+            size: 3,
+            sha256: "00".into(),
+        }],
+        form: vec![("a".into(), "1".into()), ("a".into(), "ü".into())],
         remote_addr: "127.0.0.1:4711".into(),
         provider: "github".into(),
         event_type: "push".into(),
@@ -96,6 +109,13 @@ pub fn receipt(pipeline: &Pipeline, verdict: Verdict, run_id: Option<RunId>) -> 
         reason: String::new(),
         received_at: now(),
         run_id,
+        delivery_id: Some("one".into()),
+        attempt: Some(2),
+        verified: true,
+        secret_id: Some("0123456789abcdef".into()),
+        redelivery_of: None,
+        replay_of: Some(ReceiptId::new()),
+        answer: None,
     }
 }
 
@@ -125,12 +145,14 @@ pub fn webhook(pipeline: &Pipeline) -> NewRun {
             jobs: vec!["pipeline".into()],
             check: None,
             one_off: None,
+            anonymous: false,
         },
         receipt: Some(receipt(pipeline, Verdict::Accepted, Some(id))),
         wants_reply: true,
         group: None,
         jobs: vec![job("pipeline")],
         max_queue: 10_000,
+        dedup: None,
     }
 }
 

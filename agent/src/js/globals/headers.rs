@@ -74,7 +74,7 @@ fn descriptor<'js>(
     Ok(descriptor.into_value())
 }
 
-fn define<'js, N, V>(object: &Object<'js>, name: N, value: V) -> Result<()>
+pub(super) fn define<'js, N, V>(object: &Object<'js>, name: N, value: V) -> Result<()>
 where
     N: rquickjs::IntoAtom<'js>,
     V: IntoJs<'js>,

@@ -1,7 +1,6 @@
 //! `http`: the webhook that started the run, and the answer to it.
 
-use super::{headers, reply};
-use crate::js::host::WebhookRequest;
+use super::{reply, request};
 use crate::js::shared::Shared;
 use crate::js::value::is_given;
 use rquickjs::function::Opt;
@@ -12,10 +11,10 @@ use std::rc::Rc;
 pub(super) fn new<'js>(ctx: &Ctx<'js>, shared: &Rc<Shared<'js>>) -> Result<Object<'js>> {
     let http = Object::new(ctx.clone())?;
     let request = {
-        let job = Rc::clone(&shared.job);
+        let shared = Rc::clone(shared);
         Function::new(ctx.clone(), move |ctx: Ctx<'js>| -> Result<Value<'js>> {
-            match &job.webhook {
-                Some(webhook) => request(&ctx, webhook),
+            match &shared.job.webhook {
+                Some(webhook) => request::new(&ctx, &shared, webhook),
                 None => Ok(Value::new_undefined(ctx)),
             }
         })?
@@ -38,30 +37,6 @@ pub(super) fn new<'js>(ctx: &Ctx<'js>, shared: &Rc<Shared<'js>>) -> Result<Objec
     };
     http.set("respond", respond.with_name("respond")?)?;
     Ok(http)
-}
-
-/// A fresh object each time: what the author does to one does not touch the next.
-fn request<'js>(ctx: &Ctx<'js>, webhook: &WebhookRequest) -> Result<Value<'js>> {
-    let request = Object::new(ctx.clone())?;
-    request.set("provider", webhook.provider.as_str())?;
-    request.set("eventType", webhook.event_type.as_str())?;
-    request.set("method", webhook.method.as_str())?;
-    request.set("url", webhook.url.as_str())?;
-    request.set("headers", headers::new(ctx, &webhook.headers)?)?;
-    match std::str::from_utf8(&webhook.body) {
-        Ok(body) => request.set("body", body)?,
-        // One character a byte: nothing is lost, `charCodeAt` gives the byte.
-        Err(_) => request.set(
-            "body",
-            webhook
-                .body
-                .iter()
-                .map(|byte| char::from(*byte))
-                .collect::<String>(),
-        )?,
-    }
-    request.set("query", headers::record(ctx, &webhook.query)?)?;
-    Ok(request.into_value())
 }
 
 fn respond<'js>(ctx: &Ctx<'js>, shared: &Shared<'js>, response: Value<'js>) -> Result<()> {

@@ -10,6 +10,7 @@ mod http;
 pub(super) mod lazy;
 mod natives;
 mod reply;
+mod request;
 mod run;
 mod run_config;
 mod timers;

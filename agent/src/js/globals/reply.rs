@@ -5,6 +5,8 @@
 
 use crate::js::host::Reply;
 use crate::js::value::{bytes, is_binary, is_given, text, type_name};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderName, header};
 use rquickjs::object::Filter;
@@ -83,7 +85,10 @@ fn read_parts<'js>(ctx: &Ctx<'js>, response: &Value<'js>) -> Read<Reply> {
     // Types first, whatever HTTP thinks of the status: a TypeError is not hidden by a refusal.
     let (body, content_type) = match status {
         Err(Wrong::Type(_)) => (Ok(Bytes::new()), None),
-        _ => read_body(ctx, &object.get("body")?)?,
+        _ => match base64_body(&object)? {
+            Some(body) => (body, None),
+            None => read_body(ctx, &object.get("body")?)?,
+        },
     };
     let status = status?;
     let mut headers = read_headers(&object.get("headers")?)?;
@@ -117,6 +122,35 @@ fn read_status(status: &Value<'_>) -> Read<u16> {
         )));
     }
     Ok(number as u16)
+}
+
+/// `bodyBase64`: the bytes of the body, for those who have them as text.
+fn base64_body(object: &Object<'_>) -> Read<Option<std::result::Result<Bytes, String>>> {
+    let value: Value = object.get("bodyBase64")?;
+    if !is_given(&value) {
+        return Ok(None);
+    }
+    let Some(string) = value.as_string() else {
+        return Err(wrong_type("bodyBase64", "a string", &value));
+    };
+    if is_given(&object.get("body")?) {
+        let message = "give either body or bodyBase64, not both";
+        return Err(Wrong::Type(message.to_owned()));
+    }
+    let text = text(string)?;
+    if text.len() / 4 * 3 > MAX_BODY_BYTES + 3 {
+        let told = format!("the body has more than {MAX_BODY_BYTES} bytes");
+        return Ok(Some(Err(told)));
+    }
+    let decoded = STANDARD.decode(text.trim());
+    Ok(Some(match decoded {
+        Ok(bytes) if bytes.len() > MAX_BODY_BYTES => Err(format!(
+            "the body has {} bytes, more than {MAX_BODY_BYTES}",
+            bytes.len()
+        )),
+        Ok(bytes) => Ok(Bytes::from(bytes)),
+        Err(_) => return Err(Wrong::Type("bodyBase64 is no Base64".to_owned())),
+    }))
 }
 
 type Body = (std::result::Result<Bytes, String>, Option<&'static str>);

@@ -1,7 +1,7 @@
 //! The argument of `runtime.run`, read and checked. Unknown properties are ignored, wrong types are named.
 
 use super::units;
-use crate::js::host::{Pull, RegistryAuth, RunRequest};
+use crate::js::host::{FileMount, Pull, RegistryAuth, RunRequest};
 use crate::js::value::{MAX_TEXT_BYTES, bytes, is_binary, is_given, text, type_name};
 use bytes::Bytes;
 use rquickjs::object::Filter;
@@ -57,6 +57,7 @@ pub(super) fn read<'js>(ctx: &Ctx<'js>, config: &Value<'js>) -> Read<Parsed<'js>
         Some(limits) => (cpu(limits)?, memory(limits)?),
         None => (0, 0),
     };
+    let mounted = mounts(config, &mut size)?;
     let request = RunRequest {
         call: 0,
         content: [0; 32],
@@ -72,7 +73,8 @@ pub(super) fn read<'js>(ctx: &Ctx<'js>, config: &Value<'js>) -> Read<Parsed<'js>
         memory_bytes,
         privileged: boolean(config, "privileged")?.unwrap_or(false),
         timeout: timeout(config)?,
-        mounts: mounts(config, &mut size)?,
+        mounts: mounted.0,
+        files: mounted.1,
         pull: pull(config)?,
         registry_auth: registry_auth(config, &mut size)?,
         no_network: boolean(config, "network")? == Some(false),
@@ -313,16 +315,18 @@ fn on_output<'js>(config: &Object<'js>) -> Read<Option<Function<'js>>> {
     }
 }
 
-/// Volumes by path; a volume is the object that `volumes.create` gave, or its name.
-fn mounts(config: &Object<'_>, size: &mut Size) -> Read<BTreeMap<String, String>> {
+type Mounts = (BTreeMap<String, String>, BTreeMap<String, FileMount>);
+
+/// Volumes and files by path; a volume is the object that `volumes.create` gave, or its name, a file one of the webhook's.
+fn mounts(config: &Object<'_>, size: &mut Size) -> Read<Mounts> {
     let Some(mounts) = object(config, "", "mounts")? else {
-        return Ok(BTreeMap::new());
+        return Ok(Mounts::default());
     };
-    let mut read = BTreeMap::new();
+    let (mut read, mut files) = Mounts::default();
     for path in mounts.own_keys::<String>(Filter::new().string().enum_only()) {
         let path = path?;
         let what = format!("mounts[{path:?}]");
-        if read.len() == MAX_ENTRIES {
+        if read.len() + files.len() == MAX_ENTRIES {
             return Err(Wrong::Value(format!(
                 "mounts has more than {MAX_ENTRIES} entries"
             )));
@@ -335,6 +339,10 @@ fn mounts(config: &Object<'_>, size: &mut Size) -> Read<BTreeMap<String, String>
         let Some(value) = given(&mounts, &path)? else {
             continue;
         };
+        if let Some(file) = file_of(&value)? {
+            files.insert(size.add(path)?, file);
+            continue;
+        }
         let volume = match (value.as_string(), value.as_object()) {
             (Some(name), _) => size.add(text(name)?)?,
             (None, Some(volume)) => string(volume, &format!("{what}."), "name", size)?,
@@ -345,7 +353,29 @@ fn mounts(config: &Object<'_>, size: &mut Size) -> Read<BTreeMap<String, String>
         }
         read.insert(size.add(path)?, volume);
     }
-    Ok(read)
+    let folder = |path: &String| path.rsplit_once('/').map(|(folder, _)| folder.to_owned());
+    let taken = |path: &&String| folder(path).is_some_and(|folder| read.contains_key(&folder));
+    if let Some(path) = files.keys().find(taken) {
+        return Err(Wrong::Value(format!(
+            "mounts[{path:?}]: a volume is mounted in the file's folder; give the file a folder of its own"
+        )));
+    }
+    Ok((read, files))
+}
+
+/// What marks the files of the webhook's request.
+pub(super) const FILE_MARK: &str = "$file";
+
+/// The file of the webhook that an object stands for: the number of its part, or -1 for the whole body.
+fn file_of(value: &Value<'_>) -> Read<Option<FileMount>> {
+    let Some(object) = value.as_object() else {
+        return Ok(None);
+    };
+    let mark: Value = object.get(FILE_MARK)?;
+    Ok(mark.as_number().map(|index| match index < 0.0 {
+        true => FileMount::Body,
+        false => FileMount::Part(index as u32),
+    }))
 }
 
 fn pull(config: &Object<'_>) -> Read<Pull> {

@@ -53,7 +53,7 @@ pub(in crate::js) fn content_hash(kind: &str, arguments: &[u8], body: &[u8]) -> 
 /// The same for a step or sandbox.
 pub(in crate::js) fn run_hash(kind: &str, sandbox: &str, run: &RunRequest) -> [u8; 32] {
     let login = run.registry_auth.as_ref();
-    let arguments = json!([
+    let mut arguments = json!([
         sandbox,
         run.name,
         run.image,
@@ -74,6 +74,14 @@ pub(in crate::js) fn run_hash(kind: &str, sandbox: &str, run: &RunRequest) -> [u
         run.stdin.is_some(),
         run.output.is_some(),
     ]);
+    // Not there without files: journals of earlier versions go on.
+    if let (false, Some(list)) = (run.files.is_empty(), arguments.as_array_mut()) {
+        let files = run.files.iter();
+        let files: Vec<_> = files
+            .map(|(path, file)| format!("{path} {file:?}"))
+            .collect();
+        list.push(json!(files));
+    }
     let stdin = run.stdin.clone().unwrap_or_default();
     content_hash(kind, arguments.to_string().as_bytes(), &stdin)
 }

@@ -118,5 +118,6 @@ pub fn to_wire(request: IncomingRequest) -> (pb::WebhookRequest, Bytes) {
         body_bytes: request.body.len() as u64,
         body_follows: false,
     };
-    (webhook, request.body)
+    let body = request.whole_body();
+    (webhook, body)
 }

@@ -76,7 +76,7 @@ fn check<M: Mac + KeyInit>(
             Part::Text(text) => macs.iter_mut().for_each(|(_, mac)| mac.update(text)),
             Part::Body => {
                 for chunk in request.body_chunks() {
-                    macs.iter_mut().for_each(|(_, mac)| mac.update(chunk));
+                    macs.iter_mut().for_each(|(_, mac)| mac.update(&chunk));
                 }
             }
         }
@@ -106,7 +106,7 @@ pub(super) fn check_ed25519(
             Part::Text(text) => message.extend_from_slice(text),
             Part::Body => request
                 .body_chunks()
-                .for_each(|c| message.extend_from_slice(c)),
+                .for_each(|c| message.extend_from_slice(&c)),
         }
     }
     let mut fits = None;

@@ -68,7 +68,7 @@ impl Runs {
             && let Some(program) = self.program(claimed.run.revision_id).await?
             && let Some(job) = program.config.job(&claimed.job.name)
         {
-            assignment.params = self.webhook_params(receipt, job).await;
+            assignment.params = self.webhook_params(receipt, job).await?;
         }
         claimed.build = Some(assignment);
         Ok(())

@@ -169,6 +169,7 @@ impl Runs {
             reply_within: None,
             id: Some(id),
             rerun_of: None,
+            dedup: None,
         };
         // Changed this very moment: the next look gives it a run.
         let stored = matches!(self.start(start).await?, Started::Stored { .. });

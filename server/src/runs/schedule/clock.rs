@@ -63,6 +63,7 @@ impl Runs {
             reply_within: None,
             id: Some(id),
             rerun_of: None,
+            dedup: None,
         };
         // Changed this very moment, or too much is queued: the next look comes before it is too late.
         self.start(start).await?;

@@ -1,7 +1,6 @@
 //! Whether a webhook is meant for a job, and what it tells it: `webhook_trigger`, `triggers.webhook`.
 
 use super::super::Runs;
-use super::super::group::vars;
 use crate::model::pipeline::Pipeline;
 use crate::model::receipt::Receipt;
 use crate::model::run::{Trigger, TriggerKind};
@@ -31,12 +30,48 @@ pub fn lets_pass(reason: &str) -> bool {
 }
 
 /// A value, or why there is none.
-type Evaluated = std::result::Result<Value, String>;
+pub type Evaluated = std::result::Result<Value, String>;
 
 /// Why a job has nothing to do: a stable word, and one for people.
 pub type Refusal = (&'static str, String);
 
 impl Runs {
+    /// Whether what the job says of webhooks turns this one away.
+    async fn filters(&self, vars: &WebhookVars, job: &Job) -> Option<Refusal> {
+        if let Some(triggers) = &job.triggers
+            && triggers.webhook.is_none()
+            // A job that follows others is started by them.
+            && triggers.passed.is_empty()
+            && job.webhook_filter().is_none()
+        {
+            let message = "its triggers do not name webhooks".to_owned();
+            return Some((NOT_TRIGGERED, message));
+        }
+        let message = match self.evaluate(job.webhook_filter()?, vars).await {
+            Ok(Value::Bool(true)) => return None,
+            Ok(Value::Bool(false)) => "its filter does not match the webhook".to_owned(),
+            Ok(other) => {
+                format!("its filter gives {other} for this webhook instead of true or false")
+            }
+            Err(error) => format!("its filter cannot be evaluated: {error}"),
+        };
+        Some((FILTERED, message))
+    }
+
+    /// Whether the filters of all jobs turn the webhook away; asking changes nothing.
+    pub async fn is_filtered(&self, pipeline: &Pipeline, receipt: &Receipt) -> Result<bool> {
+        let Some(program) = self.program(pipeline.revision_id).await? else {
+            return Ok(false);
+        };
+        let vars = self.vars(receipt).await?;
+        for job in &program.config.jobs {
+            if self.filters(&vars, job).await.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(!program.config.jobs.is_empty())
+    }
+
     /// Whether the webhook that started the run is meant for the job. Asked again it says the same.
     pub(super) async fn refuses(
         &self,
@@ -45,20 +80,19 @@ impl Runs {
         receipt: &Receipt,
         job: &Job,
     ) -> Result<Option<Refusal>> {
-        let webhook = match &job.triggers {
-            // A job that follows others is started by them.
-            Some(triggers)
-                if triggers.webhook.is_none()
-                    && triggers.passed.is_empty()
-                    && job.webhook_filter().is_none() =>
-            {
-                let message = "its triggers do not name webhooks".to_owned();
-                return Ok(Some((NOT_TRIGGERED, message)));
-            }
-            Some(triggers) => triggers.webhook.as_ref(),
-            None => None,
-        };
-        let vars = vars(receipt);
+        let vars = self.vars(receipt).await?;
+        if let Some(refusal) = self.filters(&vars, job).await {
+            return Ok(Some(refusal));
+        }
+        let triggers = job.triggers.as_ref();
+        let webhook = triggers.and_then(|triggers| triggers.webhook.as_ref());
+        let key = webhook.map_or("", |webhook| webhook.dedup_key.as_str());
+        // Whoever asks for it again means it.
+        let key = Some(key).filter(|key| !key.is_empty() && !receipt.is_rerun());
+        if job.webhook_filter().is_none() && key.is_none() {
+            return Ok(None);
+        }
+        let vars = self.vars(receipt).await?;
         if let Some(filter) = job.webhook_filter() {
             let refusal = match self.evaluate(filter, &vars).await {
                 Ok(Value::Bool(true)) => None,
@@ -72,11 +106,9 @@ impl Runs {
                 return Ok(Some((FILTERED, message)));
             }
         }
-        let key = webhook.map_or("", |webhook| webhook.dedup_key.as_str());
-        // Whoever asks for it again means it.
-        if key.is_empty() || receipt.is_rerun() {
+        let Some(key) = key else {
             return Ok(None);
-        }
+        };
         // A key that cannot be had keeps nothing away.
         let key = match self.evaluate(key, &vars).await {
             Ok(Value::String(text)) if !text.is_empty() => text,
@@ -124,12 +156,16 @@ impl Runs {
     }
 
     /// `triggers.webhook.params` as environment: an expression that fails is left out.
-    pub async fn webhook_params(&self, receipt: &Receipt, job: &Job) -> BTreeMap<String, String> {
+    pub async fn webhook_params(
+        &self,
+        receipt: &Receipt,
+        job: &Job,
+    ) -> Result<BTreeMap<String, String>> {
         let triggers = job.triggers.as_ref();
         let Some(webhook) = triggers.and_then(|triggers| triggers.webhook.as_ref()) else {
-            return BTreeMap::new();
+            return Ok(BTreeMap::new());
         };
-        let vars = vars(receipt);
+        let vars = self.vars(receipt).await?;
         let mut params = BTreeMap::new();
         for (name, text) in &webhook.params {
             match self.evaluate(text, &vars).await {
@@ -145,7 +181,13 @@ impl Runs {
                 }
             }
         }
-        params
+        Ok(params)
+    }
+
+    /// What an expression gives for a request, or why it gives nothing.
+    pub async fn value_of(&self, text: &str, receipt: &Receipt) -> Result<Evaluated> {
+        let vars = self.vars(receipt).await?;
+        Ok(self.evaluate(text, &vars).await)
     }
 
     async fn evaluate(&self, text: &str, vars: &WebhookVars) -> Evaluated {

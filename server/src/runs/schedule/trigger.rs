@@ -46,11 +46,16 @@ impl Runs {
             reply_within: None,
             id: None,
             rerun_of: None,
+            dedup: None,
         };
         match self.start(start).await? {
             Started::Stored { .. } => Ok(true),
             // Changed meanwhile, or too much is queued: the next pass looks again.
-            Started::Stale | Started::QueueFull | Started::Refused(_) => Ok(false),
+            Started::Stale
+            | Started::QueueFull
+            | Started::Refused(_)
+            | Started::Duplicate(_)
+            | Started::Conflict(_) => Ok(false),
         }
     }
 

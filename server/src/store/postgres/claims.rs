@@ -268,7 +268,7 @@ impl PostgresStore {
         let statement = client.prepare_cached(sql).await.map_err(sql_error)?;
         let receipts = client.query(&statement, &[&ids]).await.map_err(sql_error)?;
         let receipts = rows::all(&receipts, rows::receipt)?;
-        let mut receipts: HashMap<_, _> = receipts
+        let receipts: HashMap<_, _> = receipts
             .into_iter()
             .map(|receipt| (receipt.id, receipt))
             .collect();
@@ -284,7 +284,7 @@ impl PostgresStore {
             .into_iter()
             .filter_map(|job| {
                 let (run, pipeline_name, settings) = known.get(&job.run_id)?.clone();
-                let receipt = run.receipt_id.and_then(|id| receipts.remove(&id));
+                let receipt = run.receipt_id.and_then(|id| receipts.get(&id).cloned());
                 Some(Claimed {
                     run,
                     job,

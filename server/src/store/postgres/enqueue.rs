@@ -3,14 +3,16 @@
 use super::super::batch::Batch;
 use super::super::wake::{Wake, WakeBus};
 use super::super::{Enqueued, NewJob, NewRun, Result, codec};
+use super::dedup::{self, Verdicts};
 use super::notify::Notifier;
-use super::receipts::ReceiptColumns;
+use super::receipts::{COLUMNS, ReceiptColumns, unnest};
 use super::{builds, millis, pool_error, sql_error};
 use crate::model::RunId;
+use crate::model::dedup::First;
 use crate::model::run::Hold;
 use deadpool_postgres::Pool;
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tokio_postgres::types::ToSql;
@@ -23,9 +25,12 @@ use uuid::Uuid;
 ///
 /// A run is stored iff its pipeline is as the caller knew it; receipts and jobs follow their run. A run that is there
 /// already (the call is repeated) stays as it is and counts as stored.
-const STORE: &str = "WITH wanted AS (
+fn store() -> String {
+    let receipts = unnest(FIRST_OF_RECEIPTS);
+    format!(
+        "WITH wanted AS (
     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::uuid[], $5::text[], $6::text[], $7::uuid[], $8::bool[],
-                         $33::text[])
+                         $48::text[])
         AS t (id, pipeline_id, version, revision_id, trigger_kind, trigger_data, receipt_id, wants_reply, group_key)
 ), current AS (
     SELECT w.* FROM wanted w JOIN pipelines p ON p.id = w.pipeline_id AND p.version = w.version AND NOT p.paused
@@ -37,18 +42,14 @@ const STORE: &str = "WITH wanted AS (
            clock_timestamp(), group_key, group_key IS NOT NULL FROM current
     ON CONFLICT (id) DO NOTHING RETURNING id, pipeline_id
 ), with_receipts AS (
-    INSERT INTO receipts (id, pipeline_id, method, url, headers, body, body_bytes, body_sha256, remote_addr, provider,
-                          event_type, verdict, reason, received_at, run_id)
-    SELECT t.* FROM unnest($9::uuid[], $10::uuid[], $11::text[], $12::text[], $13::text[], $14::bytea[], $15::bigint[],
-        $16::bytea[], $17::text[], $18::text[], $19::text[], $20::text[], $21::text[], $22::timestamptz[], $23::uuid[])
-        AS t (id, pipeline_id, method, url, headers, body, body_bytes, body_sha256, remote_addr, provider, event_type,
-              verdict, reason, received_at, run_id)
+    INSERT INTO receipts ({COLUMNS})
+    SELECT t.* FROM {receipts} AS t ({COLUMNS})
     JOIN stored s ON s.id = t.run_id
 ), new_jobs AS (
     SELECT t.*, s.pipeline_id, coalesce(t.driver, '') || ' ' || t.labels AS needs,
            row_number() OVER (PARTITION BY s.pipeline_id, t.session_id IS NULL ORDER BY t.position) - 1 AS nth
-    FROM unnest($24::uuid[], $25::uuid[], $26::text[], $27::uuid[], $28::uuid[], $29::bigint[], $30::text[], $31::text[],
-                $34::int[], $35::bigint[], $36::int[], $37::text[]) WITH ORDINALITY
+    FROM unnest($39::uuid[], $40::uuid[], $41::text[], $42::uuid[], $43::uuid[], $44::bigint[], $45::text[], $46::text[],
+                $49::int[], $50::bigint[], $51::int[], $52::text[]) WITH ORDINALITY
         AS t (id, run_id, name, agent_id, session_id, accept_ms, labels, driver, priority, queue_timeout_ms, attempts,
               hold, position)
     JOIN stored s ON s.id = t.run_id
@@ -69,7 +70,15 @@ const STORE: &str = "WITH wanted AS (
                 AND q.pipeline_id = t.pipeline_id AND q.needs = t.needs ORDER BY q.turn DESC LIMIT 1)) ELSE 0 END
     FROM new_jobs t
 )
-SELECT id FROM current UNION SELECT id FROM runs WHERE id = ANY ($32)";
+SELECT id FROM current UNION SELECT id FROM runs WHERE id = ANY ($47)"
+    )
+}
+
+/// The first parameter that is a column of receipts.
+const FIRST_OF_RECEIPTS: usize = 9;
+
+/// See [`store`].
+static STORE: LazyLock<String> = LazyLock::new(store);
 
 pub(super) fn start(
     pool: Pool,
@@ -125,30 +134,56 @@ async fn flush(pool: &Pool, group: &[NewRun], counted: &Counted) -> Result<Vec<E
             fit
         })
         .collect();
-    let statement = client.prepare_cached(STORE).await.map_err(sql_error)?;
-    let columns = Columns::of(&admitted, group);
-    let jobs = admitted.iter().flat_map(|new| &new.jobs);
-    let rows = if jobs.clone().any(|job| job.build.is_some()) {
+    let statement = client.prepare_cached(&STORE).await.map_err(sql_error)?;
+    let mut admitted = admitted;
+    let builds = admitted
+        .iter()
+        .flat_map(|new| &new.jobs)
+        .any(|job| job.build.is_some());
+    let mut verdicts = Verdicts::default();
+    let rows = if builds || admitted.iter().any(|new| new.dedup.is_some()) {
         let transaction = client.transaction().await.map_err(sql_error)?;
+        if admitted.iter().any(|new| new.dedup.is_some()) {
+            verdicts = dedup::claim_group(&transaction, &admitted).await?;
+            admitted.retain(|new| !verdicts.known.contains_key(&new.id));
+        }
+        let columns = Columns::of(&admitted, group, &verdicts);
         let rows = transaction.query(&statement, &columns.params()).await;
         let rows = rows.map_err(sql_error)?;
         builds::number(&transaction, &admitted).await?;
         transaction.commit().await.map_err(sql_error)?;
         rows
     } else {
+        let columns = Columns::of(&admitted, group, &verdicts);
         let rows = client.query(&statement, &columns.params()).await;
         rows.map_err(sql_error)?
     };
     let stored: HashSet<RunId> = rows.iter().map(|row| RunId(row.get(0))).collect();
+    let outcome = |new: &NewRun, fit: bool| match (stored.contains(&new.id), fit) {
+        (true, _) => Enqueued::Stored,
+        (false, false) => Enqueued::QueueFull,
+        (false, true) => match verdicts.known.get(&new.id) {
+            // The first one of this very group, if it was not stored after all, has done nothing.
+            Some(Enqueued::Duplicate(first)) if is_of(group, first) && !is_in(&stored, first) => {
+                Enqueued::Stale
+            }
+            Some(known) => *known,
+            None => Enqueued::Stale,
+        },
+    };
     Ok(group
         .iter()
         .zip(fits)
-        .map(|(new, fit)| match (stored.contains(&new.id), fit) {
-            (true, _) => Enqueued::Stored,
-            (false, false) => Enqueued::QueueFull,
-            (false, true) => Enqueued::Stale,
-        })
+        .map(|(new, fit)| outcome(new, fit))
         .collect())
+}
+
+fn is_of(group: &[NewRun], first: &First) -> bool {
+    group.iter().any(|new| first.run_id == Some(new.id))
+}
+
+fn is_in(stored: &HashSet<RunId>, first: &First) -> bool {
+    first.run_id.is_some_and(|run| stored.contains(&run))
 }
 
 /// The last count of a long queue: counting it for every group would make it longer.
@@ -211,7 +246,7 @@ async fn room(
     Ok(limit - queued)
 }
 
-/// The parameters of [`STORE`], an array for each column.
+/// The parameters of [`store`], an array for each column.
 #[derive(Default)]
 struct Columns<'a> {
     id: Vec<Uuid>,
@@ -241,7 +276,7 @@ struct Columns<'a> {
 
 impl<'a> Columns<'a> {
     /// Of the runs to store, among all that were asked for.
-    fn of(admitted: &[&'a NewRun], asked: &[NewRun]) -> Self {
+    fn of(admitted: &[&'a NewRun], asked: &[NewRun], verdicts: &Verdicts) -> Self {
         let mut columns = Self {
             asked: asked.iter().map(|new| new.id.0).collect(),
             ..Self::default()
@@ -260,6 +295,9 @@ impl<'a> Columns<'a> {
             columns.group.push(new.group.as_deref());
             if let Some(receipt) = &new.receipt {
                 columns.receipts.push(receipt);
+                if let Some(first) = verdicts.again.get(&new.id) {
+                    columns.receipts.repeats(*first);
+                }
             }
             for job in &new.jobs {
                 columns.push_job(new, job);

@@ -2,19 +2,25 @@
 
 mod admission;
 mod agents;
+mod answers;
 mod archives;
+mod bodies;
 mod builds;
 mod claims;
 mod connect;
+mod dedup;
 mod enqueue;
 mod gates;
 mod history;
+mod hooks;
 mod journal;
 mod ledger;
+mod messages;
 mod migrate;
 mod notify;
 mod pipelines;
 mod queue;
+mod receipt_log;
 mod receipts;
 mod resources;
 mod rows;
@@ -32,6 +38,7 @@ use super::wake::WakeBus;
 use super::{Enqueued, NewRun, Result, Store, StoreError};
 use crate::model::RunId;
 use crate::model::transition::{Applied, Change};
+use answers::Answers;
 use async_trait::async_trait;
 use deadpool_postgres::{Object, Pool, PoolError};
 use notify::Notifier;
@@ -56,6 +63,7 @@ struct Queues {
     enqueue: Batch<NewRun, Enqueued>,
     /// One, not several: changes of a run keep their order, and the groups are as large as can be.
     ledger: Batch<(RunId, Change), Applied>,
+    answers: Answers,
 }
 
 impl PostgresStore {
@@ -70,11 +78,17 @@ impl PostgresStore {
         tasks.push(task);
         let (ledger, task) = ledger::start(pool.clone(), wakes.clone(), notifier.clone());
         tasks.push(task);
+        let (answers, task) = Answers::start(pool.clone());
+        tasks.push(task);
         Ok(Arc::new(Self {
             pool,
             wakes,
             notifier,
-            queues: Mutex::new(Some(Queues { enqueue, ledger })),
+            queues: Mutex::new(Some(Queues {
+                enqueue,
+                ledger,
+                answers,
+            })),
             tasks: Mutex::new(tasks),
         }))
     }

@@ -1,7 +1,7 @@
 //! Pipelines and their revisions.
 
 use super::super::{PipelineStore, QueueStore, Result, codec};
-use super::{Failable, PostgresStore, rows, sql_error};
+use super::{Failable, PostgresStore, hooks, rows, sql_error};
 use crate::model::pipeline::{ContentType, Pipeline, PutOutcome, PutPipeline, Revision};
 use crate::model::run::Hold;
 use crate::model::{PipelineId, RevisionId};
@@ -157,6 +157,7 @@ async fn put_in(transaction: &Transaction<'_>, put: &PutPipeline) -> Failable<Pu
         .try_get(0)?;
     let outcome = PutOutcome::decide(stored, put, now);
     write(transaction, &outcome, put).await?;
+    hooks::put_listeners(transaction, outcome.pipeline.id, &outcome.listens(put)).await?;
     Ok(outcome)
 }
 

@@ -2,17 +2,23 @@
 
 use super::super::{LogEnd, codec};
 use super::Failable;
+use crate::model::body::BodyId;
 use crate::model::concurrency::Member;
+use crate::model::endpoint::{Endpoint, EndpointUuid, Target};
+use crate::model::fanout::{Listener, MessageTarget, TargetState};
 use crate::model::pipeline::{ContentType, Labels, Pipeline, Revision, WebhookSecret};
-use crate::model::receipt::{Receipt, Verdict};
+use crate::model::receipt::{BodyPlace, Receipt, Verdict};
 use crate::model::run::{
     BuildNumber, CancelReason, Cancelled, End, Event, EventBody, Hold, Job, JobState, Lease,
     LogPiece, LogStream, Outcome, QueueTerms, Reply, ReplyBy, Run, RunState, Trigger, TriggerKind,
 };
-use crate::model::{AgentId, JobId, PipelineId, ReceiptId, RevisionId, RunId, SessionId};
+use crate::model::{
+    AgentId, EndpointId, JobId, PipelineId, ReceiptId, RevisionId, RunId, SessionId,
+};
 use bytes::Bytes;
 use pocketci_proto::api::{Driver, PipelineSettings};
 use std::time::Duration;
+use time::OffsetDateTime;
 use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, Json};
 use uuid::Uuid;
@@ -254,20 +260,87 @@ pub(super) fn receipt(row: &Row) -> Failable<Receipt> {
     let sha: &[u8] = get(row, "body_sha256")?;
     Ok(Receipt {
         id: ReceiptId(get(row, "id")?),
-        pipeline_id: PipelineId(get(row, "pipeline_id")?),
+        pipeline_id: id_opt(row, "pipeline_id", PipelineId)?,
+        endpoint_id: id_opt(row, "endpoint_id", EndpointId)?,
+        event_key: get(row, "event_key")?,
         method: get(row, "method")?,
         url: get(row, "url")?,
         headers: codec::request_headers_from(get::<&str>(row, "headers")?)?,
         body: Bytes::from(get::<Vec<u8>>(row, "body")?),
+        body_place: {
+            let pages: Option<Uuid> = get(row, "body_id")?;
+            get_word(row, "body_place", |word| {
+                BodyPlace::parse(word, pages.map(BodyId))
+            })?
+        },
         body_bytes: get(row, "body_bytes")?,
         body_sha256: sha.try_into().unwrap_or_default(),
+        files: codec::from_json("receipts.files", get::<&str>(row, "files")?)?,
+        form: codec::from_json("receipts.form", get::<&str>(row, "form")?)?,
         remote_addr: get(row, "remote_addr")?,
         provider: get(row, "provider")?,
         event_type: get(row, "event_type")?,
+        delivery_id: get(row, "delivery_id")?,
+        attempt: get(row, "attempt")?,
+        verified: get(row, "verified")?,
+        secret_id: get(row, "secret_id")?,
         verdict: get_word(row, "verdict", Verdict::parse)?,
         reason: get(row, "reason")?,
         received_at: get(row, "received_at")?,
         run_id: id_opt(row, "run_id", RunId)?,
+        redelivery_of: id_opt(row, "redelivery_of", ReceiptId)?,
+        replay_of: id_opt(row, "replay_of", ReceiptId)?,
+        answer: codec::answer(
+            get(row, "reply_status")?,
+            get(row, "reply_summary")?,
+            get(row, "duration_us")?,
+        ),
+    })
+}
+
+pub(super) fn message_target(row: &Row) -> Failable<MessageTarget> {
+    Ok(MessageTarget {
+        receipt_id: ReceiptId(get(row, "receipt_id")?),
+        pipeline_id: PipelineId(get(row, "pipeline_id")?),
+        run_id: RunId(get(row, "run_id")?),
+        state: get_word(row, "state", TargetState::parse)?,
+        reason: get(row, "reason")?,
+        tries: get(row, "tries")?,
+    })
+}
+
+pub(super) fn listener(row: &Row) -> Failable<Listener> {
+    Ok(Listener {
+        pipeline_id: PipelineId(get(row, "pipeline_id")?),
+        filters: codec::from_json("listeners.filters", get::<&str>(row, "filters")?)?,
+    })
+}
+
+pub(super) fn endpoint(row: &Row) -> Failable<Endpoint> {
+    let hashes: Vec<&[u8]> = get(row, "hashes")?;
+    let prefixes: Vec<String> = get(row, "prefixes")?;
+    let ends: Vec<Option<OffsetDateTime>> = get(row, "ends")?;
+    let uuids = hashes.into_iter().zip(prefixes).zip(ends);
+    Ok(Endpoint {
+        id: EndpointId(get(row, "id")?),
+        name: get(row, "name")?,
+        version: get(row, "version")?,
+        target: match id_opt(row, "pipeline_id", PipelineId)? {
+            Some(pipeline) => Target::Pipeline(pipeline),
+            None => Target::Event(get(row, "event_key")?),
+        },
+        enabled: get(row, "enabled")?,
+        settings: codec::from_json("endpoints.settings", get::<&str>(row, "settings")?)?,
+        secrets: codec::secrets_from(get(row, "secrets")?)?,
+        uuids: uuids
+            .map(|((hash, prefix), not_after)| EndpointUuid {
+                hash: hash.try_into().unwrap_or_default(),
+                prefix,
+                not_after,
+            })
+            .collect(),
+        created_at: get(row, "created_at")?,
+        updated_at: get(row, "updated_at")?,
     })
 }
 

@@ -7,18 +7,23 @@
 mod admission;
 mod agents;
 mod archives;
+mod bodies;
 mod builds;
 mod claims;
+mod dedup;
 mod error;
 mod gates;
 mod history;
+mod hooks;
 mod journal;
 mod ledger;
 mod lock;
+mod messages;
 mod migrate;
 mod pipelines;
 mod queue;
 mod readers;
+mod receipt_log;
 mod receipts;
 mod resources;
 mod rows;
@@ -38,6 +43,7 @@ use readers::Readers;
 use rusqlite::{Connection, OpenFlags};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 use writer::Writer;
 
@@ -45,13 +51,15 @@ use writer::Writer;
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Prepared statements kept per connection; more than this program has, so none is prepared twice.
-const STATEMENTS: usize = 128;
+const STATEMENTS: usize = 256;
 
 /// The SQLite storage; see the module.
 pub struct SqliteStore {
     writer: Writer,
     readers: Readers,
     wakes: Arc<WakeBus>,
+    /// Answers that wait for the writer.
+    unwritten: Arc<AtomicUsize>,
 }
 
 impl SqliteStore {
@@ -80,6 +88,7 @@ impl SqliteStore {
             writer,
             readers,
             wakes,
+            unwritten: Arc::default(),
         }))
     }
 }

@@ -2,9 +2,9 @@
 
 use super::SqliteStore;
 use super::error::Defect;
-use super::queue;
 use super::rows::{self, Columns, PIPELINE, driver_word, json, micros, now, secret_text};
 use super::writer::Hints;
+use super::{hooks, queue};
 use crate::model::pipeline::{ContentType, Pipeline, PutOutcome, PutPipeline, Revision};
 use crate::model::{PipelineId, RevisionId};
 use crate::store::{PipelineStore, Result};
@@ -110,6 +110,7 @@ fn put_pipeline(connection: &Connection, put: &PutPipeline) -> Result<PutOutcome
     if outcome.changed.contains(&"content") {
         insert_revision(connection, &outcome.pipeline, put)?;
     }
+    hooks::put_listeners(connection, outcome.pipeline.id, &outcome.listens(put))?;
     Ok(outcome)
 }
 

@@ -1,12 +1,15 @@
 //! Between rows and the model: column lists, and how each type is written and read.
 
+use crate::model::body::BodyId;
 use crate::model::pipeline::{ContentType, Labels, Pipeline, WebhookSecret};
-use crate::model::receipt::{Receipt, Verdict};
+use crate::model::receipt::{BodyPlace, Receipt, Verdict};
 use crate::model::run::{
     BuildNumber, CancelReason, Cancelled, End, Event, EventBody, Hold, Job, JobState, Lease,
     LogPiece, LogStream, Outcome, QueueTerms, Reply, ReplyBy, Run, RunState,
 };
-use crate::model::{AgentId, JobId, PipelineId, ReceiptId, RevisionId, RunId, SessionId};
+use crate::model::{
+    AgentId, EndpointId, JobId, PipelineId, ReceiptId, RevisionId, RunId, SessionId,
+};
 use crate::store::{LogEnd, codec};
 use bytes::Bytes;
 use pocketci_proto::api::Driver;
@@ -38,7 +41,9 @@ pub(super) const PIPELINE: &str = "p.id, p.name, p.version, v.id, p.revision, v.
 /// In the order of [`receipt`].
 pub(super) const RECEIPT: &str = "c.id, c.pipeline_id, c.method, c.url, c.headers, c.body, \
     c.body_bytes, c.body_sha256, c.remote_addr, c.provider, c.event_type, c.verdict, c.reason, \
-    c.received_at, c.run_id";
+    c.received_at, c.run_id, c.endpoint_id, c.event_key, c.verified, c.secret_id, c.delivery_id, \
+    c.attempt, c.reply_status, c.reply_summary, c.duration_us, c.redelivery_of, c.replay_of, \
+    c.files, c.form, c.body_id, c.body_place";
 
 /// In the order of [`event`].
 pub(super) const EVENT: &str =
@@ -124,7 +129,7 @@ impl<'a, 'row> Columns<'a, 'row> {
         self.row.get(self.at - 1)
     }
 
-    fn unknown(&self) -> Error {
+    pub(super) fn unknown(&self) -> Error {
         Error::FromSqlConversionFailure(self.at - 1, Type::Text, Box::new(Unknown))
     }
 
@@ -339,9 +344,10 @@ fn secrets(columns: &mut Columns) -> Result<Vec<WebhookSecret>> {
 
 /// Reads [`RECEIPT`].
 pub(super) fn receipt(columns: &mut Columns) -> Result<Receipt> {
+    // In the order of the columns, which is not that of the fields.
     Ok(Receipt {
         id: columns.id(ReceiptId)?,
-        pipeline_id: columns.id(PipelineId)?,
+        pipeline_id: columns.id_opt(PipelineId)?,
         method: columns.take()?,
         url: columns.take()?,
         headers: headers(columns)?,
@@ -355,6 +361,22 @@ pub(super) fn receipt(columns: &mut Columns) -> Result<Receipt> {
         reason: columns.take()?,
         received_at: columns.time()?,
         run_id: columns.id_opt(RunId)?,
+        endpoint_id: columns.id_opt(EndpointId)?,
+        event_key: columns.take()?,
+        verified: columns.take()?,
+        secret_id: columns.take()?,
+        delivery_id: columns.take()?,
+        attempt: columns.take()?,
+        answer: codec::answer(columns.take()?, columns.take()?, columns.take()?),
+        redelivery_of: columns.id_opt(ReceiptId)?,
+        replay_of: columns.id_opt(ReceiptId)?,
+        files: columns.json()?,
+        form: columns.json()?,
+        body_place: {
+            let pages = columns.id_opt(BodyId)?;
+            let word: String = columns.take()?;
+            BodyPlace::parse(&word, pages).ok_or_else(|| columns.unknown())?
+        },
     })
 }
 

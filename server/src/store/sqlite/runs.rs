@@ -2,7 +2,7 @@
 
 use super::rows::{self, Columns, EVENT, JOB, REPLY, RUN, driver_word, json, key, micros, now};
 use super::writer::Hints;
-use super::{SqliteStore, builds, queue, receipts};
+use super::{SqliteStore, builds, dedup, queue, receipts};
 use crate::model::run::{Event, Hold, Job, Outcome, Reply, RunState};
 use crate::model::{JobId, RunId};
 use crate::store::{Enqueued, LogOffsets, NewJob, NewRun, Result, RunFilter, RunStore, RunView};
@@ -53,10 +53,20 @@ fn enqueue(connection: &Connection, new: &NewRun, hints: &mut Hints) -> Result<E
     {
         return Ok(Enqueued::QueueFull);
     }
+    let mut redelivery_of = None;
+    if let (Some(key), Some(receipt)) = (&new.dedup, &new.receipt) {
+        if let Some(claimed) = dedup::claimed(connection, key)? {
+            if let Some(known) = Enqueued::of_again(&claimed, key) {
+                return Ok(known);
+            }
+            redelivery_of = Some(claimed.first.receipt_id);
+        }
+        dedup::claim(connection, key, receipt.id, Some(new.id))?;
+    }
     let now = now();
     insert_run(connection, new, now)?;
     if let Some(receipt) = &new.receipt {
-        receipts::insert(connection, receipt)?;
+        receipts::insert(connection, receipt, redelivery_of)?;
     }
     for (position, job) in (0..).zip(&new.jobs) {
         insert_job(connection, new, position, job, now)?;

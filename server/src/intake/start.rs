@@ -1,0 +1,273 @@
+//! From a complete request to what it starts: verified, looked at, stored.
+
+use super::decide::{Refusal, Sender, is_anonymous, passes, verify};
+use super::find::Address;
+use super::{
+    Hook, IncomingRequest, Intake, KeepError, Kept, Received, What, dedup, fanout, providers,
+};
+use crate::model::endpoint::Target;
+use crate::model::fanout::TargetState;
+use crate::model::pipeline::{ContentType, Pipeline};
+use crate::model::receipt::{Receipt, Verdict};
+use crate::model::run::{Trigger, TriggerKind};
+use crate::model::{PipelineId, RunId};
+use crate::runs::{StartRun, Started};
+use crate::store::{MessageStored, StoreError};
+use pocketci_proto::api::Handshakes;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Tries to store a run of a pipeline that keeps changing meanwhile.
+const MAX_DECISIONS: usize = 5;
+
+impl Intake {
+    /// Decides on a complete request and stores what was decided; `None` if the receiving point is gone meanwhile.
+    pub async fn receive(
+        &self,
+        address: Address,
+        hook: Arc<Hook>,
+        request: IncomingRequest,
+    ) -> Result<Option<Received>, StoreError> {
+        let mut hook = hook;
+        let mut verified = self::verified(&hook, &request).await?;
+        if verified.is_err() {
+            // The secrets may have been rotated since the copy was taken: look again first.
+            match self.find_again(address).await? {
+                Some(current) => hook = Arc::new(current),
+                None => return Ok(None),
+            }
+            verified = self::verified(&hook, &request).await?;
+        }
+        let sender = match verified {
+            Ok(sender) => sender,
+            Err(refusal) => {
+                let provider = hook
+                    .binding
+                    .kind
+                    .unwrap_or_else(|| providers::guess(&request));
+                let what = What::Refused(refusal.verdict);
+                return self
+                    .refuse(&hook, &request, provider, refusal, what)
+                    .await
+                    .map(Some);
+            }
+        };
+        let provider = sender.provider;
+        let mut receipt = verified_receipt(&hook, &request, sender);
+        if hook.settings.handshake != Some(Handshakes::Pipeline)
+            && let Some(handshake) = providers::handshake(provider, &request)
+        {
+            let refusal = Refusal::new(Verdict::Handshake, "");
+            let what = What::Handshake(handshake);
+            return self.record(&hook, receipt, refusal, what).await.map(Some);
+        }
+        match Kept::of(&**self.runs.store(), &request).await {
+            Ok(kept) => kept.tell(&mut receipt),
+            Err(KeepError::Store(error)) => return Err(error),
+            Err(KeepError::Multipart(fault)) => {
+                let reason = "the multipart body cannot be read";
+                let refusal = Refusal::new(Verdict::Malformed, reason);
+                let what = What::Malformed(fault);
+                return self.record(&hook, receipt, refusal, what).await.map(Some);
+            }
+        }
+        // What is wanted of it is in the receipt.
+        drop(request);
+        if let Some(filter) = &hook.settings.filter
+            && let Err(reason) = passes(&self.runs, filter, &receipt).await?
+        {
+            let refusal = Refusal::new(Verdict::Filtered, reason);
+            return self.turn_away(&hook, receipt, refusal).await;
+        }
+        let within = hook.reply_within(provider, self.reply_within);
+        match hook.target.clone() {
+            Target::Pipeline(id) => self.start_run(&hook, id, receipt, within).await,
+            Target::Event(event) => self.spread(&hook, event, receipt, within).await.map(Some),
+        }
+    }
+
+    async fn turn_away(
+        &self,
+        hook: &Hook,
+        receipt: Receipt,
+        refusal: Refusal,
+    ) -> Result<Option<Received>, StoreError> {
+        let what = What::Refused(refusal.verdict);
+        self.record(hook, receipt, refusal, what).await.map(Some)
+    }
+
+    async fn start_run(
+        &self,
+        hook: &Hook,
+        id: PipelineId,
+        receipt: Receipt,
+        within: Duration,
+    ) -> Result<Option<Received>, StoreError> {
+        let Some(mut pipeline) = self.runs.pipeline(id).await? else {
+            return Ok(None);
+        };
+        let key = dedup::key(&self.runs, hook, &receipt).await?;
+        let run_id = RunId::new();
+        let mut fresh = false;
+        for _ in 0..MAX_DECISIONS {
+            if pipeline.paused && !fresh {
+                match self.runs.reload_pipeline(id).await? {
+                    Some(current) => pipeline = current,
+                    None => return Ok(None),
+                }
+                fresh = true;
+                continue;
+            }
+            if let Some(refusal) = self.unwanted(&pipeline, &receipt).await? {
+                return self.turn_away(hook, receipt, refusal).await;
+            }
+            let started = self
+                .runs
+                .start(StartRun {
+                    trigger: Trigger {
+                        anonymous: is_anonymous(&receipt, &pipeline),
+                        ..Trigger::new(TriggerKind::Webhook)
+                    },
+                    pipeline: pipeline.clone(),
+                    receipt: Some(receipt.clone()),
+                    reply_within: Some(within),
+                    id: Some(run_id),
+                    rerun_of: None,
+                    dedup: key,
+                })
+                .await?;
+            let refusal = match started {
+                Started::Stored { run_id, wait } => {
+                    return Ok(Some(Received {
+                        receipt_id: receipt.id,
+                        delivery_id: receipt.delivery_id,
+                        what: What::Run {
+                            run_id,
+                            pipeline_id: id,
+                            wait,
+                        },
+                    }));
+                }
+                Started::Stale => {
+                    match self.runs.reload_pipeline(id).await? {
+                        Some(current) => pipeline = current,
+                        None => return Ok(None),
+                    }
+                    fresh = true;
+                    continue;
+                }
+                Started::Duplicate(first) => {
+                    let refusal = Refusal::new(Verdict::Duplicate, "the delivery came before");
+                    let what = What::Duplicate(first);
+                    return self.record(hook, receipt, refusal, what).await.map(Some);
+                }
+                Started::Conflict(_) => Refusal::new(
+                    Verdict::Conflict,
+                    "the delivery came before with another body",
+                ),
+                Started::QueueFull => Refusal::new(Verdict::QueueFull, "too many queued jobs"),
+                // A webhook asks for no job, so only this is left: the program cannot be read.
+                Started::Refused(_) => {
+                    Refusal::new(Verdict::Paused, "the stored program has faults")
+                }
+            };
+            return self.turn_away(hook, receipt, refusal).await;
+        }
+        Err(StoreError::Unavailable(
+            "the pipeline changes faster than a webhook can be stored".into(),
+        ))
+    }
+
+    /// Why the pipeline does not want the request, as far as the server can tell.
+    async fn unwanted(
+        &self,
+        pipeline: &Arc<Pipeline>,
+        receipt: &Receipt,
+    ) -> Result<Option<Refusal>, StoreError> {
+        if pipeline.paused {
+            let refusal = Refusal::new(Verdict::Paused, "the pipeline is paused");
+            return Ok(Some(refusal));
+        }
+        if pipeline.content_type != ContentType::Yaml {
+            return Ok(None);
+        }
+        let nobody = self.runs.is_filtered(pipeline, receipt).await?;
+        Ok(nobody.then(|| Refusal::new(Verdict::Filtered, "no job is meant")))
+    }
+
+    /// Tells the listeners of an event.
+    async fn spread(
+        &self,
+        hook: &Hook,
+        event: String,
+        receipt: Receipt,
+        within: Duration,
+    ) -> Result<Received, StoreError> {
+        let targets = fanout::targets(&self.runs, &event, &receipt).await?;
+        let unwanted = match targets.is_empty() {
+            true => Some(Refusal::new(Verdict::Unrouted, "nobody listens")),
+            false => targets
+                .iter()
+                .all(|target| target.state == TargetState::Filtered)
+                .then(|| Refusal::new(Verdict::Filtered, "no listener's filter matches")),
+        };
+        if let Some(refusal) = unwanted {
+            let what = What::Refused(refusal.verdict);
+            return self.record(hook, receipt, refusal, what).await;
+        }
+        let key = dedup::key(&self.runs, hook, &receipt).await?;
+        let stored = fanout::store(&self.runs, receipt.clone(), targets, key).await?;
+        let targets = match stored {
+            MessageStored::Done(targets) => targets,
+            MessageStored::Duplicate(first) => {
+                let refusal = Refusal::new(Verdict::Duplicate, "the delivery came before");
+                return self
+                    .record(hook, receipt, refusal, What::Duplicate(first))
+                    .await;
+            }
+            MessageStored::Conflict(_) => {
+                let reason = "the delivery came before with another body";
+                let refusal = Refusal::new(Verdict::Conflict, reason);
+                let what = What::Refused(refusal.verdict);
+                return self.record(hook, receipt, refusal, what).await;
+            }
+        };
+        let mut listeners = Vec::with_capacity(targets.len());
+        let mut waits = Vec::new();
+        for (target, wait) in fanout::start(&self.runs, &receipt, targets, within).await {
+            listeners.push((target.pipeline_id, target.run_id, target.state));
+            waits.extend(wait);
+        }
+        Ok(Received {
+            receipt_id: receipt.id,
+            delivery_id: receipt.delivery_id,
+            what: What::Message {
+                event,
+                listeners,
+                waits,
+            },
+        })
+    }
+}
+
+/// Checks the signature, away from the threads that serve if the body is on disk.
+async fn verified(
+    hook: &Arc<Hook>,
+    request: &IncomingRequest,
+) -> Result<Result<Sender, Refusal>, StoreError> {
+    let (current, asked) = (hook.clone(), request.clone());
+    let checked = request.body.look(move || verify(&current, &asked)).await?;
+    if request.body.is_unreadable() {
+        let why = "a request's body cannot be read back from the temporary folder";
+        return Err(StoreError::Unavailable(why.into()));
+    }
+    Ok(checked)
+}
+
+fn verified_receipt(hook: &Hook, request: &IncomingRequest, sender: Sender) -> Receipt {
+    Receipt {
+        verified: sender.verified,
+        secret_id: sender.secret_id,
+        ..Intake::receipt(hook, request, sender.provider, sender.facts)
+    }
+}
