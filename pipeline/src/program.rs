@@ -5,6 +5,7 @@
 //! file it imports is compiled by itself and stays one too. Types are not checked.
 
 mod links;
+mod listens;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use crate::deep_stack;
 use crate::diagnostic::Diagnostic;
 use crate::modules::{self, MAX_MODULES, MAX_MODULES_BYTES};
 use links::ModuleLinks;
+pub use listens::Listen;
 
 /// Largest pipeline file, in bytes. A pipeline is written by hand; this leaves room for one that was bundled.
 pub const MAX_SOURCE_BYTES: usize = 1 << 20;
@@ -102,6 +104,8 @@ pub struct Program {
     pub source_map: String,
     /// What it imports, directly or not, in the order found.
     pub modules: Vec<Module>,
+    /// Events that it listens to, in the order found.
+    pub listens: Vec<Listen>,
 }
 
 /// An imported file, compiled.
@@ -164,14 +168,16 @@ pub fn compile(
     };
     let mut done = BTreeSet::from([file_name.to_owned()]);
     let mut compiled = Vec::new();
+    let mut listens = Vec::new();
     while let Some(name) = wanted.pop_front() {
         let (false, Some(source)) = (done.contains(&name), files.get(&name)) else {
             continue;
         };
         done.insert(name.clone());
         match compile_import(&name, source, &exists) {
-            Ok((module, imports)) => {
+            Ok((module, imports, heard)) => {
                 compiled.push(module);
+                listens.extend(heard);
                 wanted.extend(imports);
             }
             Err(found) => faults.extend(found),
@@ -183,6 +189,7 @@ pub fn compile(
             javascript: unit.javascript,
             source_map: unit.source_map,
             modules: compiled,
+            listens: [unit.listens, listens].concat(),
         }),
         Some(_) | None => Err(faults),
     }
@@ -192,7 +199,7 @@ fn compile_import(
     name: &str,
     source: &str,
     exists: &(dyn Fn(&str) -> bool + Sync),
-) -> Result<(Module, Vec<String>), Vec<Diagnostic>> {
+) -> Result<(Module, Vec<String>, Vec<Listen>), Vec<Diagnostic>> {
     let module = |javascript, source_map| Module {
         name: name.to_owned(),
         source: source.to_owned(),
@@ -202,11 +209,12 @@ fn compile_import(
     if modules::kind(name) == Some(modules::Kind::Data) {
         let javascript =
             modules::data_module(name, source).map_err(|wrong| refusal(name, wrong))?;
-        return Ok((module(javascript, String::new()), Vec::new()));
+        return Ok((module(javascript, String::new()), Vec::new(), Vec::new()));
     }
     let resolve = |specifier: &str| modules::resolve(name, specifier, exists);
     let (unit, imports) = compile_one(name, source, Role::Import, &resolve)?;
-    Ok((module(unit.javascript, unit.source_map), imports))
+    let listens = unit.listens.clone();
+    Ok((module(unit.javascript, unit.source_map), imports, listens))
 }
 
 /// What a file imports, as written: what a client must look for to bring it along.
@@ -229,6 +237,7 @@ enum Role {
 struct Unit {
     javascript: String,
     source_map: String,
+    listens: Vec<Listen>,
 }
 
 type Resolve<'a> = dyn Fn(&str) -> Result<String, String> + Sync + 'a;
@@ -355,6 +364,13 @@ fn transpile(
         .build(&program);
     report(&checked.diagnostics)?;
     let scoping = checked.semantic.into_scoping();
+    let listens = listens::find(&scoping, &program).map_err(|faults| {
+        let faults = faults.into_iter().take(MAX_DIAGNOSTICS);
+        let explain = |(offset, message): (u32, &str)| {
+            Diagnostic::at_offset(file_name, source, offset as usize, message)
+        };
+        faults.map(explain).collect::<Vec<_>>()
+    })?;
     let options = TransformOptions::default();
     let transformed = Transformer::new(&allocator, Path::new(file_name), &options)
         .build_with_scoping(scoping, &mut program);
@@ -374,6 +390,7 @@ fn transpile(
             .map
             .map(|map| map.to_json_string())
             .unwrap_or_default(),
+        listens,
     };
     Ok((unit, imports))
 }

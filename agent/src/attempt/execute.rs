@@ -268,6 +268,7 @@ fn context(work: &Work, driver: DriverName) -> JobContext {
             attempt: webhook.attempt,
             verified: webhook.verified,
             secret_id: webhook.secret_id,
+            event_key: webhook.event_key,
             remote_addr: webhook.remote_addr,
             received_at_ms: webhook.received_at_unix_ms,
             body_sha256: webhook.body_sha256,

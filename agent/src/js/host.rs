@@ -64,6 +64,8 @@ pub struct WebhookRequest {
     pub verified: bool,
     /// Fingerprint of that secret, or empty.
     pub secret_id: String,
+    /// The event that it is a message of, or empty.
+    pub event_key: String,
     /// The caller's address.
     pub remote_addr: String,
     /// Milliseconds since 1970 by the server's clock; 0 if it does not say.

@@ -118,6 +118,12 @@ pub struct ServerArgs {
     /// Largest webhook body in bytes; larger get 413
     #[arg(long, env = "CI_MAX_BODY_BYTES", default_value_t = 25 * 1024 * 1024, value_name = "BYTES")]
     pub max_body_bytes: usize,
+    /// How long webhooks' receipts are kept (those of runs that go on longer); 0s keeps them for ever
+    #[arg(long, env = "CI_RECEIPTS_KEEP", default_value = "30d", value_parser = humantime::parse_duration, value_name = "DURATION")]
+    pub receipts_keep: Duration,
+    /// Most bytes of webhooks' bodies that are kept; beyond, the oldest are forgotten, their receipts stay; 0 is no limit
+    #[arg(long, env = "CI_RECEIPTS_MAX_BYTES", default_value_t = 10 * 1024 * 1024 * 1024, value_name = "BYTES")]
+    pub receipts_max_bytes: u64,
     /// A proxy (address or network) that is believed about who called (X-Forwarded-For); may be repeated
     #[arg(
         long = "trusted-proxy",

@@ -5,6 +5,7 @@ mod execute;
 mod host;
 mod jobs;
 mod local;
+mod receipts;
 mod settings;
 mod webhook;
 
@@ -20,6 +21,7 @@ pub use jobs::{
     WatchArgs,
 };
 pub use local::{FormatArgs, InitArgs, RunFileArgs, ValidateArgs, VarArgs};
+pub use receipts::{FilterArgs, ReceiptArgs, ReceiptsArgs, ReplayArgs};
 pub use settings::SettingsArgs;
 pub use webhook::{PutWebhookArgs, RotateUuidArgs, RotateWebhookArgs, WebhookArg, WebhookCommand};
 
@@ -97,6 +99,12 @@ pub enum Command {
     Queue(ListArgs),
     /// Run again with the same input
     Rerun(RerunArgs),
+    /// List requests that came to webhooks, newest first
+    Receipts(ReceiptsArgs),
+    /// Show one request: what came, what was decided and why, what was answered
+    Receipt(ReceiptArgs),
+    /// Do stored requests again: the same bytes, new runs
+    Replay(ReplayArgs),
     /// Set, list and remove secrets; encrypt them with a new key
     #[command(subcommand)]
     Secrets(SecretsCommand),

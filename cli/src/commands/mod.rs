@@ -14,6 +14,7 @@ mod logs;
 mod modules;
 mod pipelines;
 mod queue;
+mod receipts;
 mod resources;
 mod run_file;
 mod runs;
@@ -62,6 +63,9 @@ pub async fn run(command: Command) -> anyhow::Result<u8> {
         Command::ClearVersions(args) => resources::clear(args).await,
         Command::Queue(args) => queue::run(args).await,
         Command::Rerun(args) => jobs::rerun(args).await,
+        Command::Receipts(args) => receipts::list(args).await,
+        Command::Receipt(args) => receipts::show(args).await,
+        Command::Replay(args) => receipts::replay(args).await,
         Command::Execute(args) => execute::run(*args).await,
         Command::Agents(command) => agents::run(command).await,
     }

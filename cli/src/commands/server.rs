@@ -145,6 +145,10 @@ fn config(args: ServerArgs) -> anyhow::Result<Config> {
             max_running: args.max_running.map(|jobs| i64::from(jobs.get())),
             queue_timeout: args.queue_timeout,
             external_url: args.external_url,
+            receipts_kept: Some(args.receipts_keep).filter(|kept| !kept.is_zero()),
+            receipt_bytes_kept: i64::try_from(args.receipts_max_bytes)
+                .ok()
+                .filter(|bytes| *bytes > 0),
         },
         auth_token: args.auth_token,
         agent_tokens: args.agent_tokens,

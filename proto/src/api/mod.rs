@@ -7,6 +7,7 @@ mod dag;
 mod event;
 mod execute;
 mod hook;
+mod receipt;
 mod settings;
 mod terminal;
 
@@ -20,6 +21,10 @@ pub use execute::ExecuteRequest;
 pub use hook::{
     Auth, Endpoint, EndpointKey, Handshakes, Listen, PutEndpoint, RotateEndpoint, RunAs,
     SavedEndpoint, WebhookSettings,
+};
+pub use receipt::{
+    Receipt, ReceiptDetails, ReceiptFile, ReceiptQuery, ReceiptReply, ReceiptRun, ReplayDecision,
+    ReplayMany, ReplayRequest, Replayed, ReplayedMany,
 };
 pub use settings::{By, ConcurrencySettings, OnConflict, PipelineSettings, Queue, QueuedJob, Wait};
 pub use terminal::{TerminalMessage, TerminalSize, TerminalStep};

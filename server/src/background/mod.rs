@@ -4,6 +4,7 @@ mod scheduler;
 
 use crate::intake::fanout;
 use crate::model::archive::{ARCHIVES_KEPT, BROKEN_KEPT};
+use crate::model::body::UNCLAIMED_KEPT;
 use crate::model::dedup::KEYS_KEPT;
 use crate::runs::{Runs, expire, matcher};
 use crate::store::wake::{Heard, Wake};
@@ -29,6 +30,11 @@ const FINISH_EVERY: Duration = Duration::from_secs(1);
 const KEYS_AT_ONCE: i64 = 1_000;
 /// Archives that are forgotten at a time: each may be a gigabyte, and others wait for the database meanwhile.
 const FORGET_AT_ONCE: i64 = 4;
+
+/// Batches in one tick: the next one goes on, and a server that stops does not wait for all of them.
+const MAX_BATCHES: usize = 100;
+/// Receipts that are forgotten at a time.
+const FORGET_RECEIPTS_AT_ONCE: i64 = 500;
 
 /// The running ticks; dropping it ends them.
 pub struct Background {
@@ -82,6 +88,13 @@ impl Background {
             shutdown.clone(),
             move || forget_archives(forgetting.clone()),
         ));
+        let receipts = runs.clone();
+        tasks.spawn(every(
+            "forget receipts",
+            FORGET_EVERY,
+            shutdown.clone(),
+            move || forget_receipts(receipts.clone()),
+        ));
         let spreading = runs.clone();
         tasks.spawn(every(
             "finish messages",
@@ -129,6 +142,27 @@ impl Background {
             }
         }
     }
+}
+
+/// Forgets receipts and bodies that were kept long enough, or are too many, batch by batch, so that nobody waits for the
+/// database longer than one takes.
+async fn forget_receipts(runs: Runs) -> crate::store::Result<()> {
+    let (store, settings) = (runs.store(), runs.settings());
+    for _ in 0..MAX_BATCHES {
+        let mut forgotten = 0;
+        if let Some(kept) = settings.receipts_kept {
+            forgotten += store.forget_receipts(kept, FORGET_RECEIPTS_AT_ONCE).await?;
+        }
+        if let Some(bytes) = settings.receipt_bytes_kept {
+            let at_once = FORGET_RECEIPTS_AT_ONCE;
+            forgotten += store.forget_receipt_bodies(bytes, at_once).await?;
+        }
+        forgotten += store.forget_bodies(UNCLAIMED_KEPT, FORGET_AT_ONCE).await?;
+        if forgotten == 0 {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Settles groups as soon as something is to be decided in them; what fails is for the tick. One at a time: whatever

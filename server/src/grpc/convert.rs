@@ -409,6 +409,7 @@ fn webhook(receipt: Receipt) -> pb::WebhookRequest {
         attempt: receipt.attempt.and_then(|n| n.try_into().ok()).unwrap_or(0),
         verified: receipt.verified,
         secret_id: receipt.secret_id.unwrap_or_default(),
+        event_key: receipt.event_key.unwrap_or_default(),
         remote_addr: receipt.remote_addr,
         received_at_unix_ms: u64::try_from(receipt.received_at.unix_timestamp_nanos() / 1_000_000)
             .unwrap_or_default(),

@@ -195,10 +195,7 @@ pub(super) async fn rerun(
             });
         }
         let (run, job) = app.find_build(&pipeline, &name, &number).await?;
-        let receipt = match run.receipt_id {
-            Some(id) => app.runs.store().receipt(id).await?,
-            None => None,
-        };
+        let receipt = app.receipt_for_rerun(&run).await?;
         if app
             .runs
             .store()

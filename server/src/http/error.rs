@@ -22,6 +22,7 @@ pub(super) enum ApiError {
     Paused { name: String },
     GateClosed(String),
     Conflict(String),
+    Gone(String),
     QueueFull,
     Overloaded,
     TooOften { seconds: u64 },
@@ -53,6 +54,7 @@ impl ApiError {
             }
             Self::StorageFull(_) => StatusCode::INSUFFICIENT_STORAGE,
             Self::Paused { .. } | Self::GateClosed(_) | Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::Gone(_) => StatusCode::GONE,
             Self::QueueFull | Self::TooOften { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::HeadTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::NotJson => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -70,6 +72,9 @@ impl ApiError {
             Self::NotFound {
                 what: "pipeline", ..
             } => "pipeline_not_found",
+            Self::NotFound {
+                what: "receipt", ..
+            } => "receipt_not_found",
             Self::NotFound { .. } => "not_found",
             Self::NoSuchPath => "no_such_path",
             Self::WrongMethod | Self::MethodNotHere { .. } => "method_not_allowed",
@@ -83,6 +88,7 @@ impl ApiError {
             Self::Paused { .. } => "pipeline_paused",
             Self::GateClosed(_) => "gate_closed",
             Self::Conflict(_) => "conflict",
+            Self::Gone(_) => "gone",
             Self::QueueFull | Self::Overloaded => "queue_full",
             Self::TooOften { .. } => "rate_limited",
             Self::HeadTooLarge { .. } => "head_too_large",
@@ -118,7 +124,7 @@ impl ApiError {
             Self::StorageFull(why) => why.clone(),
             Self::Paused { name } => format!("pipeline {name:?} is paused; unpause it first"),
             Self::GateClosed(why) => format!("the gate cannot be decided any more: {why}"),
-            Self::Conflict(why) => why.clone(),
+            Self::Conflict(why) | Self::Gone(why) => why.clone(),
             Self::MethodNotHere { allow } => format!("this webhook does not take that method, but {allow}"),
             Self::QueueFull | Self::Overloaded => "too many jobs are queued; try again later".into(),
             Self::TooOften { seconds } => format!("this webhook takes no more requests for {seconds} s"),

@@ -19,6 +19,9 @@ mod openapi;
 mod pipeforce;
 mod pipelines;
 mod proxy;
+mod receipt_view;
+mod receipts;
+mod replay;
 mod request_id;
 mod resources;
 mod runs;
@@ -166,6 +169,11 @@ fn guarded() -> Routes {
             post(resources::disable),
         )
         .at("/api/queue", get(runs::queue))
+        .at("/api/receipts", get(receipts::list))
+        .at("/api/receipts/replay", post(replay::many))
+        .at("/api/receipts/{id}", get(receipts::show))
+        .at("/api/receipts/{id}/body", get(receipts::body))
+        .at("/api/receipts/{id}/replay", post(replay::one))
         .at("/api/runs", get(runs::list))
         .at("/api/runs/{id}", get(runs::show))
         .at("/api/runs/{id}/status", get(runs::show))

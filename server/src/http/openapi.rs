@@ -2,7 +2,7 @@
 
 use super::{
     agents, builds, endpoints, events, execute, gates, health, metrics, pipeforce, pipelines,
-    resources, runs, secrets, terminals, trigger, webhook,
+    receipts, replay, resources, runs, secrets, terminals, trigger, webhook,
 };
 use axum::Json;
 use utoipa::OpenApi;
@@ -53,6 +53,11 @@ use utoipa::OpenApi;
         resources::enable,
         resources::disable,
         resources::clear,
+        receipts::list,
+        receipts::show,
+        receipts::body,
+        replay::one,
+        replay::many,
         runs::list,
         runs::show,
         status,

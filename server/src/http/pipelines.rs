@@ -7,6 +7,7 @@ use crate::model::PipelineId;
 use crate::model::pipeline::{
     self as model, ContentType, MAX_WEBHOOK_SECRETS, Pipeline, SettingsPatch, WebhookSecret,
 };
+use crate::model::webhook;
 use crate::runs::dispatch::Told;
 use axum::Json;
 use axum::extract::State;
@@ -144,6 +145,7 @@ async fn checked(
         name: file_name.clone(),
         faults,
     })?;
+    let listens = listens(&file_name, compiled.listens)?;
     let put = model::PutPipeline {
         name,
         content_type,
@@ -165,9 +167,35 @@ async fn checked(
         labels: body.labels,
         webhook_secrets,
         settings: settings(body.settings)?,
-        listens: Vec::new(),
+        listens,
     };
     Ok((put, warnings))
+}
+
+/// What a program listens to, checked.
+fn listens(file_name: &str, listens: Vec<program::Listen>) -> Result<Vec<api::Listen>, ApiError> {
+    let listens: Vec<_> = listens
+        .into_iter()
+        .map(|listen| api::Listen {
+            event: listen.event,
+            filter: listen.filter,
+        })
+        .collect();
+    webhook::check_listens(&listens).map_err(|fault| ApiError::InvalidPipeline {
+        name: file_name.to_owned(),
+        faults: vec![fault],
+    })?;
+    Ok(listens)
+}
+
+fn yaml_listens(config: &config::Config) -> Vec<program::Listen> {
+    let listens = config.on.iter();
+    listens
+        .map(|listen| program::Listen {
+            event: listen.event.clone(),
+            filter: listen.filter.clone(),
+        })
+        .collect()
 }
 
 /// The program, and what is odd about it; or all that is wrong with it.
@@ -192,6 +220,7 @@ fn compile(
                 javascript: String::new(),
                 source_map: String::new(),
                 modules: Vec::new(),
+                listens: yaml_listens(&loaded.config),
             };
             return Ok((nothing, told(&loaded.warnings)));
         }

@@ -170,15 +170,12 @@ pub(super) async fn rerun(
             "the run looked for versions of a resource; ask for a check instead".into(),
         ));
     }
-    let mut trigger = view.run.trigger;
+    let mut trigger = view.run.trigger.clone();
     // Somebody wants it again, whether or not there is anything new.
     if matches!(trigger.kind, TriggerKind::Version | TriggerKind::Schedule) {
         trigger.kind = TriggerKind::Manual;
     }
-    let earlier = match view.run.receipt_id {
-        Some(receipt) => app.runs.store().receipt(receipt).await?,
-        None => None,
-    };
+    let earlier = app.receipt_for_rerun(&view.run).await?;
     let run_id = store(&app, &view.run.pipeline_id.to_string(), trigger, |_| {
         earlier
             .clone()

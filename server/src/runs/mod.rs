@@ -9,6 +9,7 @@ mod follow;
 mod group;
 pub mod matcher;
 mod one_off;
+mod replay;
 mod reply;
 mod schedule;
 mod secrets;
@@ -21,6 +22,7 @@ pub use archives::{ArchiveError, Incoming};
 pub use bodies::BodyError;
 pub use follow::Follow;
 pub use one_off::{Execute, Executed};
+pub use replay::{Decision, Replay, ReplayError, Replayed};
 pub use reply::{Replied, ReplyWait};
 pub use schedule::Program;
 pub use secrets::KeyError;
@@ -57,6 +59,10 @@ pub struct RunSettings {
     pub queue_timeout: Option<Duration>,
     /// Where users reach the server, if it is known.
     pub external_url: Option<String>,
+    /// How long receipts are kept; for ever if `None`.
+    pub receipts_kept: Option<Duration>,
+    /// Most bytes of their bodies that are kept; no limit if `None`.
+    pub receipt_bytes_kept: Option<i64>,
 }
 
 impl Default for RunSettings {
@@ -68,6 +74,8 @@ impl Default for RunSettings {
             max_running: None,
             queue_timeout: None,
             external_url: None,
+            receipts_kept: None,
+            receipt_bytes_kept: None,
         }
     }
 }

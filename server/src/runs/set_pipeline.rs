@@ -6,6 +6,7 @@ use crate::model::pipeline::{ContentType, PutPipeline};
 use crate::store::Result;
 use pocketci_pipeline::config::vars::Vars;
 use pocketci_pipeline::config::{self, Config, diff};
+use pocketci_proto::api::Listen;
 use serde_json::{Map, Value};
 
 /// A pipeline to set.
@@ -89,7 +90,15 @@ impl Runs {
             labels: None,
             webhook_secrets: None,
             settings: None,
-            listens: Vec::new(),
+            listens: loaded
+                .config
+                .on
+                .iter()
+                .map(|listen| Listen {
+                    event: listen.event.clone(),
+                    filter: listen.filter.clone(),
+                })
+                .collect(),
         };
         let outcome = self.store().put_pipeline(put).await?;
         Ok(SetPipeline::Done {

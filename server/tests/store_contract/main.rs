@@ -25,6 +25,7 @@ mod logs;
 mod long_history;
 mod pipelines;
 mod queue;
+mod receipt_log;
 mod receipts;
 mod resources;
 mod runs;
@@ -156,6 +157,12 @@ contract! {
     bodies {
         a_body_is_read_as_it_was_stored_and_a_repeated_page_changes_nothing,
         a_body_goes_with_its_last_receipt_and_not_before,
+    }
+    receipt_log {
+        receipts_are_found_by_what_is_known_of_them,
+        receipts_are_paged_without_hole_or_repeat,
+        receipts_are_forgotten_by_age_but_not_those_of_runs_that_go_on,
+        the_oldest_bodies_go_when_they_are_too_many,
     }
     runs {
         enqueue_stores_receipt_run_and_jobs_at_once,

@@ -8,6 +8,7 @@ use pocketci_proto::agent as pb;
 use pocketci_server::intake::{IncomingRequest, providers};
 use serde::Deserialize;
 use std::collections::BTreeMap;
+use time::OffsetDateTime;
 
 /// A file given as `--event`.
 #[derive(Deserialize)]
@@ -117,6 +118,18 @@ pub fn to_wire(request: IncomingRequest) -> (pb::WebhookRequest, Bytes) {
         body: Bytes::new(),
         body_bytes: request.body.len() as u64,
         body_follows: false,
+        remote_addr: request.remote_addr.clone(),
+        body_sha256: request.body.sha256().to_vec().into(),
+        received_at_unix_ms: u64::try_from(OffsetDateTime::now_utc().unix_timestamp() * 1000)
+            .unwrap_or_default(),
+        delivery_id: facts.delivery_id.unwrap_or_default(),
+        attempt: facts.attempt.unwrap_or_default(),
+        repeated_headers: Vec::new(),
+        verified: false,
+        secret_id: String::new(),
+        event_key: String::new(),
+        form: Vec::new(),
+        files: Vec::new(),
     };
     let body = request.whole_body();
     (webhook, body)

@@ -1,9 +1,9 @@
 //! PocketCI's own keys around steps: triggers, gates, assertions.
 
 use super::Decoder;
-use super::fields::{Fields, Manner};
-use crate::config::model::{Assert, GateConfig, Schedule, Triggers, WebhookTrigger};
-use crate::config::tree::Node;
+use super::fields::{Fields, Manner, list};
+use crate::config::model::{Assert, EventListen, GateConfig, Schedule, Triggers, WebhookTrigger};
+use crate::config::tree::{Kind, Node};
 
 /// Reads `assert: {execution: [...]}`.
 pub fn assert(decoder: &mut Decoder, node: &Node, path: &str) -> Option<Assert> {
@@ -13,6 +13,58 @@ pub fn assert(decoder: &mut Decoder, node: &Node, path: &str) -> Option<Assert> 
     };
     fields.refuse_unknown(decoder);
     Some(assert)
+}
+
+/// Reads what the pipeline listens to: `on: {event, filter}`, one or a list, and PIPEFORCE's
+/// `pipeline: [{event.listen: {key, filter}}]`.
+pub fn listens(decoder: &mut Decoder, fields: &mut Fields<'_>) -> Vec<EventListen> {
+    let mut all = Vec::new();
+    if let Some(node) = fields.some("on") {
+        let one = std::slice::from_ref(node);
+        let items = match &node.kind {
+            Kind::List(items) => items.as_slice(),
+            _ => one,
+        };
+        for (index, item) in items.iter().enumerate() {
+            all.extend(listen(decoder, item, &format!("on[{index}]"), "event"));
+        }
+    }
+    let Some(node) = fields.some("pipeline") else {
+        return all;
+    };
+    for (index, item) in list(decoder, node, "pipeline").iter().enumerate() {
+        let path = format!("pipeline[{index}]");
+        let Some(mut command) = Fields::open(decoder, item, path.clone(), Manner::Loose) else {
+            continue;
+        };
+        if let Some(node) = command.some("event.listen") {
+            let path = command.path_of("event.listen");
+            all.extend(listen(decoder, node, &path, "key"));
+        } else {
+            decoder.fault(
+                &path,
+                item.at,
+                "only event.listen is possible here; what is done stands in jobs",
+            );
+            continue;
+        }
+        command.refuse_unknown(decoder);
+    }
+    all
+}
+
+fn listen(decoder: &mut Decoder, node: &Node, path: &str, key: &str) -> Option<EventListen> {
+    let mut fields = Fields::open(decoder, node, path, Manner::Loose)?;
+    let listen = EventListen {
+        event: fields.text(decoder, key),
+        filter: Some(fields.text(decoder, "filter")).filter(|filter| !filter.is_empty()),
+    };
+    fields.refuse_unknown(decoder);
+    if listen.event.is_empty() {
+        decoder.fault(path, node.at, format!("{key} must name the event"));
+        return None;
+    }
+    Some(listen)
 }
 
 /// Reads `triggers`.

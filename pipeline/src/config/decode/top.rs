@@ -30,6 +30,7 @@ pub fn config(decoder: &mut Decoder, root: &Node, strict: bool) -> Config {
         assert: fields
             .some("assert")
             .and_then(|node| pocketci::assert(decoder, node, "assert")),
+        on: pocketci::listens(decoder, &mut fields),
     };
     if strict {
         for entry in fields.left() {

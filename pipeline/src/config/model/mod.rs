@@ -73,6 +73,20 @@ pub struct Config {
     /// PocketCI: which jobs must have run, in order.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub assert: Option<Assert>,
+    /// PocketCI: events that start the pipeline.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub on: Vec<EventListen>,
+}
+
+/// PocketCI: an event that a pipeline listens to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EventListen {
+    /// Its key.
+    pub event: String,
+    /// An expression over the message, if only some are wanted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
 }
 
 impl Config {

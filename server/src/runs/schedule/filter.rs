@@ -133,7 +133,7 @@ impl Runs {
     }
 
     /// Whether the webhook is meant for no job at all.
-    pub(in super::super) async fn is_for_nobody(
+    pub async fn is_for_nobody(
         &self,
         pipeline: &Pipeline,
         trigger: &Trigger,
