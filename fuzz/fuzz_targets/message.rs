@@ -16,7 +16,7 @@ fuzz_target!(|data: &[u8]| {
             method: http::Method::POST,
             url: "/".into(),
             headers,
-            body: data.to_vec().into(),
+            body: bytes::Bytes::copy_from_slice(data).into(),
             remote_addr: String::new(),
         };
         for kind in ProviderKind::ALL {

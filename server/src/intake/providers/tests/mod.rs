@@ -28,7 +28,7 @@ fn request(headers: &[(&str, &str)], url: &str, body: &[u8]) -> IncomingRequest 
         method: Method::POST,
         url: url.into(),
         headers: map,
-        body: Bytes::copy_from_slice(body),
+        body: Bytes::copy_from_slice(body).into(),
         remote_addr: "127.0.0.1".into(),
     }
 }
