@@ -14,7 +14,7 @@ pub struct Listen {
     pub filter: Option<String>,
 }
 
-const USE: &str = "`event` can only be used as event.listen(\"key\") or event.listen(\"key\", { filter: \"…\" }): what starts a pipeline must be known before it runs";
+const USE: &str = "event.listen must be called in place, as event.listen(\"key\") or event.listen(\"key\", { filter: \"…\" }): what starts a pipeline must be known before it runs";
 const KEY: &str =
     "event.listen: the key must be written as a text, so that it is known before the pipeline runs";
 const OPTIONS: &str = "event.listen: after the key only { filter: \"…\" } may stand, with the filter written as a text, so that it is known before the pipeline runs";
@@ -37,8 +37,14 @@ pub(super) fn find(
         global,
         listens: Vec::new(),
         faults: Vec::new(),
+        aliases: Vec::new(),
+        names_listen: false,
     };
     finder.visit_program(program);
+    // Passed on, `event` may be asked to listen elsewhere, if anything is.
+    if finder.names_listen {
+        finder.faults.append(&mut finder.aliases);
+    }
     match finder.faults.is_empty() {
         true => Ok(finder.listens),
         false => Err(finder.faults),
@@ -50,22 +56,28 @@ struct Finder {
     global: HashSet<ReferenceId>,
     listens: Vec<Listen>,
     faults: Vec<(u32, &'static str)>,
+    /// Where the global is used otherwise than by a member that is named.
+    aliases: Vec<(u32, &'static str)>,
+    /// Whether something that is no such call has the name `listen`.
+    names_listen: bool,
 }
 
 impl Finder {
+    /// Whether this is the global, not explained yet; it counts as explained then.
+    fn is_global(&mut self, object: &ast::Expression<'_>) -> bool {
+        let ast::Expression::Identifier(object) = object else {
+            return false;
+        };
+        let reference = object.reference_id.get();
+        reference.is_some_and(|reference| self.global.remove(&reference))
+    }
+
     /// Whether this is `event.listen` of the global; it counts as explained then.
     fn is_listen(&mut self, callee: &ast::Expression<'_>) -> bool {
         let ast::Expression::StaticMemberExpression(member) = callee else {
             return false;
         };
-        let ast::Expression::Identifier(object) = &member.object else {
-            return false;
-        };
-        let reference = object.reference_id.get();
-        let Some(reference) = reference.filter(|reference| self.global.contains(reference)) else {
-            return false;
-        };
-        member.property.name == "listen" && self.global.remove(&reference)
+        member.property.name == "listen" && self.is_global(&member.object)
     }
 
     fn listen(&mut self, call: &ast::CallExpression<'_>) {
@@ -95,14 +107,36 @@ impl<'a> Visit<'a> for Finder {
     fn visit_call_expression(&mut self, it: &ast::CallExpression<'a>) {
         if self.is_listen(&it.callee) {
             self.listen(it);
+            // The callee is explained; what stands in the arguments is not.
+            self.visit_arguments(&it.arguments);
+            return;
         }
         walk::walk_call_expression(self, it);
+    }
+
+    fn visit_static_member_expression(&mut self, it: &ast::StaticMemberExpression<'a>) {
+        let of_event = self.is_global(&it.object);
+        if it.property.name == "listen" {
+            self.names_listen = true;
+            if of_event {
+                self.faults.push((it.span.start, USE));
+            }
+        }
+        walk::walk_static_member_expression(self, it);
+    }
+
+    fn visit_string_literal(&mut self, it: &ast::StringLiteral<'a>) {
+        self.names_listen |= it.value == "listen";
+    }
+
+    fn visit_identifier_name(&mut self, it: &ast::IdentifierName<'a>) {
+        self.names_listen |= it.name == "listen";
     }
 
     fn visit_identifier_reference(&mut self, it: &ast::IdentifierReference<'a>) {
         let reference = it.reference_id.get();
         if reference.is_some_and(|reference| self.global.contains(&reference)) {
-            self.faults.push((it.span.start, USE));
+            self.aliases.push((it.span.start, USE));
         }
     }
 }
@@ -181,14 +215,20 @@ mod tests {
             ("event.listen('a', { filter: String(1) });", "filter"),
             ("event.listen('a', { ...{} });", "filter"),
             ("const o = {}; event.listen('a', o);", "filter"),
-            ("const e = event; e.listen('a');", "only be used"),
-            ("event['listen']('a');", "only be used"),
-            ("event.other('a');", "only be used"),
-            ("const l = event.listen; l('a');", "only be used"),
+            ("const e = event; e.listen('a');", "in place"),
+            ("event['listen']('a');", "in place"),
+            ("const { listen } = event; listen('a');", "in place"),
+            ("const l = event.listen; l('a');", "in place"),
         ] {
             let told = read(body).unwrap_err();
             assert!(told.contains(named), "{body}: {told}");
         }
+    }
+
+    #[test]
+    fn whatever_else_is_done_with_event_is_not_in_the_way() {
+        let body = "event.emit('x', {}); const { emit } = event; emit('y'); console.log(event);";
+        assert_eq!(read(body), Ok(vec![]));
     }
 
     #[test]

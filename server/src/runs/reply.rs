@@ -1,7 +1,7 @@
 //! Waiting for a run's one reply: woken by a hint, looking at the store behind a timer, answering 202 at the deadline.
 
 use crate::model::RunId;
-use crate::model::run::Reply;
+use crate::model::run::{Reply, ReplyBy};
 use crate::model::transition::{Applied, Change, accepted_reply};
 use crate::store::Store;
 use crate::store::wake::RunWatch;
@@ -20,6 +20,16 @@ pub struct Replied {
     pub reply: Reply,
     /// Whether the run is known to be over.
     pub finished: bool,
+}
+
+impl Replied {
+    /// A stored one: the server answers for a run before its caller's time is over only when it ends.
+    fn of(reply: Reply) -> Self {
+        Self {
+            finished: reply.by == ReplyBy::Server,
+            reply,
+        }
+    }
 }
 
 /// Interest in the reply of a run, registered before the run is stored.
@@ -55,14 +65,11 @@ impl ReplyWait {
                 _ = look.tick() => None,
             };
             if let Some(reply) = hinted.as_ref().and_then(|hint| hint.reply.clone()) {
-                return Replied {
-                    reply: Arc::unwrap_or_clone(reply),
-                    finished: false,
-                };
+                return Replied::of(Arc::unwrap_or_clone(reply));
             }
             let finished = hinted.is_some_and(|hint| hint.finished);
             if let Some(reply) = self.look().await {
-                return Replied { reply, finished };
+                return Replied::of(reply);
             }
             if finished {
                 let reply = self.close().await;

@@ -240,6 +240,9 @@ impl Place {
                 &name,
                 "--driver",
                 driver,
+                // Their webhooks are not signed.
+                "--run-as",
+                "pipeline",
                 "--server",
                 &url,
                 "--json",

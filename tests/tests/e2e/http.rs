@@ -119,11 +119,13 @@ async fn a_caller_s_words_are_not_in_the_log() {
 async fn a_body_too_large_is_refused_before_it_is_read() {
     let server = Server::start(without_agents(None)).await;
     let address = server.url.strip_prefix("http://").unwrap();
+    let id = server.client().set("p", NOTHING, json!({})).await;
+    let webhook = format!("POST /api/webhooks/{id} HTTP/1.1");
     for head in [
         "PUT /api/pipelines/p HTTP/1.1\r\nContent-Type: application/json",
         "POST /api/pipelines/p/trigger HTTP/1.1",
         "POST /api/agent-tokens HTTP/1.1\r\nContent-Type: application/json",
-        "POST /api/webhooks/01a1fcb9-c1ee-7347-985c-ccdd686e6b5d HTTP/1.1",
+        &webhook,
     ] {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let request = format!("{head}\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n");

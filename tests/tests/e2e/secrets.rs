@@ -69,7 +69,13 @@ async fn a_secret_reaches_its_step_and_nothing_else() {
         })
         .await;
         let client = server.client();
-        let id = client.set("tell", TELLTALE, json!({})).await;
+        let id = client
+            .set(
+                "tell",
+                TELLTALE,
+                json!({"settings": {"webhook": {"run_as": "pipeline"}}}),
+            )
+            .await;
         set(&server, "DEPLOY", "everybody's", &[]);
         set(&server, "DEPLOY", SECRET, &["--pipeline", "tell"]);
         let answer = client

@@ -45,9 +45,10 @@ async fn any_method_reaches_the_pipeline_with_exactly_the_seeds_fields() {
             (200, method)
         );
         let seen = json_of(response).await;
-        // Later ones follow.
+        // The seed's fields come first; others may follow.
+        let keys: Vec<Value> = seen["keys"].as_array().unwrap().clone();
         assert_eq!(
-            json!(seen["keys"].as_array().unwrap()[..7]),
+            json!(keys[..7]),
             json!([
                 "provider",
                 "eventType",
@@ -220,7 +221,7 @@ async fn a_pipeline_that_does_not_answer_gives_202_in_time_and_at_once_when_it_e
         }
         let answer = json_of(response).await;
         let run = answer["run_id"].as_str().unwrap();
-        assert_eq!(answer, json!({ "run_id": run }));
+        assert_eq!(answer["pipeline_id"], json!(id));
         assert_eq!(client.finished(run).await["status"], outcome);
         if name == "slow" {
             let events = client.events(run).await;
@@ -375,7 +376,7 @@ async fn unknown_paused_and_full_are_told_apart() {
             full.status().as_u16(),
             full.headers()["retry-after"].to_str().unwrap()
         ),
-        (429, "1")
+        (503, "1")
     );
     let (_, page) = client.get("/api/runs").await.unwrap();
     assert_eq!(

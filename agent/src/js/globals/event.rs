@@ -1,13 +1,16 @@
-//! `event`: the events that start a pipeline. What it listens to was read from its text when it was set.
+//! `event.listen`: what a program listens to was read from its text when it was set; here it gets the message.
 
 use super::request;
 use crate::js::shared::Shared;
 use rquickjs::{Ctx, Function, Object, Result, Value};
 use std::rc::Rc;
 
-/// The object with `listen`, which gives the message if it was this event that started the run.
-pub(super) fn new<'js>(ctx: &Ctx<'js>, shared: &Rc<Shared<'js>>) -> Result<Object<'js>> {
-    let event = Object::new(ctx.clone())?;
+/// Gives the prelude `listen`: the message, if it was this event that started the run.
+pub(super) fn install<'js>(
+    ctx: &Ctx<'js>,
+    shared: &Rc<Shared<'js>>,
+    host: &Object<'js>,
+) -> Result<()> {
     let shared = Rc::clone(shared);
     let listen = move |ctx: Ctx<'js>, key: String| -> Result<Value<'js>> {
         match &shared.job.webhook {
@@ -17,7 +20,5 @@ pub(super) fn new<'js>(ctx: &Ctx<'js>, shared: &Rc<Shared<'js>>) -> Result<Objec
             Some(_) | None => Ok(Value::new_undefined(ctx)),
         }
     };
-    let listen = Function::new(ctx.clone(), listen)?;
-    event.set("listen", listen.with_name("listen")?)?;
-    Ok(event)
+    host.set("listen", Function::new(ctx.clone(), listen)?)
 }

@@ -27,7 +27,6 @@ use std::rc::Rc;
 pub(super) fn install<'js>(ctx: &Ctx<'js>, shared: &Rc<Shared<'js>>) -> Result<lazy::Attach<'js>> {
     let globals = ctx.globals();
     globals.set("http", http::new(ctx, shared)?)?;
-    globals.set("event", event::new(ctx, shared)?)?;
     globals.set("console", console::new(ctx, shared)?)?;
     globals.set("pipelineContext", context::new(ctx, &shared.job)?)?;
     trigger::install(ctx, shared)?;

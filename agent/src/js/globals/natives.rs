@@ -25,6 +25,7 @@ const MAX_ALARM_SECONDS: f64 = 366.0 * 86_400.0;
 pub(super) fn object<'js>(ctx: &Ctx<'js>, shared: &Rc<Shared<'js>>) -> Result<Object<'js>> {
     let host = Object::new(ctx.clone())?;
     steps(ctx, shared, &host)?;
+    super::event::install(ctx, shared, &host)?;
     calls(ctx, shared, &host)?;
     words(ctx, shared, &host)?;
     bytes::install(ctx, &host)?;

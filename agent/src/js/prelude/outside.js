@@ -19,5 +19,5 @@
     host.start("emitEvent", JSON.stringify({ name, payload: JSON.stringify(payload) }), undefined, "event.emit")[0];
   const triggerPipeline = (name, options) =>
     host.start("trigger", JSON.stringify({ ...options, name }), undefined, "triggerPipeline")[0];
-  return { webhook: { send: async (config) => send(config) }, event: { emit: async (...given) => emit(...given) }, triggerPipeline };
+  return { webhook: { send: async (config) => send(config) }, event: { emit: async (...given) => emit(...given), listen: (key) => host.listen(String(key)) }, triggerPipeline };
 }
