@@ -2,6 +2,7 @@
 
 mod claim;
 mod replays;
+mod sends;
 mod tries;
 
 pub(super) use tries::{TryResult, TryWrite, start};
@@ -310,7 +311,7 @@ impl DeliveryStore for PostgresStore {
 
     async fn record_send(&self, noted: SendTry) -> Result<bool> {
         let mut client = self.client().await?;
-        Ok(tries::record_send(&mut client, &noted).await?)
+        Ok(sends::record_send(&mut client, &noted).await?)
     }
 
     async fn forget_deliveries(&self, older: Duration, limit: i64) -> Result<i64> {
