@@ -3,7 +3,7 @@
 use super::load::of_run;
 use super::{Head, body};
 use crate::model::delivery::OutgoingEvent;
-use crate::model::receipt::{Receipt, Verdict};
+use crate::model::receipt::{BodyPlace, Receipt, Verdict};
 use crate::model::run::{BuildNumber, End, Job, JobState, Outcome, QueueTerms, Run, RunState};
 use crate::model::run::{Trigger, TriggerKind};
 use crate::model::subscription::EventName;
@@ -82,20 +82,32 @@ pub(super) fn view(kind: TriggerKind, end: End) -> RunView {
 pub(super) fn receipt(provider: &str, event: &str, body: &str) -> Receipt {
     Receipt {
         id: ReceiptId(id(5)),
-        pipeline_id: PipelineId(id(1)),
+        pipeline_id: Some(PipelineId(id(1))),
+        endpoint_id: None,
+        event_key: None,
         method: "POST".into(),
         url: "/api/webhooks/x".into(),
         headers: Vec::new(),
         body: body.to_owned().into(),
+        body_place: BodyPlace::Inline,
+        files: Vec::new(),
+        form: Vec::new(),
         body_bytes: 0,
         body_sha256: [0; 32],
         remote_addr: String::new(),
         provider: provider.into(),
         event_type: event.into(),
+        delivery_id: None,
+        attempt: None,
+        verified: true,
+        secret_id: None,
         verdict: Verdict::Accepted,
         reason: String::new(),
         received_at: datetime!(2026-03-01 10:00:00.25 UTC),
         run_id: None,
+        redelivery_of: None,
+        replay_of: None,
+        answer: None,
     }
 }
 
