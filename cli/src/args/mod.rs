@@ -216,7 +216,7 @@ pub struct GetPipelineArgs {
 #[derive(Subcommand)]
 pub enum PipelineCommand {
     /// Same as set-pipeline
-    Set(SetPipelineArgs),
+    Set(Box<SetPipelineArgs>),
     /// List pipelines
     Ls(ListArgs),
     /// Show a pipeline

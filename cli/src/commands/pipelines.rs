@@ -11,7 +11,7 @@ use reqwest::Method;
 
 pub async fn run(command: PipelineCommand) -> anyhow::Result<u8> {
     match command {
-        PipelineCommand::Set(args) => set_pipeline::run(args).await,
+        PipelineCommand::Set(args) => set_pipeline::run(*args).await,
         PipelineCommand::Ls(args) => ls(args).await,
         PipelineCommand::Get(args) => get(args).await,
         PipelineCommand::Rm(args) => act(args, Method::DELETE, None, "removed").await,
