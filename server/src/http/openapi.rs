@@ -129,7 +129,8 @@ mod tests {
             .paths
             .into_iter()
             .chain(super::super::guarded().paths)
-            .map(str::to_owned)
+            // OpenAPI has no word for a parameter that takes the rest of a path.
+            .map(|path| path.replace("{*", "{"))
             .collect();
         assert_eq!(documented, routed);
     }

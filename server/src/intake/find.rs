@@ -38,13 +38,13 @@ impl Address {
     }
 }
 
-/// An endpoint, and when it was loaded.
-type Loaded = (Arc<Endpoint>, Instant);
+/// An endpoint and when it was loaded.
+type Kept = (Arc<Endpoint>, Instant);
 
 /// Endpoints by the digest of a secret id, their secrets open.
 #[derive(Default)]
 pub(super) struct Endpoints {
-    kept: Mutex<HashMap<[u8; 32], Loaded>>,
+    kept: Mutex<HashMap<[u8; 32], Kept>>,
 }
 
 impl Endpoints {
