@@ -150,6 +150,10 @@ fn refused(
 ) -> Result<(&'static str, Reply), ApiError> {
     match verdict {
         Verdict::Unauthorized => Err(ApiError::BadSignature),
+        // That of a body says more, see `What::Malformed`.
+        Verdict::Malformed => Err(ApiError::Invalid(
+            "a header or field that decides about trust came more than once".into(),
+        )),
         // Nobody is told that there is something.
         Verdict::Disabled => Err(unknown),
         Verdict::Paused => Err(ApiError::Paused {
@@ -174,7 +178,6 @@ fn refused(
         | Verdict::Handshake
         | Verdict::Method
         | Verdict::TooLarge
-        | Verdict::Malformed
         | Verdict::RateLimited => Err(ApiError::Internal),
     }
 }

@@ -1,7 +1,7 @@
 //! What can be said about a request before anything is stored: may it come, is it signed, is it wanted.
 
 use super::hook::Hook;
-use super::providers::{self, Facts, ProviderKind, Rejected};
+use super::providers::{self, Facts, ProviderKind};
 use super::request::IncomingRequest;
 use crate::model::pipeline::Pipeline;
 use crate::model::receipt::{Receipt, Verdict};
@@ -56,8 +56,13 @@ pub(super) fn verify(hook: &Hook, request: &IncomingRequest) -> Result<Sender, R
         });
     }
     let now = OffsetDateTime::now_utc().unix_timestamp();
-    let verified = providers::verify(&hook.binding, request, &hook.secrets, now)
-        .map_err(|Rejected(reason)| unauthorized(reason))?;
+    let verified =
+        providers::verify(&hook.binding, request, &hook.secrets, now).map_err(|rejected| {
+            match rejected.is_ambiguous() {
+                true => Refusal::new(Verdict::Malformed, rejected.0),
+                false => unauthorized(rejected.0),
+            }
+        })?;
     Ok(Sender {
         provider: verified.provider,
         facts: providers::facts(&hook.binding, verified.provider, request),

@@ -5,6 +5,7 @@ mod both_ways;
 mod cli;
 mod docker;
 mod docs;
+mod doors;
 mod durable;
 mod events;
 mod examples;

@@ -19,7 +19,8 @@ pub fn assert(decoder: &mut Decoder, node: &Node, path: &str) -> Option<Assert> 
 /// `pipeline: [{event.listen: {key, filter}}]`.
 pub fn listens(decoder: &mut Decoder, fields: &mut Fields<'_>) -> Vec<EventListen> {
     let mut all = Vec::new();
-    if let Some(node) = fields.some("on") {
+    // YAML 1.1, which Concourse reads, takes an unquoted `on` for the word true.
+    if let Some(node) = fields.some("on").or_else(|| fields.some("true")) {
         let one = std::slice::from_ref(node);
         let items = match &node.kind {
             Kind::List(items) => items.as_slice(),

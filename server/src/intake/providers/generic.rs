@@ -50,7 +50,7 @@ fn signature_in_query(query: &str) -> Result<String, Rejected> {
         "neither X-Webhook-Signature nor ?signature= is there",
     ))?;
     if found.next().is_some() {
-        return Err(Rejected("?signature= came more than once"));
+        return Err(Rejected::SEVERAL_IN_QUERY);
     }
     Ok(signature.into_owned())
 }

@@ -100,9 +100,7 @@ pub(super) fn pair(encoded: &[u8], wanted: &str) -> Result<Option<String>, Rejec
         .map(|(_, value)| value.into_owned());
     let first = found.next();
     if found.next().is_some() {
-        return Err(Rejected(
-            "a field that decides about trust came more than once",
-        ));
+        return Err(Rejected::SEVERAL_FIELDS);
     }
     Ok(first.filter(|value| !value.is_empty()))
 }

@@ -48,9 +48,23 @@ use ProviderKind as Kind;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rejected(pub &'static str);
 
+impl Rejected {
+    const SEVERAL_LINES: Self = Self("a signature header came more than once");
+    const SEVERAL_IN_QUERY: Self = Self("?signature= came more than once");
+    const SEVERAL_FIELDS: Self = Self("a field that decides about trust came more than once");
+
+    /// Whether the request says twice what decides about trust: no sender does, whoever holds the secret.
+    pub fn is_ambiguous(&self) -> bool {
+        matches!(
+            *self,
+            Self::SEVERAL_LINES | Self::SEVERAL_IN_QUERY | Self::SEVERAL_FIELDS
+        )
+    }
+}
+
 impl From<SeveralLines> for Rejected {
     fn from(_: SeveralLines) -> Self {
-        Self("a signature header came more than once")
+        Self::SEVERAL_LINES
     }
 }
 
