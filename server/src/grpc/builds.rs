@@ -138,6 +138,13 @@ impl Build<'_> {
             )));
         }
         let run = self.run().await?;
+        if run.trigger.anonymous {
+            // What it sets would run with rights of its own.
+            return Err(Status::permission_denied(
+                "the run was started by an unverified webhook, so it sets no pipelines: give the pipeline a webhook secret \
+                 that its sender signs with, or lend such runs its rights with webhook.run_as = \"pipeline\"",
+            ));
+        }
         let set = SetByJob {
             by: run.pipeline_id,
             name: (!ask.is_self).then_some(ask.name),

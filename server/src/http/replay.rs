@@ -27,9 +27,10 @@ impl From<ReplayError> for ApiError {
             ReplayError::QueueFull => Self::QueueFull,
             ReplayError::Refused(refused) => refusal(&refused),
             ReplayError::Changing => Self::Unavailable,
-            ReplayError::NoPipeline | ReplayError::NoRevision(_) | ReplayError::RevisionOfEvent => {
-                Self::Conflict(error.to_string())
-            }
+            ReplayError::NotTaken(_)
+            | ReplayError::NoPipeline
+            | ReplayError::NoRevision(_)
+            | ReplayError::RevisionOfEvent => Self::Conflict(error.to_string()),
         }
     }
 }

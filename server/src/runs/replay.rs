@@ -32,6 +32,11 @@ pub enum ReplayError {
         "the server did not keep the body of this request, so it cannot be done again: bodies of refused requests are not kept, others for as long and as many as --receipts-keep and --receipts-max-bytes say"
     )]
     BodyGone,
+    /// It was refused, and doing it again would make it pass.
+    #[error(
+        "the request was not taken ({0}), so it cannot be done again: only accepted, filtered and unrouted ones can, and those for which the pipeline was paused or the queue full"
+    )]
+    NotTaken(&'static str),
     /// The pipeline was deleted.
     #[error("the pipeline that this request was for is gone")]
     NoPipeline,
@@ -166,6 +171,17 @@ impl Runs {
         replay: &Replay,
     ) -> Result<Vec<(Arc<Pipeline>, String)>, ReplayError> {
         let receipt = &replay.receipt;
+        // Nobody looks at signatures again: what was not let in then is not let in now.
+        if !matches!(
+            receipt.verdict,
+            Verdict::Accepted
+                | Verdict::Filtered
+                | Verdict::Unrouted
+                | Verdict::Paused
+                | Verdict::QueueFull
+        ) {
+            return Err(ReplayError::NotTaken(receipt.verdict.as_str()));
+        }
         if receipt.body_place == BodyPlace::None && receipt.body_bytes > 0 {
             return Err(ReplayError::BodyGone);
         }

@@ -6,7 +6,7 @@ use crate::model::endpoint::Endpoint;
 use crate::model::fanout::{Listener, MessageTarget, TargetState};
 use crate::model::receipt::{Answer, Receipt};
 use crate::model::run::{Outcome, Trigger};
-use crate::model::{EndpointId, PipelineId, ReceiptId, RunId};
+use crate::model::{EndpointId, JobId, PipelineId, ReceiptId, RunId};
 use async_trait::async_trait;
 use std::time::Duration;
 
@@ -87,6 +87,8 @@ pub trait HookStore: Send + Sync {
     async fn outcome(&self, run_id: RunId) -> Result<Option<Outcome>>;
     /// What started a run; `None` if it is unknown.
     async fn trigger(&self, run_id: RunId) -> Result<Option<Trigger>>;
+    /// Whether one of these jobs is of a run without rights ([`Trigger::anonymous`]).
+    async fn any_anonymous(&self, jobs: &[JobId]) -> Result<bool>;
     /// Writes what was answered to a request, some time later; nobody waits for it. What cannot be written is lost, and
     /// so is what would make the queue too long.
     fn answered(&self, receipt_id: ReceiptId, answer: Answer);

@@ -3,9 +3,11 @@
 use super::super::{Runs, StartRun, Started};
 use super::begin::input_configs;
 use super::program::Program;
+use crate::model::JobId;
 use crate::model::pipeline::Pipeline;
 use crate::model::run::{Trigger, TriggerKind};
 use crate::store::Result;
+use pocketci_proto::api::RunAs;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -28,18 +30,24 @@ impl Runs {
         }
         let waiting = self.waiting_jobs(pipeline).await?;
         let mut news = Vec::new();
+        let mut sources = Vec::new();
         for job in jobs.into_iter().filter(|job| !waiting.contains(*job)) {
-            if self.has_new_version(pipeline, program, job).await? {
+            if let Some(vouched) = self.new_version(pipeline, program, job).await? {
                 news.push(job.to_owned());
+                sources.extend(vouched);
             }
         }
         if news.is_empty() {
             return Ok(false);
         }
+        let webhook = pipeline.settings.webhook.as_ref();
+        let lends = webhook.and_then(|webhook| webhook.run_as) == Some(RunAs::Pipeline);
         let start = StartRun {
             pipeline: pipeline.clone(),
             trigger: Trigger {
                 jobs: news,
+                // What builds without rights made or passed on gives none.
+                anonymous: !lends && self.store().any_anonymous(&sources).await?,
                 ..Trigger::new(TriggerKind::Version)
             },
             receipt: None,
@@ -59,12 +67,13 @@ impl Runs {
         }
     }
 
-    async fn has_new_version(
+    /// The builds that vouch for the versions which a new build of the job would be given, if one of them is new.
+    async fn new_version(
         &self,
         pipeline: &Pipeline,
         program: &Program,
         job: &str,
-    ) -> Result<bool> {
+    ) -> Result<Option<Vec<JobId>>> {
         let inputs = input_configs(program, job, &[]);
         let selection = self.store().select_inputs(pipeline.id, job, inputs).await?;
         let is_new = |name: &str| {
@@ -72,7 +81,11 @@ impl Runs {
             chosen.is_some_and(|chosen| chosen.first_occurrence)
         };
         let mut triggers = program.inputs(job).iter().filter(|input| input.trigger);
-        Ok(selection.errors.is_empty() && triggers.any(|input| is_new(&input.name)))
+        if !selection.errors.is_empty() || !triggers.any(|input| is_new(&input.name)) {
+            return Ok(None);
+        }
+        let chosen = selection.inputs.into_values();
+        Ok(Some(chosen.flat_map(|chosen| chosen.sources).collect()))
     }
 
     /// Jobs of which a build has not begun.

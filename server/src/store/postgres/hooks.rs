@@ -7,7 +7,7 @@ use crate::model::endpoint::{Endpoint, Target};
 use crate::model::fanout::{Listener, MessageTarget};
 use crate::model::receipt::{Answer, Receipt};
 use crate::model::run::{Outcome, Trigger};
-use crate::model::{EndpointId, PipelineId, ReceiptId, RunId};
+use crate::model::{EndpointId, JobId, PipelineId, ReceiptId, RunId};
 use async_trait::async_trait;
 use deadpool_postgres::Transaction;
 use pocketci_proto::api::Listen;
@@ -212,6 +212,22 @@ impl HookStore for PostgresStore {
         let text: &str = row.try_get(0).map_err(sql_error)?;
         let trigger = codec::from_json("runs.trigger_data", text);
         Ok(Some(trigger.map_err(Failure::from)?))
+    }
+
+    async fn any_anonymous(&self, jobs: &[JobId]) -> Result<bool> {
+        let client = self.client().await?;
+        let sql = "SELECT r.trigger_data FROM runs r WHERE r.id IN (SELECT run_id FROM jobs WHERE id = ANY ($1))";
+        let statement = client.prepare_cached(sql).await.map_err(sql_error)?;
+        let jobs: Vec<_> = jobs.iter().map(|job| job.0).collect();
+        let rows = client.query(&statement, &[&jobs]).await;
+        for row in rows.map_err(sql_error)? {
+            let text: &str = row.try_get(0).map_err(sql_error)?;
+            let trigger = codec::from_json::<Trigger>("runs.trigger_data", text);
+            if trigger.map_err(Failure::from)?.anonymous {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn answered(&self, receipt_id: ReceiptId, answer: Answer) {

@@ -7,7 +7,7 @@ use crate::model::endpoint::{Endpoint, EndpointUuid, Target};
 use crate::model::fanout::{Listener, MessageTarget};
 use crate::model::receipt::{Answer, Receipt};
 use crate::model::run::{Outcome, Trigger};
-use crate::model::{EndpointId, PipelineId, ReceiptId, RunId};
+use crate::model::{EndpointId, JobId, PipelineId, ReceiptId, RunId};
 use crate::store::codec;
 use crate::store::hooks::MAX_UNWRITTEN_ANSWERS;
 use crate::store::{EndpointPut, HookStore, MessageStored, Result, TargetOutcome};
@@ -281,6 +281,25 @@ impl HookStore for SqliteStore {
                 Columns::of(row).json::<Trigger>()
             });
             Ok(found.optional()?)
+        };
+        self.readers.read(find).await
+    }
+
+    async fn any_anonymous(&self, jobs: &[JobId]) -> Result<bool> {
+        let jobs = jobs.to_vec();
+        let find = move |connection: &Connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT r.trigger FROM runs r WHERE r.id = (SELECT run_id FROM jobs WHERE id = ?1)",
+            )?;
+            for job in jobs {
+                let found = statement
+                    .query_row([job.0.as_bytes()], |row| Columns::of(row).json::<Trigger>())
+                    .optional()?;
+                if found.is_some_and(|trigger| trigger.anonymous) {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
         };
         self.readers.read(find).await
     }
