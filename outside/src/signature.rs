@@ -5,7 +5,9 @@
 //! * Standard Webhooks (<https://www.standardwebhooks.com>): `webhook-id`, `webhook-timestamp`, and `webhook-signature`
 //!   with an entry for every active secret: `v1,<Base64 HMAC-SHA256 of "id.timestamp.body">`, or for a secret that begins
 //!   with `whsk_` (Base64 of an Ed25519 key: seed, or seed and public key) `v1a,<Base64 signature>`.
-//! * `x-webhook-signature: <hex HMAC-SHA256 of the body>`, what PocketCI's own generic provider verifies.
+//! * `x-webhook-signature: <hex HMAC-SHA256 of the body>`, what PocketCI's own generic provider verifies. It is not sent
+//!   beside `circleci-signature` ([`plain`] makes it, [`headers`] does not): our own intake, and whoever else tells senders
+//!   by their headers, refuses what looks like two.
 
 use base64::Engine;
 use base64::engine::general_purpose::{GeneralPurpose, STANDARD};
@@ -65,6 +67,7 @@ pub fn public_key(secret: &str) -> Option<String> {
 }
 
 /// The headers that sign a request with these secrets, the current one first; without secrets only id and timestamp.
+/// All but [`PLAIN_SIGNATURE`].
 pub fn headers<S: AsRef<str>>(signed: Signed<'_>, secrets: &[S]) -> Vec<(&'static str, String)> {
     let mut headers = vec![
         (ID, signed.id.to_owned()),
@@ -83,13 +86,19 @@ pub fn headers<S: AsRef<str>>(signed: Signed<'_>, secrets: &[S]) -> Vec<(&'stati
     }
     // A private key is no shared secret.
     let shared = usable.iter().find(|secret| !secret.starts_with(PRIVATE));
-    if let Some(secret) = shared {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
-        let plain = hex::encode(hmac::sign(&key, signed.body));
-        headers.push((CIRCLECI_SIGNATURE, format!("v1={plain}")));
-        headers.push((PLAIN_SIGNATURE, plain));
+    if let Some(digest) = shared.and_then(|secret| plain(signed.body, secret)) {
+        headers.push((CIRCLECI_SIGNATURE, format!("v1={digest}")));
     }
     headers
+}
+
+/// The value of [`PLAIN_SIGNATURE`]; `None` if the secret is no shared one.
+pub fn plain(body: &[u8], secret: &str) -> Option<String> {
+    if secret.starts_with(PRIVATE) || check_secret(secret).is_err() {
+        return None;
+    }
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+    Some(hex::encode(hmac::sign(&key, body)))
 }
 
 /// One entry of `webhook-signature`.
@@ -163,7 +172,9 @@ mod tests {
                 header(&made, CIRCLECI_SIGNATURE).unwrap(),
                 format!("v1={signature}")
             );
-            assert_eq!(header(&made, PLAIN_SIGNATURE).unwrap(), signature);
+            assert_eq!(plain(body, secret).unwrap(), signature);
+            let told = header(&made, PLAIN_SIGNATURE);
+            assert_eq!(told, None, "two families of headers are two senders");
         }
     }
 
@@ -208,6 +219,7 @@ mod tests {
         assert!(key.verify(b"a.1.x", &signature).is_ok());
         assert!(key.verify(b"a.1.y", &signature).is_err());
         assert_eq!(header(&made, CIRCLECI_SIGNATURE), None);
+        assert_eq!(plain(b"x", &secret), None);
         assert!(check_secret("whsk_short").is_err() && check_secret("").is_err());
         assert!(check_secret("whsec_anything").is_ok());
     }

@@ -33,6 +33,13 @@ const NOTE_WITHIN: Duration = Duration::from_secs(5);
 const MAX_NOTED_HEADER_BYTES: usize = 16 * 1024;
 /// What stands where the author set a header.
 const HIDDEN: &str = "***";
+/// Headers that [`sign`] sets; shown, but for the secrets of the attempt in them.
+const OURS: &[&str] = &[
+    signature::ID,
+    signature::TIMESTAMP,
+    signature::STANDARD_SIGNATURE,
+    signature::PLAIN_SIGNATURE,
+];
 
 /// Where tries are noted, and what must not be in it.
 pub(crate) struct Log<'a> {
@@ -156,11 +163,10 @@ impl Noted<'_> {
         let redact = |text: &str| self.log.redactor.text(text);
         let url = self.request.url.as_str();
         let url = &url[..url.find(['?', '#']).unwrap_or(url.len())];
-        // What the author set may be anything; what is ours is no secret.
-        let ours = |name: &str| name.starts_with("webhook-") || name == "x-webhook-signature";
+        // What the author set may be anything; what `sign` sets is no secret, but the id in it is the author's.
         let headers = self.request.headers.iter().map(|(name, value)| {
-            let shown = value.to_str().ok().filter(|_| ours(name.as_str()));
-            field(name.as_str(), shown.unwrap_or(HIDDEN))
+            let shown = value.to_str().ok().filter(|_| OURS.contains(&name.as_str()));
+            field(name.as_str(), &shown.map_or_else(|| HIDDEN.to_owned(), redact))
         });
         let answer = self.exchanged.answer.as_ref();
         let mut room = MAX_NOTED_HEADER_BYTES;
@@ -252,11 +258,13 @@ fn sign(to: &mut Request, request: &SendWebhook) {
     };
     let secret = request.secret.as_deref();
     let secret = secret.filter(|secret| !secret.is_empty());
-    for (name, value) in signature::headers(signed, secret.as_slice()) {
+    let plain = secret.and_then(|secret| signature::plain(&request.body, secret));
+    let mut lines = signature::headers(signed, secret.as_slice());
+    lines.retain(|(name, _)| *name != signature::CIRCLECI_SIGNATURE);
+    lines.extend(plain.map(|digest| (signature::PLAIN_SIGNATURE, digest)));
+    for (name, value) in lines {
         // Hex, Base64 and digits are header values; the id is the author's.
-        if let Ok(value) = HeaderValue::from_str(&value)
-            && name != signature::CIRCLECI_SIGNATURE
-        {
+        if let Ok(value) = HeaderValue::from_str(&value) {
             to.headers.insert(name, value);
         }
     }
