@@ -223,7 +223,10 @@ async fn an_end_is_told_signed_and_nothing_that_is_kept_tells_a_secret() {
         assert_eq!(told(name), value, "{name}");
     }
     let plain = seen.headers.get(signature::PLAIN_SIGNATURE);
-    assert_eq!(plain, None, "our own intake takes two families for two senders");
+    assert_eq!(
+        plain, None,
+        "our own intake takes two families for two senders"
+    );
     let delivery = world
         .all("delivered", |d| d.state == DeliveryState::Delivered)
         .await

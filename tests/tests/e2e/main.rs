@@ -24,6 +24,7 @@ mod providers;
 mod queueing;
 mod receipts;
 mod restart;
+mod rights;
 mod secrets;
 mod security;
 mod stopping;

@@ -186,7 +186,7 @@ async fn receipts_are_found_and_explained() {
     assert_eq!((code, listed.lines().count()), (Some(0), 2), "{listed}");
     let (code, _, said) = pocketci(&server, &["replay", other]);
     assert_eq!(code, Some(3));
-    assert!(said.contains("did not keep the body"), "{said}");
+    assert!(said.contains("was not taken"), "{said}");
     let (status, _) = client.get("/api/receipts?verdict=nonsense").await.unwrap();
     assert_eq!(status, 400);
     let (status, _) = client
