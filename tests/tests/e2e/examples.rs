@@ -241,8 +241,9 @@ impl Place {
                 "--driver",
                 driver,
                 // Their webhooks are not signed.
-                "--run-as",
-                "pipeline",
+                "--webhook",
+                // Some answer questions of Slack themselves.
+                r#"{"run_as": "pipeline", "handshake": "pipeline"}"#,
                 "--server",
                 &url,
                 "--json",

@@ -185,7 +185,10 @@ async fn clients_that_dawdle_are_let_go() {
     })
     .await;
     let address = server.url.strip_prefix("http://").unwrap().to_owned();
-    let path = "/api/webhooks/01a1fcb9-c1ee-7347-985c-ccdd686e6b5d";
+    let id = server
+        .client()
+        .set("any", "export default () => {};", serde_json::json!({}));
+    let path = format!("/api/webhooks/{}", id.await);
     let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\n");
     let body = format!("{head}Content-Length: 10\r\n\r\nab");
     let dawdle = async |sent: &str| {

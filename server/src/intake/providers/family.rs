@@ -22,8 +22,8 @@ const MARKERS: &[(Kind, &[&str])] = &[
     (Kind::Honeybadger, &["honeybadger-token"]),
     (Kind::Shopify, &["x-shopify-hmac-sha256"]),
     (Kind::Buildkite, &["x-buildkite-event"]),
-    (Kind::Standard, &["webhook-id", "svix-id"]),
     (Kind::Generic, &["x-webhook-signature"]),
+    (Kind::Standard, &["webhook-id", "svix-id"]),
 ];
 
 /// Whose headers a sender is known to add to its own.
@@ -33,8 +33,9 @@ fn imitates(kind: Kind) -> &'static [Kind] {
         Kind::Gitea => &[Kind::Gogs, Kind::GitHub],
         Kind::Gogs => &[Kind::GitHub],
         Kind::GitLab => &[Kind::Standard],
-        // PocketCI's own deliveries are signed both ways.
+        // PocketCI's own deliveries are signed both ways, and so is what its pipelines send.
         Kind::CircleCi => &[Kind::Standard],
+        Kind::Generic => &[Kind::Standard],
         _ => &[],
     }
 }
@@ -46,7 +47,7 @@ fn tolerates(kind: Kind, other: Kind) -> bool {
         // One code base: a server that was renamed signs as before.
         Kind::Gitea => other == Kind::Forgejo,
         Kind::Gogs => [Kind::Forgejo, Kind::Gitea].contains(&other),
-        Kind::Standard => other == Kind::CircleCi,
+        Kind::Standard => [Kind::CircleCi, Kind::Generic].contains(&other),
         _ => false,
     };
     other == kind || same || imitates(kind).contains(&other)
