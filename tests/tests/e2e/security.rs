@@ -185,9 +185,8 @@ async fn clients_that_dawdle_are_let_go() {
     })
     .await;
     let address = server.url.strip_prefix("http://").unwrap().to_owned();
-    let id = server
-        .client()
-        .set("any", "export default () => {};", serde_json::json!({}));
+    let client = server.client();
+    let id = client.set("any", "export default () => {};", json!({}));
     let path = format!("/api/webhooks/{}", id.await);
     let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\n");
     let body = format!("{head}Content-Length: 10\r\n\r\nab");
