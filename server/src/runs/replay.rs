@@ -251,9 +251,7 @@ impl Runs {
             ..receipt.clone()
         };
         let trigger = Trigger::new(TriggerKind::Webhook);
-        let nobody = self
-            .is_for_nobody(pipeline, &trigger, Some(&again))
-            .await?;
+        let nobody = self.is_for_nobody(pipeline, &trigger, Some(&again)).await?;
         Ok(match nobody {
             true => "no job of the pipeline is meant by this request".to_owned(),
             false => String::new(),

@@ -226,11 +226,7 @@ fn has_body_in(new: &NewRun, gone: &HashSet<Uuid>) -> bool {
 }
 
 /// Which bodies are the reason that runs were not stored.
-async fn gone(
-    client: &Object,
-    group: &[NewRun],
-    stored: &HashSet<RunId>,
-) -> Result<HashSet<Uuid>> {
+async fn gone(client: &Object, group: &[NewRun], stored: &HashSet<RunId>) -> Result<HashSet<Uuid>> {
     let missing = group.iter().filter(|new| !stored.contains(&new.id));
     let mut gone: HashSet<Uuid> = missing.filter_map(body_of).collect();
     if gone.is_empty() {
@@ -284,11 +280,7 @@ impl Counted {
 }
 
 /// How many more jobs may be queued; counted only if some job will be.
-async fn room(
-    client: &Object,
-    group: &[NewRun],
-    counted: &Counted,
-) -> Result<i64> {
+async fn room(client: &Object, group: &[NewRun], counted: &Counted) -> Result<i64> {
     let waiting = group.iter().filter(|new| new.queued() > 0);
     let wanted = waiting.clone().map(NewRun::queued).sum::<usize>() as i64;
     let Some(limit) = waiting.map(|new| new.max_queue).min() else {

@@ -1,8 +1,8 @@
 //! Messages of events: a receipt with its listeners, and what became of it for each of them.
 
-use super::{bodies, dedup};
 use super::receipts;
 use super::rows::{Columns, micros, now};
+use super::{bodies, dedup};
 use crate::model::dedup::{Again, DedupKey, First};
 use crate::model::fanout::{GIVE_UP_AFTER, MessageTarget, TargetState};
 use crate::model::receipt::Receipt;
