@@ -121,9 +121,10 @@ pub(super) fn refusal(refused: &Refused) -> ApiError {
             what: "job",
             name: name.clone(),
         },
-        Refused::NoManualTrigger(_) | Refused::NoReruns(_) | Refused::Unreadable => {
-            ApiError::Conflict(refused.to_string())
-        }
+        Refused::NoManualTrigger(_)
+        | Refused::NoReruns(_)
+        | Refused::Unreadable
+        | Refused::BodyGone => ApiError::Conflict(refused.to_string()),
     }
 }
 

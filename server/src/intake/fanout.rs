@@ -7,7 +7,7 @@ use crate::model::pipeline::ContentType;
 use crate::model::receipt::Receipt;
 use crate::model::run::{Trigger, TriggerKind};
 use crate::runs::{ReplyWait, Runs, StartRun, Started};
-use crate::store::{MessageStored, Result, TargetOutcome};
+use crate::store::{MessageStored, Result, StoreError, TargetOutcome};
 use futures_util::StreamExt;
 use futures_util::stream;
 use std::time::Duration;
@@ -118,20 +118,59 @@ pub(super) async fn start(
 }
 
 /// Starts what is due: what a server that died had begun, and what was paused or found the queue full. May run twice,
-/// and at several servers: a listener's run has one id, whoever starts it.
+/// and at several servers: a listener's run has one id, whoever starts it. A target that fails waits longer each time and
+/// stops no other one, unless the storage is unavailable.
 pub async fn finish(runs: &Runs) -> Result<()> {
     loop {
         let due = runs.store().due_targets(BATCH, PATIENCE).await?;
         let full = due.len() as i64 == BATCH;
         for target in due {
-            // The receipt keeps its targets: it cannot be gone unless they are.
-            if let Some(receipt) = runs.store().receipt(target.receipt_id).await? {
-                start_one(runs, &receipt, &target, None).await?;
+            match finish_one(runs, &target).await {
+                Ok(()) => {}
+                Err(error @ StoreError::Unavailable(_)) => return Err(error),
+                Err(error) => postpone(runs, &target, &error).await?,
             }
         }
         if !full {
             return Ok(());
         }
+    }
+}
+
+async fn finish_one(runs: &Runs, target: &MessageTarget) -> Result<()> {
+    // The receipt keeps its targets: it cannot be gone unless they are.
+    if let Some(receipt) = runs.store().receipt(target.receipt_id).await? {
+        start_one(runs, &receipt, target, None).await?;
+    }
+    Ok(())
+}
+
+/// Writes down that a try failed; the error itself is for the log.
+async fn postpone(runs: &Runs, target: &MessageTarget, error: &StoreError) -> Result<()> {
+    tracing::warn!(
+        error = error as &dyn std::error::Error,
+        pipeline = %target.pipeline_id,
+        receipt = %target.receipt_id,
+        "cannot start a listener's run; it is tried again"
+    );
+    let settled = runs.store().settle_target(TargetOutcome {
+        receipt_id: target.receipt_id,
+        pipeline_id: target.pipeline_id,
+        state: TargetState::Pending,
+        reason: "the last try failed; the server's log says why".to_owned(),
+        wait: backoff(target.tries),
+    });
+    match settled.await {
+        Err(error @ StoreError::Unavailable(_)) => Err(error),
+        Err(error) => {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                receipt = %target.receipt_id,
+                "cannot write down that a listener's run was not started"
+            );
+            Ok(())
+        }
+        Ok(()) => Ok(()),
     }
 }
 

@@ -20,6 +20,8 @@ pub struct Hook {
     pub name: String,
     /// The endpoint, unless it is a pipeline's own URL.
     pub endpoint_id: Option<EndpointId>,
+    /// The pipeline's version, if it is a pipeline's own URL: what is decided with it holds for this one only.
+    pub version: Option<i64>,
     /// What its requests start.
     pub target: Target,
     /// Whether it takes requests.
@@ -47,6 +49,7 @@ impl Hook {
             id: pipeline.id.0,
             name: pipeline.name.clone(),
             endpoint_id: None,
+            version: Some(pipeline.version),
             target: Target::Pipeline(pipeline.id),
             enabled: true,
             binding: stored_binding(&settings)?,
@@ -73,6 +76,7 @@ impl Hook {
             id: endpoint.id.0,
             name: endpoint.name.clone(),
             endpoint_id: Some(endpoint.id),
+            version: None,
             target: endpoint.target.clone(),
             enabled: endpoint.enabled,
             settings: endpoint.settings.clone(),

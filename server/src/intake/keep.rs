@@ -28,7 +28,8 @@ pub struct Kept {
 
 impl Kept {
     /// Looks into the form of a verified request, and stores the pages of a body that a receipt cannot hold; they are
-    /// durable when this returns. Those of a request that is not done after all go by their age.
+    /// durable when this returns. Those of a request that is not done after all are [`Self::discard`]ed; if the server dies
+    /// before that, they go by their age.
     ///
     /// # Errors
     /// See [`KeepError`].
@@ -39,6 +40,17 @@ impl Kept {
             None => Some(store_pages(store, &request.body).await?),
         };
         Ok(Self { place, form, files })
+    }
+
+    /// Forgets the pages, unless a receipt names them: nobody comes for them.
+    pub async fn discard(&self, store: &dyn Store) {
+        let Some(id) = self.place else { return };
+        if let Err(error) = store.drop_body(id).await {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "cannot forget the body of a request that was refused; it goes by its age"
+            );
+        }
     }
 
     /// Says it in the receipt of the same request.

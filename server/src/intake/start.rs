@@ -10,7 +10,7 @@ use crate::model::fanout::TargetState;
 use crate::model::pipeline::{ContentType, Pipeline};
 use crate::model::receipt::{Receipt, Verdict};
 use crate::model::run::{Trigger, TriggerKind};
-use crate::model::{PipelineId, RunId};
+use crate::model::{PipelineId, ReceiptId, RunId};
 use crate::runs::{StartRun, Started};
 use crate::store::{MessageStored, StoreError};
 use pocketci_proto::api::Handshakes;
@@ -20,6 +20,22 @@ use std::time::Duration;
 /// Tries to store a run of a pipeline that keeps changing meanwhile.
 const MAX_DECISIONS: usize = 5;
 
+/// What is the same however often it is decided about a request, and whether it is decided again.
+#[derive(Clone, Copy)]
+struct Ids {
+    receipt: ReceiptId,
+    run: RunId,
+    again: bool,
+}
+
+/// How one decision ended.
+enum Tried {
+    /// Stored; `None` if the receiving point is gone.
+    Done(Option<Received>),
+    /// The pipeline is not what it was decided on any more; nothing was stored.
+    Changed,
+}
+
 impl Intake {
     /// Decides on a complete request and stores what was decided; `None` if the receiving point is gone meanwhile.
     pub async fn receive(
@@ -28,61 +44,125 @@ impl Intake {
         hook: Arc<Hook>,
         request: IncomingRequest,
     ) -> Result<Option<Received>, StoreError> {
-        let mut hook = hook;
-        let mut verified = self::verified(&hook, &request).await?;
-        if verified.is_err() {
-            // The secrets may have been rotated since the copy was taken: look again first.
-            match self.find_again(address).await? {
-                Some(current) => hook = Arc::new(current),
-                None => return Ok(None),
-            }
-            verified = self::verified(&hook, &request).await?;
+        let mut kept = None;
+        let received = self.decide(address, hook, &request, &mut kept).await?;
+        let starts = matches!(
+            received.as_ref().map(|received| &received.what),
+            Some(What::Run { .. } | What::Message { .. })
+        );
+        if let Some(kept) = kept.filter(|_| !starts) {
+            kept.discard(&**self.runs.store()).await;
         }
-        let sender = match verified {
-            Ok(sender) => sender,
-            Err(refusal) => {
-                let provider = hook
-                    .binding
-                    .kind
-                    .unwrap_or_else(|| providers::guess(&request));
-                let what = What::Refused(refusal.verdict);
-                return self
-                    .refuse(&hook, &request, provider, refusal, what)
-                    .await
-                    .map(Some);
-            }
+        Ok(received)
+    }
+
+    /// Decides until what it was decided on is still so when it is stored.
+    async fn decide(
+        &self,
+        address: Address,
+        mut hook: Arc<Hook>,
+        request: &IncomingRequest,
+        kept: &mut Option<Kept>,
+    ) -> Result<Option<Received>, StoreError> {
+        let mut ids = Ids {
+            receipt: ReceiptId::new(),
+            run: RunId::new(),
+            again: false,
         };
+        for _ in 0..MAX_DECISIONS {
+            let mut verified = self::verified(&hook, request).await?;
+            if verified.is_err() && !ids.again {
+                // The secrets may have been rotated since the copy was taken: look again first.
+                match self.find_again(address).await? {
+                    Some(current) => hook = Arc::new(current),
+                    None => return Ok(None),
+                }
+                verified = self::verified(&hook, request).await?;
+            }
+            if !hook.enabled {
+                let reason = "the endpoint is disabled";
+                verified = Err(Refusal::new(Verdict::Disabled, reason));
+            }
+            let sender = match verified {
+                Ok(sender) => sender,
+                Err(refusal) => {
+                    let provider = hook
+                        .binding
+                        .kind
+                        .unwrap_or_else(|| providers::guess(request));
+                    let what = What::Refused(refusal.verdict);
+                    return self
+                        .refuse(&hook, request, provider, refusal, what)
+                        .await
+                        .map(Some);
+                }
+            };
+            match self.try_once(&hook, request, sender, kept, ids).await? {
+                Tried::Done(received) => return Ok(received),
+                // Its secrets, its binding and its filter may be others now: all is asked again.
+                Tried::Changed => match self.find_again(address).await? {
+                    Some(current) => hook = Arc::new(current),
+                    None => return Ok(None),
+                },
+            }
+            ids.again = true;
+        }
+        Err(StoreError::Unavailable(
+            "the pipeline changes faster than a webhook can be stored".into(),
+        ))
+    }
+
+    /// What follows from a verified request, as the receiving point is now.
+    async fn try_once(
+        &self,
+        hook: &Hook,
+        request: &IncomingRequest,
+        sender: Sender,
+        kept: &mut Option<Kept>,
+        ids: Ids,
+    ) -> Result<Tried, StoreError> {
         let provider = sender.provider;
-        let mut receipt = verified_receipt(&hook, &request, sender);
+        let mut receipt = Receipt {
+            id: ids.receipt,
+            ..verified_receipt(hook, request, sender)
+        };
         if hook.settings.handshake != Some(Handshakes::Pipeline)
-            && let Some(handshake) = providers::handshake(provider, &request)
+            && let Some(handshake) = providers::handshake(provider, request)
         {
             let refusal = Refusal::new(Verdict::Handshake, "");
             let what = What::Handshake(handshake);
-            return self.record(&hook, receipt, refusal, what).await.map(Some);
+            let recorded = self.record(hook, receipt, refusal, what).await?;
+            return Ok(Tried::Done(Some(recorded)));
         }
-        match Kept::of(&**self.runs.store(), &request).await {
-            Ok(kept) => kept.tell(&mut receipt),
-            Err(KeepError::Store(error)) => return Err(error),
-            Err(KeepError::Multipart(fault)) => {
-                let reason = "the multipart body cannot be read";
-                let refusal = Refusal::new(Verdict::Malformed, reason);
-                let what = What::Malformed(fault);
-                return self.record(&hook, receipt, refusal, what).await.map(Some);
+        if kept.is_none() {
+            match Kept::of(&**self.runs.store(), request).await {
+                Ok(new) => *kept = Some(new),
+                Err(KeepError::Store(error)) => return Err(error),
+                Err(KeepError::Multipart(fault)) => {
+                    let reason = "the multipart body cannot be read";
+                    let refusal = Refusal::new(Verdict::Malformed, reason);
+                    let what = What::Malformed(fault);
+                    let recorded = self.record(hook, receipt, refusal, what).await?;
+                    return Ok(Tried::Done(Some(recorded)));
+                }
             }
         }
-        // What is wanted of it is in the receipt.
-        drop(request);
+        if let Some(kept) = kept {
+            kept.tell(&mut receipt);
+        }
         if let Some(filter) = &hook.settings.filter
             && let Err(reason) = passes(&self.runs, filter, &receipt).await?
         {
             let refusal = Refusal::new(Verdict::Filtered, reason);
-            return self.turn_away(&hook, receipt, refusal).await;
+            return self.turn_away(hook, receipt, refusal).await;
         }
         let within = hook.reply_within(provider, self.reply_within);
         match hook.target.clone() {
-            Target::Pipeline(id) => self.start_run(&hook, id, receipt, within).await,
-            Target::Event(event) => self.spread(&hook, event, receipt, within).await.map(Some),
+            Target::Pipeline(id) => self.start_run(hook, id, receipt, within, ids).await,
+            Target::Event(event) => {
+                let received = self.spread(hook, event, receipt, within).await?;
+                Ok(Tried::Done(Some(received)))
+            }
         }
     }
 
@@ -91,9 +171,10 @@ impl Intake {
         hook: &Hook,
         receipt: Receipt,
         refusal: Refusal,
-    ) -> Result<Option<Received>, StoreError> {
+    ) -> Result<Tried, StoreError> {
         let what = What::Refused(refusal.verdict);
-        self.record(hook, receipt, refusal, what).await.map(Some)
+        let recorded = self.record(hook, receipt, refusal, what).await?;
+        Ok(Tried::Done(Some(recorded)))
     }
 
     async fn start_run(
@@ -102,80 +183,65 @@ impl Intake {
         id: PipelineId,
         receipt: Receipt,
         within: Duration,
-    ) -> Result<Option<Received>, StoreError> {
-        let Some(mut pipeline) = self.runs.pipeline(id).await? else {
-            return Ok(None);
+        ids: Ids,
+    ) -> Result<Tried, StoreError> {
+        let found = match ids.again {
+            true => self.runs.reload_pipeline(id).await?,
+            false => self.runs.pipeline(id).await?,
         };
-        let key = dedup::key(&self.runs, hook, &receipt).await?;
-        let run_id = RunId::new();
-        let mut fresh = false;
-        for _ in 0..MAX_DECISIONS {
-            if pipeline.paused && !fresh {
-                match self.runs.reload_pipeline(id).await? {
-                    Some(current) => pipeline = current,
-                    None => return Ok(None),
-                }
-                fresh = true;
-                continue;
-            }
-            if let Some(refusal) = self.unwanted(&pipeline, &receipt).await? {
-                return self.turn_away(hook, receipt, refusal).await;
-            }
-            let started = self
-                .runs
-                .start(StartRun {
-                    trigger: Trigger {
-                        anonymous: is_anonymous(&receipt, &pipeline),
-                        ..Trigger::new(TriggerKind::Webhook)
-                    },
-                    pipeline: pipeline.clone(),
-                    receipt: Some(receipt.clone()),
-                    reply_within: Some(within),
-                    id: Some(run_id),
-                    rerun_of: None,
-                    dedup: key,
-                })
-                .await?;
-            let refusal = match started {
-                Started::Stored { run_id, wait } => {
-                    return Ok(Some(Received {
-                        receipt_id: receipt.id,
-                        delivery_id: receipt.delivery_id,
-                        what: What::Run {
-                            run_id,
-                            pipeline_id: id,
-                            wait,
-                        },
-                    }));
-                }
-                Started::Stale => {
-                    match self.runs.reload_pipeline(id).await? {
-                        Some(current) => pipeline = current,
-                        None => return Ok(None),
-                    }
-                    fresh = true;
-                    continue;
-                }
-                Started::Duplicate(first) => {
-                    let refusal = Refusal::new(Verdict::Duplicate, "the delivery came before");
-                    let what = What::Duplicate(first);
-                    return self.record(hook, receipt, refusal, what).await.map(Some);
-                }
-                Started::Conflict(_) => Refusal::new(
-                    Verdict::Conflict,
-                    "the delivery came before with another body",
-                ),
-                Started::QueueFull => Refusal::new(Verdict::QueueFull, "too many queued jobs"),
-                // A webhook asks for no job, so only this is left: the program cannot be read.
-                Started::Refused(_) => {
-                    Refusal::new(Verdict::Paused, "the stored program has faults")
-                }
-            };
+        let Some(pipeline) = found else {
+            return Ok(Tried::Done(None));
+        };
+        let verified_by_another = hook.version.is_some_and(|seen| seen != pipeline.version);
+        if verified_by_another || (pipeline.paused && !ids.again) {
+            return Ok(Tried::Changed);
+        }
+        if let Some(refusal) = self.unwanted(&pipeline, &receipt).await? {
             return self.turn_away(hook, receipt, refusal).await;
         }
-        Err(StoreError::Unavailable(
-            "the pipeline changes faster than a webhook can be stored".into(),
-        ))
+        let started = self
+            .runs
+            .start(StartRun {
+                trigger: Trigger {
+                    anonymous: is_anonymous(&receipt, &pipeline),
+                    ..Trigger::new(TriggerKind::Webhook)
+                },
+                pipeline,
+                receipt: Some(receipt.clone()),
+                reply_within: Some(within),
+                id: Some(ids.run),
+                rerun_of: None,
+                dedup: dedup::key(&self.runs, hook, &receipt).await?,
+            })
+            .await?;
+        let refusal = match started {
+            Started::Stored { run_id, wait } => {
+                return Ok(Tried::Done(Some(Received {
+                    receipt_id: receipt.id,
+                    delivery_id: receipt.delivery_id,
+                    what: What::Run {
+                        run_id,
+                        pipeline_id: id,
+                        wait,
+                    },
+                })));
+            }
+            Started::Stale => return Ok(Tried::Changed),
+            Started::Duplicate(first) => {
+                let refusal = Refusal::new(Verdict::Duplicate, "the delivery came before");
+                let what = What::Duplicate(first);
+                let recorded = self.record(hook, receipt, refusal, what).await?;
+                return Ok(Tried::Done(Some(recorded)));
+            }
+            Started::Conflict(_) => Refusal::new(
+                Verdict::Conflict,
+                "the delivery came before with another body",
+            ),
+            Started::QueueFull => Refusal::new(Verdict::QueueFull, "too many queued jobs"),
+            // A webhook asks for no job and its body has just come, so only this is left: the program cannot be read.
+            Started::Refused(_) => Refusal::new(Verdict::Paused, "the stored program has faults"),
+        };
+        self.turn_away(hook, receipt, refusal).await
     }
 
     /// Why the pipeline does not want the request, as far as the server can tell.
@@ -230,6 +296,10 @@ impl Intake {
                 let refusal = Refusal::new(Verdict::Conflict, reason);
                 let what = What::Refused(refusal.verdict);
                 return self.record(hook, receipt, refusal, what).await;
+            }
+            MessageStored::BodyGone => {
+                let why = "a request's body was forgotten before it was stored";
+                return Err(StoreError::Unavailable(why.into()));
             }
         };
         let mut listeners = Vec::with_capacity(targets.len());

@@ -267,9 +267,7 @@ impl Runs {
             ..receipt.clone()
         };
         let trigger = Trigger::new(TriggerKind::Webhook);
-        let nobody = self
-            .is_for_nobody(pipeline, &trigger, Some(&again), RunId::new())
-            .await?;
+        let nobody = self.is_for_nobody(pipeline, &trigger, Some(&again)).await?;
         Ok(match nobody {
             true => "no job of the pipeline is meant by this request".to_owned(),
             false => String::new(),
@@ -366,6 +364,7 @@ impl Runs {
         let targets = match storing.await? {
             MessageStored::Done(targets) => targets,
             MessageStored::Duplicate(_) | MessageStored::Conflict(_) => Vec::new(),
+            MessageStored::BodyGone => return Err(ReplayError::BodyGone),
         };
         let earlier = self.store().message_targets(replay.receipt.id).await?;
         let mut decisions = Vec::new();

@@ -70,6 +70,9 @@ pub enum Refused {
     /// The stored program cannot be read.
     #[error("the pipeline's stored program has faults; set it again")]
     Unreadable,
+    /// The body of the request was forgotten while it was to be done again.
+    #[error("the server does not have the body of this request any more")]
+    BodyGone,
 }
 
 impl Runs {
@@ -99,7 +102,7 @@ impl Runs {
         let group = match rule.filter(|_| !is_check && trigger.one_off.is_none()) {
             Some(rule)
                 if !self
-                    .is_for_nobody(&pipeline, &trigger, receipt.as_ref(), run_id)
+                    .is_for_nobody(&pipeline, &trigger, receipt.as_ref())
                     .await? =>
             {
                 Some(self.group_of(rule, receipt.as_ref()).await?)
@@ -156,6 +159,7 @@ impl Runs {
             Enqueued::QueueFull => Ok(Started::QueueFull),
             Enqueued::Duplicate(first) => Ok(Started::Duplicate(first)),
             Enqueued::Conflict(first) => Ok(Started::Conflict(first)),
+            Enqueued::BodyGone => Ok(Started::Refused(Refused::BodyGone)),
         }
     }
 }

@@ -34,6 +34,8 @@ pub enum MessageStored {
     Duplicate(First),
     /// It came before with another body; nothing was stored.
     Conflict(First),
+    /// The body that its receipt names was forgotten; nothing was stored.
+    BodyGone,
 }
 
 /// How a try for a listener ended.
@@ -79,7 +81,9 @@ pub trait HookStore: Send + Sync {
     ) -> Result<MessageStored>;
     /// The targets of a message, in the order of pipelines' ids.
     async fn message_targets(&self, receipt_id: ReceiptId) -> Result<Vec<MessageTarget>>;
-    /// Pending targets that are due, oldest first, at most `limit`; they are not due again for `patience`.
+    /// Pending targets that are due, oldest first, at most `limit`; they are not due again for `patience`. Those of a
+    /// paused pipeline are due when it is unpaused, or when their message is too old (see
+    /// [`crate::model::fanout::GIVE_UP_AFTER`]).
     async fn due_targets(&self, limit: i64, patience: Duration) -> Result<Vec<MessageTarget>>;
     /// Writes how a try ended, if the target is still pending.
     async fn settle_target(&self, outcome: TargetOutcome) -> Result<()>;

@@ -117,6 +117,8 @@ pub enum Enqueued {
     Duplicate(First),
     /// Its key was claimed with another body. Nothing was stored.
     Conflict(First),
+    /// The body that its receipt names was forgotten. Nothing was stored.
+    BodyGone,
 }
 
 impl Enqueued {

@@ -149,7 +149,7 @@ pub async fn listeners_follow_what_is_put(store: Shared) {
     assert!(store.listeners("a", 10).await.unwrap().is_empty());
 }
 
-fn keyed(pipeline: &Pipeline, delivery: &str, body: u8) -> NewRun {
+pub fn keyed(pipeline: &Pipeline, delivery: &str, body: u8) -> NewRun {
     let mut new = webhook(pipeline);
     let key = DedupKey::new(pipeline.id.0, KeyOrigin::Delivery, "github", delivery);
     new.dedup = Some(key.of_body([body; 32]));
@@ -251,7 +251,7 @@ pub async fn keys_are_forgotten_by_age(store: Shared) {
     enqueue(&store, keyed(&build, "one", 1)).await;
 }
 
-fn message(endpoint: EndpointId) -> Receipt {
+pub fn message(endpoint: EndpointId) -> Receipt {
     Receipt {
         pipeline_id: None,
         endpoint_id: Some(endpoint),
@@ -261,7 +261,7 @@ fn message(endpoint: EndpointId) -> Receipt {
     }
 }
 
-fn target(message: &Receipt, pipeline: &Pipeline) -> MessageTarget {
+pub fn target(message: &Receipt, pipeline: &Pipeline) -> MessageTarget {
     MessageTarget {
         receipt_id: message.id,
         pipeline_id: pipeline.id,

@@ -22,6 +22,7 @@ mod home;
 mod home_postgres;
 mod hooks;
 mod journal;
+mod keys;
 mod leases;
 mod listings;
 mod logs;
@@ -249,6 +250,13 @@ contract! {
         an_answer_is_written_beside_its_request,
         a_run_remembers_that_it_is_anonymous,
     }
+    keys {
+        a_stale_run_leaves_its_key_as_it_was,
+        a_request_whose_body_is_forgotten_is_not_stored,
+        a_body_that_a_receipt_names_is_not_dropped,
+        what_a_paused_pipeline_misses_is_due_when_it_is_resumed,
+        what_a_paused_pipeline_misses_for_too_long_is_due_to_be_given_up,
+    }
     receipts {
         a_refusal_is_kept_without_a_run,
         held_receipts_are_fenced,
@@ -394,6 +402,10 @@ contract_of_homes! {
     }
     bodies {
         bodies_outlive_their_server,
+    }
+    keys {
+        a_failed_delivery_is_taken_over_once_by_all_servers_together,
+        a_body_is_forgotten_or_named_but_never_both,
     }
     long_history {
         a_long_history_is_searched_quickly,

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::OnceCell;
 
 /// How long a key that was seen is remembered.
 const SEEN_FOR: Duration = Duration::from_secs(7 * 86_400);
@@ -35,44 +36,72 @@ pub type Evaluated = std::result::Result<Value, String>;
 /// Why a job has nothing to do: a stable word, and one for people.
 pub type Refusal = (&'static str, String);
 
-impl Runs {
-    /// Whether what the job says of webhooks turns this one away.
-    async fn filters(&self, vars: &WebhookVars, job: &Job) -> Option<Refusal> {
-        if let Some(triggers) = &job.triggers
-            && triggers.webhook.is_none()
-            // A job that follows others is started by them.
-            && triggers.passed.is_empty()
-            && job.webhook_filter().is_none()
-        {
-            let message = "its triggers do not name webhooks".to_owned();
-            return Some((NOT_TRIGGERED, message));
+/// A request that expressions may look at; its body, which may be large, is read when the first one does, once.
+struct Looked<'a> {
+    runs: &'a Runs,
+    receipt: &'a Receipt,
+    vars: OnceCell<WebhookVars>,
+}
+
+impl<'a> Looked<'a> {
+    fn new(runs: &'a Runs, receipt: &'a Receipt) -> Self {
+        Self {
+            runs,
+            receipt,
+            vars: OnceCell::new(),
         }
-        let message = match self.evaluate(job.webhook_filter()?, vars).await {
-            Ok(Value::Bool(true)) => return None,
-            Ok(Value::Bool(false)) => "its filter does not match the webhook".to_owned(),
-            Ok(other) => {
-                format!("its filter gives {other} for this webhook instead of true or false")
-            }
-            Err(error) => format!("its filter cannot be evaluated: {error}"),
-        };
-        Some((FILTERED, message))
     }
 
+    async fn evaluate(&self, text: &str) -> Result<Evaluated> {
+        let load = || self.runs.vars(self.receipt);
+        let vars = self.vars.get_or_try_init(load).await?;
+        Ok(self.runs.evaluate(text, vars).await)
+    }
+}
+
+/// Whether what the job says of webhooks turns this one away.
+async fn filters(looked: &Looked<'_>, job: &Job) -> Result<Option<Refusal>> {
+    let filter = job.webhook_filter();
+    if let Some(triggers) = &job.triggers
+        && triggers.webhook.is_none()
+        // A job that follows others is started by them.
+        && triggers.passed.is_empty()
+        && filter.is_none()
+    {
+        let message = "its triggers do not name webhooks".to_owned();
+        return Ok(Some((NOT_TRIGGERED, message)));
+    }
+    let Some(filter) = filter else {
+        return Ok(None);
+    };
+    let message = match looked.evaluate(filter).await? {
+        Ok(Value::Bool(true)) => return Ok(None),
+        Ok(Value::Bool(false)) => "its filter does not match the webhook".to_owned(),
+        Ok(other) => {
+            format!("its filter gives {other} for this webhook instead of true or false")
+        }
+        Err(error) => format!("its filter cannot be evaluated: {error}"),
+    };
+    Ok(Some((FILTERED, message)))
+}
+
+impl Runs {
     /// Whether the filters of all jobs turn the webhook away; asking changes nothing.
     pub async fn is_filtered(&self, pipeline: &Pipeline, receipt: &Receipt) -> Result<bool> {
         let Some(program) = self.program(pipeline.revision_id).await? else {
             return Ok(false);
         };
-        let vars = self.vars(receipt).await?;
+        let looked = Looked::new(self, receipt);
         for job in &program.config.jobs {
-            if self.filters(&vars, job).await.is_none() {
+            if filters(&looked, job).await?.is_none() {
                 return Ok(false);
             }
         }
         Ok(!program.config.jobs.is_empty())
     }
 
-    /// Whether the webhook that started the run is meant for the job. Asked again it says the same.
+    /// Whether the webhook that started the run is meant for the job; only a stored run may ask, for what it asks about
+    /// was seen then. Asked again it says the same.
     pub(super) async fn refuses(
         &self,
         pipeline_id: PipelineId,
@@ -80,37 +109,20 @@ impl Runs {
         receipt: &Receipt,
         job: &Job,
     ) -> Result<Option<Refusal>> {
-        let vars = self.vars(receipt).await?;
-        if let Some(refusal) = self.filters(&vars, job).await {
+        let looked = Looked::new(self, receipt);
+        if let Some(refusal) = filters(&looked, job).await? {
             return Ok(Some(refusal));
         }
         let triggers = job.triggers.as_ref();
         let webhook = triggers.and_then(|triggers| triggers.webhook.as_ref());
         let key = webhook.map_or("", |webhook| webhook.dedup_key.as_str());
-        // Whoever asks for it again means it.
-        let key = Some(key).filter(|key| !key.is_empty() && !receipt.is_rerun());
-        if job.webhook_filter().is_none() && key.is_none() {
+        // Whoever asks for it again means it, and so does a sender whose first delivery failed.
+        let again = receipt.is_rerun() || receipt.redelivery_of.is_some();
+        if key.is_empty() || again {
             return Ok(None);
         }
-        let vars = self.vars(receipt).await?;
-        if let Some(filter) = job.webhook_filter() {
-            let refusal = match self.evaluate(filter, &vars).await {
-                Ok(Value::Bool(true)) => None,
-                Ok(Value::Bool(false)) => Some("its filter does not match the webhook".to_owned()),
-                Ok(other) => Some(format!(
-                    "its filter gives {other} for this webhook instead of true or false"
-                )),
-                Err(error) => Some(format!("its filter cannot be evaluated: {error}")),
-            };
-            if let Some(message) = refusal {
-                return Ok(Some((FILTERED, message)));
-            }
-        }
-        let Some(key) = key else {
-            return Ok(None);
-        };
         // A key that cannot be had keeps nothing away.
-        let key = match self.evaluate(key, &vars).await {
+        let key = match looked.evaluate(key).await? {
             Ok(Value::String(text)) if !text.is_empty() => text,
             Ok(Value::String(_) | Value::Null) | Err(_) => return Ok(None),
             Ok(other) => other.to_string(),
@@ -132,27 +144,17 @@ impl Runs {
         }))
     }
 
-    /// Whether the webhook is meant for no job at all.
+    /// Whether what a run is started by is a webhook that the filters of all jobs turn away; asking changes nothing.
     pub async fn is_for_nobody(
         &self,
         pipeline: &Pipeline,
         trigger: &Trigger,
         receipt: Option<&Receipt>,
-        run_id: RunId,
     ) -> Result<bool> {
-        let Some(receipt) = receipt.filter(|_| trigger.kind == TriggerKind::Webhook) else {
-            return Ok(false);
-        };
-        let Some(program) = self.program(pipeline.revision_id).await? else {
-            return Ok(false);
-        };
-        for job in &program.config.jobs {
-            let refused = self.refuses(pipeline.id, run_id, receipt, job).await?;
-            if refused.is_none() {
-                return Ok(false);
-            }
+        match receipt.filter(|_| trigger.kind == TriggerKind::Webhook) {
+            Some(receipt) => self.is_filtered(pipeline, receipt).await,
+            None => Ok(false),
         }
-        Ok(!program.config.jobs.is_empty())
     }
 
     /// `triggers.webhook.params` as environment: an expression that fails is left out.

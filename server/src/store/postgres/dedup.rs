@@ -17,11 +17,14 @@ const CLAIM: &str = "INSERT INTO hook_keys (hook_id, key, body_sha256, receipt_i
     SELECT *, clock_timestamp() FROM unnest($1::uuid[], $2::bytea[], $3::bytea[], $4::uuid[], $5::uuid[])
     ON CONFLICT DO NOTHING RETURNING receipt_id";
 
-/// Who has the keys that were not free.
-const HELD: &str = "SELECT k.hook_id, k.key, k.receipt_id, k.run_id, k.body_sha256, r.id IS NOT NULL AS exists, r.outcome
-    FROM hook_keys k LEFT JOIN runs r ON r.id = k.run_id
+/// Who has the keys that were not free. No join: of a row that was waited for PostgreSQL reads the newest version, but
+/// what is joined to it stays what it was before the wait.
+const HELD: &str = "SELECT k.hook_id, k.key, k.receipt_id, k.run_id, k.body_sha256 FROM hook_keys k
     WHERE (k.hook_id, k.key) IN (SELECT * FROM unnest($1::uuid[], $2::bytea[]))
-    ORDER BY k.hook_id, k.key FOR UPDATE OF k";
+    ORDER BY k.hook_id, k.key FOR UPDATE";
+
+/// How the runs of those ended; asked when the keys are locked.
+const ENDED: &str = "SELECT id, outcome FROM runs WHERE id = ANY ($1)";
 
 /// Takes keys over from requests that do not stand any more.
 const TAKE_OVER: &str = "UPDATE hook_keys k
@@ -70,16 +73,17 @@ pub(super) fn stands(outcome: Option<&str>) -> bool {
     }
 }
 
-fn held(row: &Row) -> Failable<((Uuid, Vec<u8>), Claimed)> {
-    let exists: bool = row.try_get("exists")?;
+/// Who has a key, when it is known which runs there are and whether they stand.
+fn held(row: &Row, standing: &HashMap<Uuid, bool>) -> Failable<((Uuid, Vec<u8>), Claimed)> {
+    let run_id: Option<Uuid> = row.try_get("run_id")?;
     let body: Option<&[u8]> = row.try_get("body_sha256")?;
     let claimed = Claimed {
         first: First {
             receipt_id: ReceiptId(row.try_get("receipt_id")?),
-            run_id: row.try_get::<_, Option<Uuid>>("run_id")?.map(RunId),
+            run_id: run_id.map(RunId),
         },
         body_sha256: body.and_then(|body| body.try_into().ok()),
-        stands: exists && stands(row.try_get("outcome")?),
+        stands: run_id.is_some_and(|run| standing.get(&run) == Some(&true)),
     };
     Ok(((row.try_get("hook_id")?, row.try_get("key")?), claimed))
 }
@@ -110,11 +114,7 @@ pub(super) async fn claim<'a>(
         return Ok(Vec::new());
     }
     let columns = Columns::of(&wanted);
-    let statement = transaction.prepare_cached(HELD).await?;
-    let rows = transaction
-        .query(&statement, &[&columns.hook, &columns.key])
-        .await?;
-    let mut holders: HashMap<_, _> = rows.iter().map(held).collect::<Failable<_>>()?;
+    let mut holders = holders(transaction, &columns).await?;
     Ok(wanted
         .into_iter()
         .filter_map(|want| {
@@ -122,6 +122,29 @@ pub(super) async fn claim<'a>(
             Some((want, claimed))
         })
         .collect())
+}
+
+/// Who has these keys, by key; they are locked now.
+async fn holders(
+    transaction: &Transaction<'_>,
+    columns: &Columns<'_>,
+) -> Failable<HashMap<(Uuid, Vec<u8>), Claimed>> {
+    let statement = transaction.prepare_cached(HELD).await?;
+    let rows = transaction
+        .query(&statement, &[&columns.hook, &columns.key])
+        .await?;
+    let mut runs: Vec<Uuid> = Vec::new();
+    for row in &rows {
+        runs.extend(row.try_get::<_, Option<Uuid>>("run_id")?);
+    }
+    let mut standing = HashMap::new();
+    if !runs.is_empty() {
+        let statement = transaction.prepare_cached(ENDED).await?;
+        for row in transaction.query(&statement, &[&runs]).await? {
+            standing.insert(row.try_get("id")?, stands(row.try_get("outcome")?));
+        }
+    }
+    rows.iter().map(|row| held(row, &standing)).collect()
 }
 
 /// Takes over the keys of earlier requests.

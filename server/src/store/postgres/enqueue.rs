@@ -6,16 +6,17 @@ use super::super::{Enqueued, NewJob, NewRun, Result, codec};
 use super::dedup::{self, Verdicts};
 use super::notify::Notifier;
 use super::receipts::{COLUMNS, ReceiptColumns, unnest};
+use super::room::{Counted, room};
 use super::{builds, millis, pool_error, sql_error};
 use crate::model::RunId;
 use crate::model::dedup::First;
 use crate::model::run::Hold;
-use deadpool_postgres::Pool;
-use std::collections::HashSet;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use deadpool_postgres::{Object, Pool};
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, LazyLock};
 use tokio::task::JoinHandle;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, Statement};
 use uuid::Uuid;
 
 /// Turns make the round over pipelines: a job comes after the last one of its pipeline, but not before the turn that is
@@ -24,16 +25,21 @@ use uuid::Uuid;
 /// its pipeline was paused or deleted.
 ///
 /// A run is stored iff its pipeline is as the caller knew it; receipts and jobs follow their run. A run that is there
-/// already (the call is repeated) stays as it is and counts as stored.
+/// already (the call is repeated) stays as it is and counts as stored. The body that its receipt names must be there, and
+/// is locked against being forgotten until the receipt is.
 fn store() -> String {
     let receipts = unnest(FIRST_OF_RECEIPTS);
     format!(
         "WITH wanted AS (
     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::uuid[], $5::text[], $6::text[], $7::uuid[], $8::bool[],
-                         $48::text[])
-        AS t (id, pipeline_id, version, revision_id, trigger_kind, trigger_data, receipt_id, wants_reply, group_key)
+                         $48::text[], $53::uuid[])
+        AS t (id, pipeline_id, version, revision_id, trigger_kind, trigger_data, receipt_id, wants_reply, group_key,
+              body_id)
+), held_bodies AS (
+    SELECT id FROM bodies WHERE id IN (SELECT body_id FROM wanted) ORDER BY id FOR SHARE
 ), current AS (
     SELECT w.* FROM wanted w JOIN pipelines p ON p.id = w.pipeline_id AND p.version = w.version AND NOT p.paused
+    WHERE w.body_id IS NULL OR w.body_id IN (SELECT id FROM held_bodies)
     FOR SHARE OF p
 ), stored AS (
     INSERT INTO runs (id, pipeline_id, revision_id, state, trigger_kind, trigger_data, receipt_id, wants_reply,
@@ -135,33 +141,20 @@ async fn flush(pool: &Pool, group: &[NewRun], counted: &Counted) -> Result<Vec<E
         })
         .collect();
     let statement = client.prepare_cached(&STORE).await.map_err(sql_error)?;
-    let mut admitted = admitted;
-    let builds = admitted
-        .iter()
-        .flat_map(|new| &new.jobs)
-        .any(|job| job.build.is_some());
-    let mut verdicts = Verdicts::default();
-    let rows = if builds || admitted.iter().any(|new| new.dedup.is_some()) {
-        let transaction = client.transaction().await.map_err(sql_error)?;
-        if admitted.iter().any(|new| new.dedup.is_some()) {
-            verdicts = dedup::claim_group(&transaction, &admitted).await?;
-            admitted.retain(|new| !verdicts.known.contains_key(&new.id));
+    let (stored, verdicts) = match admitted.iter().any(|new| is_many_steps(new)) {
+        true => store_in_steps(&mut client, &statement, admitted, group).await?,
+        false => {
+            let verdicts = Verdicts::default();
+            let columns = Columns::of(&admitted, group, &verdicts);
+            let rows = client.query(&statement, &columns.params()).await;
+            (ids(&rows.map_err(sql_error)?), verdicts)
         }
-        let columns = Columns::of(&admitted, group, &verdicts);
-        let rows = transaction.query(&statement, &columns.params()).await;
-        let rows = rows.map_err(sql_error)?;
-        builds::number(&transaction, &admitted).await?;
-        transaction.commit().await.map_err(sql_error)?;
-        rows
-    } else {
-        let columns = Columns::of(&admitted, group, &verdicts);
-        let rows = client.query(&statement, &columns.params()).await;
-        rows.map_err(sql_error)?
     };
-    let stored: HashSet<RunId> = rows.iter().map(|row| RunId(row.get(0))).collect();
+    let gone = gone(&client, group, &stored).await?;
     let outcome = |new: &NewRun, fit: bool| match (stored.contains(&new.id), fit) {
         (true, _) => Enqueued::Stored,
         (false, false) => Enqueued::QueueFull,
+        (false, true) if has_body_in(new, &gone) => Enqueued::BodyGone,
         (false, true) => match verdicts.known.get(&new.id) {
             // The first one of this very group, if it was not stored after all, has done nothing.
             Some(Enqueued::Duplicate(first)) if is_of(group, first) && !is_in(&stored, first) => {
@@ -178,72 +171,81 @@ async fn flush(pool: &Pool, group: &[NewRun], counted: &Counted) -> Result<Vec<E
         .collect())
 }
 
+/// Whether storing a run takes more than one statement.
+fn is_many_steps(new: &NewRun) -> bool {
+    new.dedup.is_some() || new.jobs.iter().any(|job| job.build.is_some())
+}
+
+fn ids(rows: &[Row]) -> HashSet<RunId> {
+    rows.iter().map(|row| RunId(row.get(0))).collect()
+}
+
+/// Stores runs with keys or builds, in one transaction. A run that is not stored must not have claimed its key, nor
+/// taken it from another: then all is undone, and done without it.
+async fn store_in_steps(
+    client: &mut Object,
+    statement: &Statement,
+    mut admitted: Vec<&NewRun>,
+    group: &[NewRun],
+) -> Result<(HashSet<RunId>, Verdicts)> {
+    let mut known = HashMap::new();
+    loop {
+        let transaction = client.transaction().await.map_err(sql_error)?;
+        let mut verdicts = Verdicts::default();
+        if admitted.iter().any(|new| new.dedup.is_some()) {
+            verdicts = dedup::claim_group(&transaction, &admitted).await?;
+            known.extend(verdicts.known.drain());
+            admitted.retain(|new| !known.contains_key(&new.id));
+        }
+        let columns = Columns::of(&admitted, group, &verdicts);
+        let rows = transaction.query(statement, &columns.params()).await;
+        let stored = ids(&rows.map_err(sql_error)?);
+        let mut claimed = admitted.iter().filter(|new| new.dedup.is_some());
+        if claimed.any(|new| !stored.contains(&new.id)) {
+            transaction.rollback().await.map_err(sql_error)?;
+            admitted.retain(|new| stored.contains(&new.id));
+            continue;
+        }
+        builds::number(&transaction, &admitted).await?;
+        transaction.commit().await.map_err(sql_error)?;
+        verdicts.known = known;
+        return Ok((stored, verdicts));
+    }
+}
+
+/// The body that a run's own receipt names.
+fn body_of(new: &NewRun) -> Option<Uuid> {
+    let receipt = new.receipt.as_ref()?;
+    // A message's receipt is stored already.
+    receipt.run_id?;
+    receipt.body_place.pages().map(|body| body.0)
+}
+
+fn has_body_in(new: &NewRun, gone: &HashSet<Uuid>) -> bool {
+    body_of(new).is_some_and(|body| gone.contains(&body))
+}
+
+/// Which bodies are the reason that runs were not stored.
+async fn gone(client: &Object, group: &[NewRun], stored: &HashSet<RunId>) -> Result<HashSet<Uuid>> {
+    let missing = group.iter().filter(|new| !stored.contains(&new.id));
+    let mut gone: HashSet<Uuid> = missing.filter_map(body_of).collect();
+    if gone.is_empty() {
+        return Ok(gone);
+    }
+    let bodies: Vec<Uuid> = gone.iter().copied().collect();
+    let sql = "SELECT id FROM bodies WHERE id = ANY ($1)";
+    for row in client.query(sql, &[&bodies]).await.map_err(sql_error)? {
+        gone.remove(&row.get(0));
+    }
+    Ok(gone)
+}
+
 fn is_of(group: &[NewRun], first: &First) -> bool {
     group.iter().any(|new| first.run_id == Some(new.id))
 }
 
 fn is_in(stored: &HashSet<RunId>, first: &First) -> bool {
     first.run_id.is_some_and(|run| stored.contains(&run))
-}
-
-/// The last count of a long queue: counting it for every group would make it longer.
-#[derive(Default)]
-struct Counted {
-    last: Mutex<Option<(Instant, i64)>>,
-}
-
-/// How long a count is good while there is room enough; meanwhile own additions are subtracted, those of other servers
-/// are not, nor what leaves the queue. Near the limit everybody counts.
-const COUNT_HOLDS: Duration = Duration::from_secs(1);
-/// Room enough to trust an old count: a quarter of the limit.
-const ENOUGH_ROOM: i64 = 4;
-
-impl Counted {
-    /// The room left by the last count, of which `wanted` is taken, if that is good still.
-    fn take(&self, wanted: i64, limit: i64) -> Option<i64> {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, queued) = (*last)?;
-        let room = limit - queued;
-        if at.elapsed() > COUNT_HOLDS || room - wanted < limit / ENOUGH_ROOM {
-            return None;
-        }
-        *last = Some((at, queued + wanted));
-        Some(room)
-    }
-
-    fn set(&self, queued: i64) {
-        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-        *last = Some((Instant::now(), queued));
-    }
-}
-
-/// How many more jobs may be queued; counted only if some job will be.
-async fn room(
-    client: &deadpool_postgres::Object,
-    group: &[NewRun],
-    counted: &Counted,
-) -> Result<i64> {
-    let waiting = group.iter().filter(|new| new.queued() > 0);
-    let wanted = waiting.clone().map(NewRun::queued).sum::<usize>() as i64;
-    let Some(limit) = waiting.map(|new| new.max_queue).min() else {
-        return Ok(0);
-    };
-    if let Some(room) = counted.take(wanted, limit) {
-        return Ok(room);
-    }
-    // What waits for its inputs is not in the queue yet.
-    let sql = "SELECT count(*) FROM (
-            (SELECT 1 FROM jobs WHERE state = 'queued' AND hold IS NULL LIMIT $1)
-            UNION ALL
-            (SELECT 1 FROM jobs WHERE state = 'queued' AND hold IN ('group', 'paused') LIMIT $1)) q";
-    let statement = client.prepare_cached(sql).await.map_err(sql_error)?;
-    let queued: i64 = client
-        .query_one(&statement, &[&limit])
-        .await
-        .map_err(sql_error)?
-        .get(0);
-    counted.set(queued + wanted);
-    Ok(limit - queued)
 }
 
 /// The parameters of [`store`], an array for each column.
@@ -272,6 +274,7 @@ struct Columns<'a> {
     queue_timeout_ms: Vec<Option<i64>>,
     attempts: Vec<i32>,
     hold: Vec<Option<&'static str>>,
+    body: Vec<Option<Uuid>>,
 }
 
 impl<'a> Columns<'a> {
@@ -293,6 +296,7 @@ impl<'a> Columns<'a> {
                 .push(new.receipt.as_ref().map(|receipt| receipt.id.0));
             columns.wants_reply.push(new.wants_reply);
             columns.group.push(new.group.as_deref());
+            columns.body.push(body_of(new));
             if let Some(receipt) = &new.receipt {
                 columns.receipts.push(receipt);
                 if let Some(first) = verdicts.again.get(&new.id) {
@@ -335,7 +339,7 @@ impl<'a> Columns<'a> {
             &self.wants_reply,
         ];
         params.extend(self.receipts.params());
-        let jobs: [&(dyn ToSql + Sync); 14] = [
+        let jobs: [&(dyn ToSql + Sync); 15] = [
             &self.job_id,
             &self.job_run_id,
             &self.job_name,
@@ -350,6 +354,7 @@ impl<'a> Columns<'a> {
             &self.queue_timeout_ms,
             &self.attempts,
             &self.hold,
+            &self.body,
         ];
         params.extend(jobs);
         params

@@ -4,7 +4,7 @@ use super::super::{MessageStored, TargetOutcome};
 use super::dedup::{self, Wanted};
 use super::{Failable, millis, receipts, rows};
 use crate::model::dedup::{DedupKey, First};
-use crate::model::fanout::{MessageTarget, TargetState};
+use crate::model::fanout::{GIVE_UP_AFTER, MessageTarget, TargetState};
 use crate::model::receipt::Receipt;
 use crate::model::{PipelineId, ReceiptId};
 use deadpool_postgres::{Object, Transaction};
@@ -79,6 +79,13 @@ pub(super) async fn store(
             dedup::take_over(transaction, &[want]).await?;
         }
     }
+    if let Some(body) = receipt.body_place.pages() {
+        // Locked, it is not forgotten before the receipt that names it is there.
+        let sql = "SELECT 1 FROM bodies WHERE id = $1 FOR SHARE";
+        if transaction.query_opt(sql, &[&body.0]).await?.is_none() {
+            return Ok(MessageStored::BodyGone);
+        }
+    }
     receipts::insert(transaction, receipt, redelivery_of).await?;
     let sql = "INSERT INTO receipt_targets (receipt_id, pipeline_id, run_id, state, reason, next_try_at)
         SELECT $1, t.pipeline_id, t.run_id, t.state, t.reason, clock_timestamp() + $6 * interval '1 millisecond'
@@ -112,16 +119,37 @@ pub(super) async fn due(
 ) -> Failable<Vec<MessageTarget>> {
     // Servers pass over what another one is taking; the order is that of the ids, as with all locks.
     let sql = "WITH due AS (
-            SELECT receipt_id, pipeline_id FROM receipt_targets
-            WHERE state = 'pending' AND next_try_at <= clock_timestamp() ORDER BY next_try_at LIMIT $1
-            FOR UPDATE SKIP LOCKED
+            SELECT t.receipt_id, t.pipeline_id FROM receipt_targets t
+            JOIN pipelines p ON p.id = t.pipeline_id JOIN receipts c ON c.id = t.receipt_id
+            WHERE t.state = 'pending' AND t.next_try_at <= clock_timestamp()
+            AND (NOT p.paused OR c.received_at < clock_timestamp() - $3 * interval '1 millisecond')
+            ORDER BY t.next_try_at LIMIT $1 FOR UPDATE OF t SKIP LOCKED
         )
         UPDATE receipt_targets t SET next_try_at = clock_timestamp() + $2 * interval '1 millisecond'
         FROM due WHERE t.receipt_id = due.receipt_id AND t.pipeline_id = due.pipeline_id RETURNING t.*";
     let found = client
-        .query(sql, &[&limit, &(millis(patience) as f64)])
+        .query(
+            sql,
+            &[
+                &limit,
+                &(millis(patience) as f64),
+                &(millis(GIVE_UP_AFTER) as f64),
+            ],
+        )
         .await?;
     rows::all(&found, rows::message_target)
+}
+
+/// Makes what a pipeline missed while it was paused due now; what is being tried at this moment is not waited for.
+pub(super) async fn unpause(transaction: &Transaction<'_>, id: PipelineId) -> Failable<()> {
+    let sql = "WITH missed AS (
+            SELECT receipt_id, pipeline_id FROM receipt_targets WHERE pipeline_id = $1 AND state = 'pending'
+            FOR UPDATE SKIP LOCKED
+        )
+        UPDATE receipt_targets t SET next_try_at = least(t.next_try_at, clock_timestamp())
+        FROM missed WHERE t.receipt_id = missed.receipt_id AND t.pipeline_id = missed.pipeline_id";
+    transaction.execute(sql, &[&id.0]).await?;
+    Ok(())
 }
 
 pub(super) async fn settle(client: &Object, outcome: &TargetOutcome) -> Failable<()> {

@@ -25,6 +25,7 @@ mod queue;
 mod receipt_log;
 mod receipts;
 mod resources;
+mod room;
 mod rows;
 mod runs;
 mod secrets;

@@ -1,7 +1,7 @@
 //! Pipelines and their revisions.
 
 use super::super::{PipelineStore, QueueStore, Result, codec};
-use super::{Failable, PostgresStore, hooks, rows, sql_error};
+use super::{Failable, PostgresStore, hooks, messages, rows, sql_error};
 use crate::model::pipeline::{ContentType, Pipeline, PutOutcome, PutPipeline, Revision};
 use crate::model::run::Hold;
 use crate::model::{PipelineId, RevisionId};
@@ -105,6 +105,9 @@ impl PipelineStore for PostgresStore {
             .execute(sql, &[&id.0, &from, &to])
             .await
             .map_err(sql_error)?;
+        if !paused {
+            messages::unpause(&transaction, id).await?;
+        }
         transaction.commit().await.map_err(sql_error)?;
         drop(client);
         self.nudge();

@@ -3,6 +3,7 @@
 use super::SqliteStore;
 use super::rows::{micros, now};
 use crate::model::body::BodyId;
+use crate::model::receipt::BodyPlace;
 use crate::store::{BodyStore, Result};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -22,6 +23,23 @@ fn add(connection: &Connection, body: BodyId, seq: i64, data: &[u8]) -> Result<(
         .prepare_cached(sql)?
         .execute(params![body.0.as_bytes(), seq, data])?;
     Ok(())
+}
+
+/// Whether a body that a receipt is to name is there.
+pub(super) fn is_there(connection: &Connection, place: BodyPlace) -> Result<bool> {
+    let Some(body) = place.pages() else {
+        return Ok(true);
+    };
+    let mut statement = connection.prepare_cached("SELECT 1 FROM bodies WHERE id = ?1")?;
+    Ok(statement.exists([body.0.as_bytes()])?)
+}
+
+fn drop_unnamed(connection: &Connection, body: BodyId) -> Result<bool> {
+    let sql = "DELETE FROM bodies WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM receipts WHERE body_id = ?1)";
+    let dropped = connection
+        .prepare_cached(sql)?
+        .execute([body.0.as_bytes()])?;
+    Ok(dropped > 0)
 }
 
 fn forget(connection: &Connection, unclaimed: Duration, limit: i64) -> Result<u64> {
@@ -48,6 +66,12 @@ impl BodyStore for SqliteStore {
                 let data = statement.query_row(given, |row| row.get::<_, Vec<u8>>(0));
                 Ok(data.optional()?.map(Bytes::from))
             })
+            .await
+    }
+
+    async fn drop_body(&self, body: BodyId) -> Result<bool> {
+        self.writer
+            .call(move |connection, _| drop_unnamed(connection, body))
             .await
     }
 

@@ -1,10 +1,10 @@
 //! Messages of events: a receipt with its listeners, and what became of it for each of them.
 
-use super::dedup;
 use super::receipts;
 use super::rows::{Columns, micros, now};
+use super::{bodies, dedup};
 use crate::model::dedup::{Again, DedupKey, First};
-use crate::model::fanout::{MessageTarget, TargetState};
+use crate::model::fanout::{GIVE_UP_AFTER, MessageTarget, TargetState};
 use crate::model::receipt::Receipt;
 use crate::model::{PipelineId, ReceiptId, RunId};
 use crate::store::{MessageStored, Result, TargetOutcome};
@@ -84,6 +84,9 @@ pub(super) fn store(
         }
         redelivery_of = Some(first.receipt_id);
     }
+    if !bodies::is_there(connection, receipt.body_place)? {
+        return Ok(MessageStored::BodyGone);
+    }
     receipts::insert(connection, &receipt, redelivery_of)?;
     let sql = "INSERT INTO receipt_targets (receipt_id, pipeline_id, run_id, state, reason, next_try_at) \
          SELECT ?1, ?2, ?3, ?4, ?5, ?6 WHERE EXISTS (SELECT 1 FROM pipelines WHERE id = ?2) \
@@ -109,8 +112,11 @@ pub(super) fn due(
     limit: i64,
     patience: Duration,
 ) -> Result<Vec<MessageTarget>> {
-    let rest = "WHERE t.state = 'pending' AND t.next_try_at <= ?1 ORDER BY t.next_try_at LIMIT ?2";
-    let found = select(connection, rest, params![micros(now()), limit])?;
+    let rest = "JOIN pipelines p ON p.id = t.pipeline_id JOIN receipts c ON c.id = t.receipt_id \
+         WHERE t.state = 'pending' AND t.next_try_at <= ?1 AND (NOT p.paused OR c.received_at < ?3) \
+         ORDER BY t.next_try_at LIMIT ?2";
+    let too_old = micros(now() - GIVE_UP_AFTER);
+    let found = select(connection, rest, params![micros(now()), limit, too_old])?;
     let sql =
         "UPDATE receipt_targets SET next_try_at = ?3 WHERE receipt_id = ?1 AND pipeline_id = ?2";
     for target in &found {
@@ -121,6 +127,16 @@ pub(super) fn due(
         ])?;
     }
     Ok(found)
+}
+
+/// Makes what a pipeline missed while it was paused due now.
+pub(super) fn unpause(connection: &Connection, id: PipelineId) -> Result<()> {
+    let sql = "UPDATE receipt_targets SET next_try_at = min(next_try_at, ?2) \
+         WHERE pipeline_id = ?1 AND state = 'pending'";
+    connection
+        .prepare_cached(sql)?
+        .execute(params![id.0.as_bytes(), micros(now())])?;
+    Ok(())
 }
 
 pub(super) fn settle(connection: &Connection, outcome: &TargetOutcome) -> Result<()> {

@@ -4,7 +4,7 @@ use super::SqliteStore;
 use super::error::Defect;
 use super::rows::{self, Columns, PIPELINE, driver_word, json, micros, now, secret_text};
 use super::writer::Hints;
-use super::{hooks, queue};
+use super::{hooks, messages, queue};
 use crate::model::pipeline::{ContentType, Pipeline, PutOutcome, PutPipeline, Revision};
 use crate::model::{PipelineId, RevisionId};
 use crate::store::{PipelineStore, Result};
@@ -124,6 +124,9 @@ fn set_paused(
         return Ok(None);
     };
     queue::pause(connection, id, by.is_some())?;
+    if by.is_none() {
+        messages::unpause(connection, id)?;
+    }
     hints.job_queued = true;
     hints.schedule = Some(id);
     if pipeline.paused != by.is_some() {

@@ -2,7 +2,7 @@
 
 use super::rows::{self, Columns, EVENT, JOB, REPLY, RUN, driver_word, json, key, micros, now};
 use super::writer::Hints;
-use super::{SqliteStore, builds, dedup, queue, receipts};
+use super::{SqliteStore, bodies, builds, dedup, queue, receipts};
 use crate::model::run::{Event, Hold, Job, Outcome, Reply, RunState};
 use crate::model::{JobId, RunId};
 use crate::store::{Enqueued, LogOffsets, NewJob, NewRun, Result, RunFilter, RunStore, RunView};
@@ -52,6 +52,12 @@ fn enqueue(connection: &Connection, new: &NewRun, hints: &mut Hints) -> Result<E
         && queued_jobs(connection)? - waiting_builds(connection)? + waiting > new.max_queue
     {
         return Ok(Enqueued::QueueFull);
+    }
+    if let Some(receipt) = &new.receipt
+        && receipt.run_id.is_some()
+        && !bodies::is_there(connection, receipt.body_place)?
+    {
+        return Ok(Enqueued::BodyGone);
     }
     let mut redelivery_of = None;
     if let (Some(key), Some(receipt)) = (&new.dedup, &new.receipt) {
