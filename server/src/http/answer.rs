@@ -132,7 +132,9 @@ async fn decide(
             };
             Ok(("handshake", reply))
         }
-        What::Malformed(Fault::TooManyParts) => Err(ApiError::TooManyParts),
+        What::Malformed(fault @ (Fault::TooManyParts | Fault::NamesTooLarge)) => {
+            Err(ApiError::TooManyParts(fault))
+        }
         What::Malformed(fault) => Err(ApiError::Invalid(fault.to_string())),
         What::TooOften(wait) => Err(ApiError::TooOften {
             seconds: wait.as_secs().saturating_add(1),

@@ -226,7 +226,7 @@ impl Intake {
         if let What::Duplicate(first) = &what {
             receipt.redelivery_of = Some(first.receipt_id);
         }
-        if !refusal.verdict.keeps_body() {
+        if !refusal.verdict.keeps_body(receipt.verified) {
             receipt.body = bytes::Bytes::new();
             receipt.body_place = BodyPlace::None;
         }
