@@ -52,6 +52,9 @@ impl Intake {
                     .map(Some);
             }
         };
+        if let Some(refused) = self.too_often(&hook, &sender) {
+            return Ok(Some(refused));
+        }
         let provider = sender.provider;
         let mut receipt = verified_receipt(&hook, &request, sender);
         if hook.settings.handshake != Some(Handshakes::Pipeline)

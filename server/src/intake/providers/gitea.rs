@@ -75,11 +75,7 @@ pub fn payload_of_form(body: &[u8]) -> Result<String, Rejected> {
 pub(super) fn facts(kind: ProviderKind, request: &IncomingRequest) -> Facts {
     let own = |list: [&'static str; 3]| list.into_iter().skip(place(kind));
     let events = ["x-forgejo-event", "x-gitea-event", "x-gogs-event"];
-    let ids = [
-        "x-forgejo-delivery",
-        "x-gitea-delivery",
-        "x-gogs-delivery",
-    ];
+    let ids = ["x-forgejo-delivery", "x-gitea-delivery", "x-gogs-delivery"];
     Facts {
         event_type: own(events)
             .find_map(|name| message::header(request, name))

@@ -64,7 +64,9 @@ impl Rejected {
 
 impl From<TooLarge> for Rejected {
     fn from(_: TooLarge) -> Self {
-        Self("the body has more than 1 MiB, the most that is looked into before or for its verification")
+        Self(
+            "the body has more than 1 MiB, the most that is looked into before or for its verification",
+        )
     }
 }
 

@@ -31,7 +31,9 @@ pub(super) fn facts(request: &IncomingRequest) -> Facts {
     let field = |name: &str| body.get("messages")?.get(0)?.get(name)?.as_str();
     let event_id = || body.get("event")?.get("id")?.as_str();
     Facts {
-        event_type: event_type.or_else(|| field("event").and_then(word)).unwrap_or_default(),
+        event_type: event_type
+            .or_else(|| field("event").and_then(word))
+            .unwrap_or_default(),
         delivery_id: event_id().and_then(id).or_else(|| field("id").and_then(id)),
         attempt: None,
     }

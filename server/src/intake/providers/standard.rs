@@ -143,7 +143,9 @@ pub(super) fn symmetric_key(secret: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn public_key(secret: &[u8]) -> Option<Vec<u8>> {
-    let key = STANDARD.decode(secret.strip_prefix(PUBLIC_KEY_PREFIX)?).ok()?;
+    let key = STANDARD
+        .decode(secret.strip_prefix(PUBLIC_KEY_PREFIX)?)
+        .ok()?;
     (key.len() == 32).then_some(key)
 }
 
@@ -153,7 +155,9 @@ pub(super) fn facts(request: &IncomingRequest) -> Facts {
         event_type: Message::of(request, &["type"])
             .word("type")
             .unwrap_or_default(),
-        delivery_id: ids.iter().find_map(|name| message::id_header(request, name)),
+        delivery_id: ids
+            .iter()
+            .find_map(|name| message::id_header(request, name)),
         attempt: None,
     }
 }
