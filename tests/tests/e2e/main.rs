@@ -27,6 +27,7 @@ mod restart;
 mod secrets;
 mod security;
 mod stopping;
+mod strangers;
 mod subscriptions;
 mod versions;
 mod watching;
