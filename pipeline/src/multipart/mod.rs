@@ -7,7 +7,7 @@ mod head;
 mod parts;
 
 pub use head::boundary;
-pub use parts::{Fields, FilePart, MAX_FIELD_BYTES, MAX_FORM_BYTES, Parts};
+pub use parts::{Fields, FilePart, MAX_FIELD_BYTES, MAX_FORM_BYTES, MAX_NAMES_BYTES, Parts};
 
 use memchr::memmem;
 
@@ -27,6 +27,11 @@ pub enum Fault {
     /// See [`MAX_PARTS`].
     #[error("the multipart body has more than {MAX_PARTS} parts")]
     TooManyParts,
+    /// See [`MAX_NAMES_BYTES`].
+    #[error(
+        "the names, file names and types in the multipart body have more than {MAX_NAMES_BYTES} bytes together"
+    )]
+    NamesTooLarge,
     /// See [`MAX_PART_HEAD_BYTES`].
     #[error("a part of the multipart body has more than {MAX_PART_HEAD_BYTES} bytes of headers")]
     HeadTooLarge,

@@ -8,6 +8,9 @@ pub const MAX_FIELD_BYTES: usize = 64 * 1024;
 /// All fields together, names too, in bytes; what comes after is a file.
 pub const MAX_FORM_BYTES: usize = 256 * 1024;
 
+/// All names, file names and types of the parts together, in bytes: they are kept of every part, also of an empty one.
+pub const MAX_NAMES_BYTES: usize = 256 * 1024;
+
 /// A file in a body: what is known of it without its bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FilePart {
@@ -41,6 +44,8 @@ pub struct Parts {
 struct Found {
     fields: Vec<(String, String)>,
     form_bytes: usize,
+    /// Of names, file names and types so far; above the limit nothing is kept any more.
+    names_bytes: usize,
     files: Vec<FilePart>,
     parts: u32,
     current: Option<Current>,
@@ -65,10 +70,14 @@ impl Parts {
     /// The next bytes of the body.
     ///
     /// # Errors
-    /// See [`Multipart::push`].
+    /// See [`Multipart::push`]; and [`Fault::NamesTooLarge`].
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         let found = &mut self.found;
-        self.multipart.push(bytes, &mut |event| found.take(event))
+        self.multipart.push(bytes, &mut |event| found.take(event))?;
+        match self.found.names_bytes > MAX_NAMES_BYTES {
+            true => Err(Fault::NamesTooLarge),
+            false => Ok(()),
+        }
     }
 
     /// The body has ended: its fields and files.
@@ -85,6 +94,11 @@ impl Found {
     fn take(&mut self, event: Event<'_>) {
         match event {
             Event::Begin(head) => {
+                let filename = head.filename.as_ref().map_or(0, String::len);
+                self.names_bytes += head.name.len() + filename + head.content_type.len();
+                if self.names_bytes > MAX_NAMES_BYTES {
+                    return;
+                }
                 let text = head.filename.is_none().then(Vec::new);
                 self.current = Some(Current {
                     file: FilePart {

@@ -219,3 +219,29 @@ proptest::proptest! {
         let _ = read(&body, piece);
     }
 }
+
+/// What is kept of parts without bytes is bounded too, whether they are fields or files.
+#[test]
+fn names_are_bounded_together() {
+    let many = |parts: usize, disposition: &str| {
+        let head = format!("Content-Disposition: form-data; {disposition}\r\n");
+        let mut body = part(&head, b"").repeat(parts);
+        body.extend_from_slice(b"--b--\r\n");
+        let mut found = Parts::new("b");
+        body.chunks(64 * 1024)
+            .try_for_each(|piece| found.push(piece))?;
+        found.finish()
+    };
+    let long = "n".repeat(1000);
+    for disposition in [
+        format!("name=\"{long}\""),
+        format!("name=\"f\"; filename=\"{long}\""),
+        format!("name=\"f\"; filename=\"f\"\r\nContent-Type: {long}"),
+    ] {
+        let refused = many(MAX_PARTS as usize, &disposition);
+        assert_eq!(refused, Err(Fault::NamesTooLarge), "{disposition}");
+        assert!(many(200, &disposition).is_ok());
+    }
+    let (fields, _) = many(MAX_PARTS as usize, "name=\"short\"").unwrap();
+    assert_eq!(fields.len(), MAX_PARTS as usize);
+}

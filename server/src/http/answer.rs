@@ -56,6 +56,18 @@ pub(super) async fn tell(
     unknown: ApiError,
 ) -> Result<Told, ApiError> {
     let receipt_id = received.receipt_id;
+    if let What::Unrecorded(what) = received.what {
+        let received = Received {
+            what: *what,
+            ..received
+        };
+        let told = decide(app, hook, received, unknown).await;
+        return told.map(|(verdict, reply)| Told {
+            verdict,
+            reply,
+            receipt_id,
+        });
+    }
     let mut owed = Owed {
         app,
         receipt_id,
@@ -132,12 +144,16 @@ async fn decide(
             };
             Ok(("handshake", reply))
         }
-        What::Malformed(Fault::TooManyParts) => Err(ApiError::TooManyParts),
+        What::Malformed(fault @ (Fault::TooManyParts | Fault::NamesTooLarge)) => {
+            Err(ApiError::TooManyParts(fault))
+        }
         What::Malformed(fault) => Err(ApiError::Invalid(fault.to_string())),
         What::TooOften(wait) => Err(ApiError::TooOften {
             seconds: wait.as_secs().saturating_add(1),
         }),
         What::Method { used, allowed } => method(&used, allowed),
+        // Its receipt is looked at above; nothing is in it twice.
+        What::Unrecorded(_) => Err(ApiError::Internal),
         What::Refused(verdict) => refused(hook, receipt_id, verdict, unknown),
     }
 }

@@ -4,9 +4,10 @@ use super::App;
 use super::answer::{Told, respond};
 use super::error::ApiError;
 use super::extract::ApiQuery;
-use super::webhook::{answer, before_body, complete, count, discreet, head, unknown};
+use super::webhook::{answer, before_body, complete, count, discreet, head, too_large, unknown};
 use crate::intake::Address;
 use crate::model::ReceiptId;
+use crate::model::body::MAX_INLINE_BYTES;
 use crate::model::run::{Reply, ReplyBy};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
@@ -37,15 +38,15 @@ pub(super) async fn receive(State(app): State<App>, request: Request) -> Respons
             in_its_form(told.reply, Some(id))
         }
         Err(error) => {
-            let status = error.status();
-            let mut response = error.into_response();
-            // Rendered here, in the form that its callers read.
-            response.extensions_mut().remove::<ApiError>();
+            // In the form that its callers read; what the headers say stays (Retry-After, Allow, Connection).
             let body = json!({
-                "statusCode": status.as_u16(), "status": "error", "value": null,
+                "statusCode": error.status().as_u16(), "status": "error", "value": null,
                 "pollingRedirectEnabled": false, "correlationId": null,
             });
-            (status, axum::Json(body)).into_response()
+            let mut response = error.render("");
+            response.headers_mut().remove(header::CONTENT_LENGTH);
+            *response.body_mut() = body.to_string().into();
+            response
         }
     })
 }
@@ -60,15 +61,15 @@ async fn take(app: &App, request: Request, begun: Instant) -> Result<Told, ApiEr
     if !is_form(request.headers()) {
         return Err(unknown(""));
     }
-    // Only the body says whose it is.
+    // Only the body says whose it is: a stranger's, of which no more is taken than fits the memory.
     let mut place = app.admission.admit().ok_or(ApiError::Busy)?;
     let (parts, body) = request.into_parts();
     let mut request = head(app, parts);
-    let limit = app.settings.max_body_bytes;
+    let limit = app.settings.max_body_bytes.min(MAX_INLINE_BYTES);
     request.body =
         super::body::receive(body, &request.headers, limit, &mut place, &app.disk).await?;
-    let id =
-        from_query(&String::from_utf8_lossy(&request.whole_body())).ok_or_else(|| unknown(""))?;
+    let form = request.body.in_memory().ok_or_else(|| unknown(""))?;
+    let id = from_query(&String::from_utf8_lossy(form)).ok_or_else(|| unknown(""))?;
     let address = endpoint(&id)?;
     let hook = app
         .intake
@@ -77,10 +78,10 @@ async fn take(app: &App, request: Request, begun: Instant) -> Result<Told, ApiEr
         .ok_or_else(|| unknown(&id))?;
     let hook = Arc::new(hook);
     if request.body.len() > hook.max_body_bytes(limit) as u64 {
-        app.intake.too_large(&hook, &request).await?;
-        return Err(ApiError::BodyTooLarge {
+        let told = ApiError::BodyTooLarge {
             limit: hook.max_body_bytes(limit),
-        });
+        };
+        return Err(too_large(app, &hook, &request, told, begun).await);
     }
     if let Some(told) = before_body(app, &id, &hook, &request, begun).await? {
         return Ok(told);

@@ -7,6 +7,7 @@ use super::listen::Peer;
 use super::{App, body, proxy};
 use crate::intake::admit::Admitted;
 use crate::intake::{Address, Body, Hook, IncomingRequest};
+use crate::model::receipt::Answer;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, header};
@@ -151,19 +152,32 @@ impl Incoming<'_> {
         request.body = match read {
             Ok(body) => body,
             Err(error @ ApiError::BodyTooLarge { .. }) => {
-                let received = app.intake.too_large(&hook, &request).await?;
-                let answer = crate::model::receipt::Answer::new(
-                    error.status().as_u16(),
-                    error.code().as_bytes(),
-                    self.begun.elapsed(),
-                );
-                app.intake.answered(received.receipt_id, answer);
-                return Err(error);
+                return Err(too_large(app, &hook, &request, error, self.begun).await);
             }
             Err(error) => return Err(error),
         };
         complete(app, self.id, self.address, hook, request, self.begun).await
     }
+}
+
+/// Notes that a body was too large, and that it was told so; what is told.
+pub(super) async fn too_large(
+    app: &App,
+    hook: &Hook,
+    request: &IncomingRequest,
+    told: ApiError,
+    begun: Instant,
+) -> ApiError {
+    let received = match app.intake.too_large(hook, request).await {
+        Ok(received) => received,
+        Err(error) => return error.into(),
+    };
+    if received.is_recorded() {
+        let (status, code) = (told.status().as_u16(), told.code());
+        let answer = Answer::new(status, code.as_bytes(), begun.elapsed());
+        app.intake.answered(received.receipt_id, answer);
+    }
+    told
 }
 
 /// What can be said before the body is read; `None` if nothing is against it.
@@ -188,15 +202,9 @@ pub(super) async fn complete(
     id: &str,
     address: Address,
     hook: Arc<Hook>,
-    mut request: IncomingRequest,
+    request: IncomingRequest,
     begun: Instant,
 ) -> Result<Told, ApiError> {
-    if hook.token.is_some() {
-        // They were the credential; nothing shall keep it.
-        for name in ["uuid", "token"] {
-            request.headers.remove(name);
-        }
-    }
     let received = app.intake.receive(address, hook.clone(), request).await?;
     let received = received.ok_or_else(|| unknown(id))?;
     tell(app, &hook, received, begun, unknown(id)).await

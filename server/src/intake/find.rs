@@ -108,7 +108,10 @@ impl Intake {
             return Ok(None);
         };
         let opened = Arc::new(opened(&self.runs, found)?);
-        self.endpoints.keep(hash, opened.clone());
+        // A disabled one is asked for each time, as one that is not there is: both take the same time.
+        if opened.enabled {
+            self.endpoints.keep(hash, opened.clone());
+        }
         Ok(Some(opened))
     }
 

@@ -14,6 +14,7 @@ mod rate;
 pub mod redact;
 mod request;
 mod start;
+mod strangers;
 
 pub use body::{Body, Collector, SpillError};
 pub use find::Address;
@@ -30,7 +31,7 @@ use crate::model::run::Outcome;
 use crate::model::{PipelineId, ReceiptId, RunId};
 use crate::runs::{ReplyWait, Runs};
 use crate::store::StoreError;
-use decide::Refusal;
+use decide::{Refusal, Sender};
 use find::Endpoints;
 use http::Method;
 use pocketci_pipeline::multipart::Fault;
@@ -38,6 +39,7 @@ use providers::{Binding, Facts, Handshake, ProviderKind};
 use rate::Rates;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use strangers::{Later, RECEIPTS_PER_MINUTE, shorten};
 
 /// What becomes of a request to a known receiving point.
 pub struct Received {
@@ -86,6 +88,15 @@ pub enum What {
     },
     /// It comes too often; how long until the next one.
     TooOften(Duration),
+    /// The same without a receipt: there are enough of its kind, or it is written without being waited for.
+    Unrecorded(Box<What>),
+}
+
+impl Received {
+    /// Whether there is a receipt which the answer can be noted in.
+    pub fn is_recorded(&self) -> bool {
+        !matches!(self.what, What::Unrecorded(_))
+    }
 }
 
 /// Takes webhooks for all pipelines and endpoints; clones are cheap.
@@ -94,7 +105,11 @@ pub struct Intake {
     runs: Runs,
     reply_within: Duration,
     endpoints: Arc<Endpoints>,
+    /// Of requests that may start something.
     rates: Arc<Rates>,
+    /// Of receipts of those that may not: strangers cannot use up what others need.
+    strangers: Arc<Rates>,
+    later: Arc<Later>,
 }
 
 impl Intake {
@@ -105,6 +120,8 @@ impl Intake {
             reply_within,
             endpoints: Arc::default(),
             rates: Arc::default(),
+            strangers: Arc::default(),
+            later: Arc::default(),
         }
     }
 
@@ -115,15 +132,9 @@ impl Intake {
         head: &IncomingRequest,
     ) -> Result<Option<Received>, StoreError> {
         let provider = hook.binding.kind.unwrap_or_else(|| providers::guess(head));
-        let refused = |verdict, reason: &str, what| {
-            let refusal = Refusal::new(verdict, reason);
-            self.refuse(hook, head, provider, refusal, what)
-        };
         if !hook.enabled {
-            let what = What::Refused(Verdict::Disabled);
-            return refused(Verdict::Disabled, "the endpoint is disabled", what)
-                .await
-                .map(Some);
+            let refusal = Refusal::new(Verdict::Disabled, "the endpoint is disabled");
+            return Ok(Some(self.refuse_unseen(hook, head, provider, refusal)));
         }
         let allowed = hook.methods(provider);
         let looks = matches!(
@@ -138,19 +149,22 @@ impl Intake {
                 used: head.method.clone(),
                 allowed,
             };
-            return refused(Verdict::Method, "the method starts nothing", what)
-                .await
-                .map(Some);
-        }
-        if let Some(limit) = hook.settings.rate_per_minute
-            && let Err(wait) = self.rates.take(hook.id, limit, Instant::now())
-        {
-            let what = What::TooOften(wait);
-            return refused(Verdict::RateLimited, "more requests than allowed", what)
-                .await
-                .map(Some);
+            let refusal = Refusal::new(Verdict::Method, "the method starts nothing");
+            let refused = self.refuse(hook, head, provider, refusal, what).await;
+            return refused.map(Some);
         }
         Ok(None)
+    }
+
+    /// Whether a request that passed comes more often than its receiving point allows: no receipt is written then.
+    fn too_often(&self, hook: &Hook, sender: &Sender) -> Option<Received> {
+        let limit = hook.settings.rate_per_minute?;
+        let wait = self.rates.take(hook.id, limit, Instant::now()).err()?;
+        Some(Received {
+            receipt_id: ReceiptId::new(),
+            delivery_id: sender.facts.delivery_id.clone(),
+            what: What::Unrecorded(Box::new(What::TooOften(wait))),
+        })
     }
 
     /// Records a request whose body was not taken, because it is too large.
@@ -193,6 +207,7 @@ impl Intake {
         }
     }
 
+    /// Turns a stranger away: nobody has signed the request, so its body is not looked at and little of it is kept.
     async fn refuse(
         &self,
         hook: &Hook,
@@ -201,9 +216,64 @@ impl Intake {
         refusal: Refusal,
         what: What,
     ) -> Result<Received, StoreError> {
-        let facts = providers::facts(&hook.binding, provider, request);
-        let receipt = Self::receipt(hook, request, provider, facts);
+        let receipt = Self::strangers_receipt(hook, request, provider);
+        let now = Instant::now();
+        if let Err(wait) = self.strangers.take(hook.id, RECEIPTS_PER_MINUTE, now) {
+            tracing::debug!(
+                hook = %hook.name,
+                verdict = refusal.verdict.as_str(),
+                reason = refusal.reason,
+                next_in_s = wait.as_secs(),
+                "webhook starts nothing and leaves no receipt"
+            );
+            return Ok(Received {
+                receipt_id: receipt.id,
+                delivery_id: receipt.delivery_id,
+                what: What::Unrecorded(Box::new(what)),
+            });
+        }
         self.record(hook, receipt, refusal, what).await
+    }
+
+    /// Turns a request to a disabled endpoint away, as fast as one to none.
+    fn refuse_unseen(
+        &self,
+        hook: &Hook,
+        request: &IncomingRequest,
+        provider: ProviderKind,
+        refusal: Refusal,
+    ) -> Received {
+        let mut receipt = Self::strangers_receipt(hook, request, provider);
+        let received = Received {
+            receipt_id: receipt.id,
+            delivery_id: receipt.delivery_id.clone(),
+            what: What::Unrecorded(Box::new(What::Refused(refusal.verdict))),
+        };
+        let now = Instant::now();
+        if self
+            .strangers
+            .take(hook.id, RECEIPTS_PER_MINUTE, now)
+            .is_ok()
+        {
+            receipt.verdict = refusal.verdict;
+            receipt.reason = refusal.reason;
+            receipt.answer = Some(Answer::new(404, b"pipeline_not_found", Duration::ZERO));
+            self.later.record(self.runs.store().clone(), receipt);
+        }
+        received
+    }
+
+    fn strangers_receipt(
+        hook: &Hook,
+        request: &IncomingRequest,
+        provider: ProviderKind,
+    ) -> Receipt {
+        let facts = providers::facts(&hook.binding, provider, &request.head());
+        let mut receipt = Self::receipt(hook, request, provider, facts);
+        receipt.body = bytes::Bytes::new();
+        receipt.body_place = BodyPlace::None;
+        shorten(&mut receipt);
+        receipt
     }
 
     /// Stores the receipt of a request that starts nothing.
@@ -226,7 +296,7 @@ impl Intake {
         if let What::Duplicate(first) = &what {
             receipt.redelivery_of = Some(first.receipt_id);
         }
-        if !refusal.verdict.keeps_body() {
+        if !refusal.verdict.keeps_body(receipt.verified) {
             receipt.body = bytes::Bytes::new();
             receipt.body_place = BodyPlace::None;
         }

@@ -1,6 +1,6 @@
 //! A request as it came: bytes, in order, nothing interpreted yet.
 
-use super::providers::{Facts, ProviderKind};
+use super::providers::{Facts, ProviderKind, credentials};
 use super::{Body, redact};
 use crate::model::ReceiptId;
 use crate::model::receipt::{BodyPlace, Receipt, Verdict};
@@ -49,8 +49,25 @@ impl IncomingRequest {
 
     /// The body in one piece: only for senders that sign or say something in it, whose bodies are small. Empty if it
     /// cannot be read.
-    pub fn whole_body(&self) -> Bytes {
-        self.body.to_bytes().unwrap_or_default()
+    ///
+    /// # Errors
+    /// It has more than [`MAX_WHOLE_BYTES`].
+    pub fn whole_body(&self) -> Result<Bytes, TooLarge> {
+        match self.body.len() > MAX_WHOLE_BYTES {
+            true => Err(TooLarge),
+            false => Ok(self.body.to_bytes().unwrap_or_default()),
+        }
+    }
+
+    /// The same without its body: what may be looked at of a request that nobody has signed.
+    pub fn head(&self) -> Self {
+        Self {
+            method: self.method.clone(),
+            url: self.url.clone(),
+            headers: self.headers.clone(),
+            body: Bytes::new().into(),
+            remote_addr: self.remote_addr.clone(),
+        }
     }
 
     /// The one `Content-Type`, or the empty text.
@@ -79,7 +96,10 @@ impl IncomingRequest {
             headers: self
                 .headers
                 .iter()
-                .map(|(name, value)| (name.as_str().to_owned(), value.as_bytes().to_vec()))
+                .map(|(name, value)| {
+                    let name = name.as_str();
+                    (name.to_owned(), credentials::kept(name, value.as_bytes()))
+                })
                 .collect(),
             body,
             body_place,
@@ -106,6 +126,14 @@ impl IncomingRequest {
         }
     }
 }
+
+/// Largest body that is read into memory in one piece, in bytes. Strangers can have it done, as often as there are places
+/// for requests, so it is far below the largest body that is taken.
+pub const MAX_WHOLE_BYTES: u64 = 1024 * 1024;
+
+/// See [`IncomingRequest::whole_body`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TooLarge;
 
 /// A header that decides about trust came twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -121,6 +121,9 @@ impl Intake {
         kept: &mut Option<Kept>,
         ids: Ids,
     ) -> Result<Tried, StoreError> {
+        if let Some(refused) = self.too_often(&hook, &sender) {
+            return Ok(Some(refused));
+        }
         let provider = sender.provider;
         let mut receipt = Receipt {
             id: ids.receipt,

@@ -87,14 +87,14 @@ impl Verdict {
             .find(|verdict| verdict.as_str() == text)
     }
 
-    /// Whether the bytes of the body are kept: of what was refused, which anyone can send, only length and digest are.
-    pub fn keeps_body(self) -> bool {
+    /// Whether the bytes of the body are kept: of what was refused, which anyone can send, only length and digest are. A
+    /// verified request that came at a bad time is kept, so that it can be done later.
+    pub fn keeps_body(self, verified: bool) -> bool {
         match self {
             Self::Accepted | Self::Filtered | Self::Unrouted | Self::Handshake => true,
+            Self::Paused | Self::QueueFull => verified,
             Self::Duplicate
             | Self::Unauthorized
-            | Self::Paused
-            | Self::QueueFull
             | Self::Conflict
             | Self::Method
             | Self::TooLarge
@@ -177,8 +177,8 @@ pub struct Receipt {
     pub method: String,
     /// Path with query, as received, credentials in path and query removed (`signature` is kept: it is no secret).
     pub url: String,
-    /// All header lines in order, names in lower case, values as bytes (latin-1 when shown). Lines that were the
-    /// credential itself are removed.
+    /// All header lines in order, names in lower case, values as bytes (latin-1 when shown). Values that are credentials
+    /// (`Authorization`, `Cookie`, tokens) are `***`.
     pub headers: Vec<(String, Vec<u8>)>,
     /// Raw body; empty unless it is [`BodyPlace::Inline`].
     pub body: Bytes,

@@ -28,6 +28,7 @@ mod rights;
 mod secrets;
 mod security;
 mod stopping;
+mod strangers;
 mod subscriptions;
 mod versions;
 mod watching;

@@ -30,7 +30,9 @@ pub(super) fn facts(request: &IncomingRequest) -> Facts {
     let ids = ["x-request-uuid", "x-request-id"];
     Facts {
         event_type: message::header(request, "x-event-key").unwrap_or_default(),
-        delivery_id: ids.iter().find_map(|name| message::header(request, name)),
+        delivery_id: ids
+            .iter()
+            .find_map(|name| message::id_header(request, name)),
         attempt: message::header(request, "x-attempt-number")
             .and_then(|number| number.parse().ok()),
     }

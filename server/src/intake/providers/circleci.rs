@@ -19,7 +19,7 @@ pub(super) fn verify(
     let digests = parse(header)?;
     let secret = check_sha256(&raw_keys(secrets), request, &[Part::Body], &digests)?;
     // The one header that can be checked: the signed body repeats it.
-    let body = Message::of(request, &["type"]);
+    let body = Message::signed(request, &["type"])?;
     if let (Some(said), Some(event)) = (body.get("type"), request.single("circleci-event-type")?)
         && said.as_str().map(str::as_bytes) != Some(event)
     {
@@ -41,7 +41,7 @@ pub(super) fn facts(request: &IncomingRequest) -> Facts {
             .and_then(message::word)
             .or_else(|| message::header(request, "circleci-event-type"))
             .unwrap_or_default(),
-        delivery_id: body.word("id"),
+        delivery_id: body.id("id"),
         attempt: None,
     }
 }

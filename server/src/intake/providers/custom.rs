@@ -124,7 +124,10 @@ pub(super) fn facts(scheme: &CustomScheme, request: &IncomingRequest) -> Facts {
     };
     Facts {
         event_type: header(&scheme.event_header).unwrap_or_default(),
-        delivery_id: header(&scheme.id_header),
+        delivery_id: match scheme.id_header.as_str() {
+            "" => None,
+            name => message::id_header(request, name),
+        },
         attempt: None,
     }
 }

@@ -88,7 +88,7 @@ pub(super) fn facts(request: &IncomingRequest) -> Facts {
     };
     Facts {
         event_type,
-        delivery_id: body.word("id"),
+        delivery_id: body.id("id"),
         attempt: None,
     }
 }

@@ -71,7 +71,8 @@ pub fn guess(request: &IncomingRequest) -> Kind {
         .map_or(Kind::Generic, |(kind, _)| kind)
 }
 
-/// The one sender whose headers these are. Headers of two that do not imitate each other are refused, not guessed at.
+/// The one sender whose headers these are. Headers of two that do not imitate each other are refused, not guessed at, and
+/// so are Discord's: its key is public, so no point that also takes symmetric signatures may hold it.
 pub fn detect(request: &IncomingRequest) -> Result<Kind, Rejected> {
     let kind = guess(request);
     for (other, name) in present(request) {
@@ -79,6 +80,11 @@ pub fn detect(request: &IncomingRequest) -> Result<Kind, Rejected> {
         if other != kind && !imitates(kind).contains(&other) {
             return Err(Rejected("the headers are those of two senders"));
         }
+    }
+    if kind == Kind::Discord {
+        return Err(Rejected(
+            "Discord's key is public, so the webhook must be bound to it: set its provider to discord",
+        ));
     }
     Ok(kind)
 }

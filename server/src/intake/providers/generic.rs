@@ -63,7 +63,9 @@ pub(super) fn facts(bound: bool, request: &IncomingRequest) -> Facts {
     let ids = ["idempotency-key", "x-delivery-id"];
     Facts {
         event_type: event.unwrap_or_default(),
-        delivery_id: ids.iter().find_map(|name| message::header(request, name)),
+        delivery_id: ids
+            .iter()
+            .find_map(|name| message::id_header(request, name)),
         attempt: None,
     }
 }

@@ -33,12 +33,16 @@ pub(super) fn verify(
     let digest = [signature(kind, request)?];
     let keys = raw_keys(secrets);
     if request.method == Method::GET {
+        // Only the query is signed.
+        if !request.body.is_empty() {
+            return Err(Rejected("the GET has a body, which is not signed"));
+        }
         let payload = pair(request.query().as_bytes(), "payload")?
             .ok_or(Rejected("the query has no payload"))?;
         return check_sha256(&keys, request, &[Part::Text(payload.as_bytes())], &digest);
     }
     if is_form(request) {
-        let payload = payload_of_form(&request.whole_body())?;
+        let payload = payload_of_form(&request.whole_body()?)?;
         return check_sha256(&keys, request, &[Part::Text(payload.as_bytes())], &digest);
     }
     check_sha256(&keys, request, &[Part::Body], &digest)
@@ -69,13 +73,14 @@ pub fn payload_of_form(body: &[u8]) -> Result<String, Rejected> {
 }
 
 pub(super) fn facts(kind: ProviderKind, request: &IncomingRequest) -> Facts {
-    let own = |list: [&str; 3]| {
-        let mut names = list[place(kind)..].iter();
-        names.find_map(|name| message::header(request, name))
-    };
+    let own = |list: [&'static str; 3]| list.into_iter().skip(place(kind));
+    let events = ["x-forgejo-event", "x-gitea-event", "x-gogs-event"];
+    let ids = ["x-forgejo-delivery", "x-gitea-delivery", "x-gogs-delivery"];
     Facts {
-        event_type: own(["x-forgejo-event", "x-gitea-event", "x-gogs-event"]).unwrap_or_default(),
-        delivery_id: own(["x-forgejo-delivery", "x-gitea-delivery", "x-gogs-delivery"]),
+        event_type: own(events)
+            .find_map(|name| message::header(request, name))
+            .unwrap_or_default(),
+        delivery_id: own(ids).find_map(|name| message::id_header(request, name)),
         attempt: None,
     }
 }

@@ -30,7 +30,7 @@ pub(super) fn facts(request: &IncomingRequest) -> Facts {
     Facts {
         event_type: message::header(request, "x-github-event").unwrap_or_default(),
         // The same when somebody asks GitHub to deliver again.
-        delivery_id: message::header(request, "x-github-delivery"),
+        delivery_id: message::id_header(request, "x-github-delivery"),
         attempt: None,
     }
 }

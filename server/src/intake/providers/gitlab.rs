@@ -53,7 +53,9 @@ pub(super) fn facts(request: &IncomingRequest) -> Facts {
     let ids = ["webhook-id", "idempotency-key", "x-gitlab-event-uuid"];
     Facts {
         event_type: message::header(request, "x-gitlab-event").unwrap_or_default(),
-        delivery_id: ids.iter().find_map(|name| message::header(request, name)),
+        delivery_id: ids
+            .iter()
+            .find_map(|name| message::id_header(request, name)),
         attempt: None,
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn verify(
     let digest = parse(header)?;
     let secret = check_sha256(&raw_keys(secrets), request, &[Part::Body], &[digest])?;
     // Only now: what nobody signed is not parsed.
-    let body = Message::of(request, &["webhookTimestamp"]);
+    let body = Message::signed(request, &["webhookTimestamp"])?;
     let sent_ms = match (
         body.get("webhookTimestamp"),
         request.single("linear-timestamp")?,
@@ -52,7 +52,7 @@ pub(super) fn facts(request: &IncomingRequest) -> Facts {
         event_type: message::header(request, "linear-event")
             .or_else(|| Message::of(request, &["type"]).word("type"))
             .unwrap_or_default(),
-        delivery_id: message::header(request, "linear-delivery"),
+        delivery_id: message::id_header(request, "linear-delivery"),
         attempt: None,
     }
 }

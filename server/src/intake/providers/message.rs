@@ -3,10 +3,11 @@
 use super::{IncomingRequest, Rejected};
 use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Longest event type that counts, in characters. It is kept with refused webhooks too, of which the body is not.
+/// Longest event type that counts, and longest delivery id that is kept as it is, in characters. It is kept with refused webhooks too, of which the body is not.
 const MAX_WORD_CHARS: usize = 128;
 
 /// Some fields of a JSON object; of a field that is there twice the last counts, as in `JSON.parse`.
@@ -14,9 +15,14 @@ const MAX_WORD_CHARS: usize = 128;
 pub(super) struct Message(BTreeMap<String, Value>);
 
 impl Message {
-    /// The wanted fields of the body; none if it is no JSON object.
+    /// The wanted fields of the body; none if it is no JSON object, or too large to be looked into.
     pub fn of(request: &IncomingRequest, wanted: &[&str]) -> Self {
-        Self::parse(&request.whole_body(), wanted)
+        Self::signed(request, wanted).unwrap_or_default()
+    }
+
+    /// As [`Self::of`], where the fields decide about trust: a body that is too large is refused.
+    pub fn signed(request: &IncomingRequest, wanted: &[&str]) -> Result<Self, Rejected> {
+        Ok(Self::parse(&request.whole_body()?, wanted))
     }
 
     /// The wanted fields of a text.
@@ -37,6 +43,11 @@ impl Message {
     /// A field that is a word.
     pub fn word(&self, name: &str) -> Option<String> {
         self.get(name).and_then(Value::as_str).and_then(word)
+    }
+
+    /// A field that is a delivery's id.
+    pub fn id(&self, name: &str) -> Option<String> {
+        self.get(name).and_then(Value::as_str).and_then(id)
     }
 
     /// A field of a field that is a word.
@@ -67,13 +78,28 @@ impl<'de> Visitor<'de> for Wanted<'_> {
     }
 }
 
-/// A text that can be an event's type or a delivery's id: neither empty nor strange, that is too long, or with control
+/// A text that can be an event's type: neither empty nor strange, that is too long, or with control
 /// characters, which not every store can hold.
 pub(super) fn word(text: &str) -> Option<String> {
     let good = !text.is_empty()
         && !text.contains(char::is_control)
         && text.chars().count() <= MAX_WORD_CHARS;
     good.then(|| text.to_owned())
+}
+
+/// A text that can be a delivery's id. One that is too long or strange is known by its SHA-256, in hex: without an id the
+/// same delivery would be done twice.
+pub(super) fn id(text: &str) -> Option<String> {
+    match text.is_empty() {
+        true => None,
+        false => word(text).or_else(|| Some(hex::encode(Sha256::digest(text)))),
+    }
+}
+
+/// A header's first line, as a delivery's id.
+pub(super) fn id_header(request: &IncomingRequest, name: &str) -> Option<String> {
+    let line = request.headers.get(name)?;
+    id(&String::from_utf8_lossy(line.as_bytes()))
 }
 
 /// A header's first line, if it is a word.
@@ -110,7 +136,7 @@ pub(super) fn form_field(request: &IncomingRequest, name: &str) -> Option<String
     if !is_form(request) {
         return None;
     }
-    pair(&request.whole_body(), name).ok().flatten()
+    pair(&request.whole_body().ok()?, name).ok().flatten()
 }
 
 #[cfg(test)]

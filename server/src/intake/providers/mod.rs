@@ -40,7 +40,7 @@ pub use facts::{Facts, Handshake, facts, handshake};
 pub use family::{detect, guess};
 
 use super::IncomingRequest;
-use super::request::SeveralLines;
+use super::request::{SeveralLines, TooLarge};
 use crate::model::pipeline::WebhookSecret;
 use ProviderKind as Kind;
 
@@ -58,6 +58,14 @@ impl Rejected {
         matches!(
             *self,
             Self::SEVERAL_LINES | Self::SEVERAL_IN_QUERY | Self::SEVERAL_FIELDS
+        )
+    }
+}
+
+impl From<TooLarge> for Rejected {
+    fn from(_: TooLarge) -> Self {
+        Self(
+            "the body has more than 1 MiB, the most that is looked into before or for its verification",
         )
     }
 }

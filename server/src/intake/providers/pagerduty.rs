@@ -3,11 +3,10 @@
 //! Source: PagerDuty, "Verifying webhook signatures".
 
 use super::entries::{decoded, with_prefix};
-use super::message::{Message, word};
+use super::message::{Message, id, word};
 use super::signature::{Part, check_sha256, digest_from_hex, raw_keys};
 use super::{Facts, Handshake, IncomingRequest, Rejected};
 use crate::model::pipeline::WebhookSecret;
-use serde_json::Value;
 
 pub(super) fn verify(
     request: &IncomingRequest,
@@ -29,13 +28,13 @@ pub fn parse(header: &[u8]) -> Result<Vec<Vec<u8>>, Rejected> {
 pub(super) fn facts(request: &IncomingRequest) -> Facts {
     let body = Message::of(request, &["event", "messages"]);
     let event_type = body.inner_word("event", "event_type");
-    let field = |name: &str| {
-        let first = body.get("messages")?.get(0)?;
-        first.get(name).and_then(Value::as_str).and_then(word)
-    };
+    let field = |name: &str| body.get("messages")?.get(0)?.get(name)?.as_str();
+    let event_id = || body.get("event")?.get("id")?.as_str();
     Facts {
-        event_type: event_type.or_else(|| field("event")).unwrap_or_default(),
-        delivery_id: body.inner_word("event", "id").or_else(|| field("id")),
+        event_type: event_type
+            .or_else(|| field("event").and_then(word))
+            .unwrap_or_default(),
+        delivery_id: event_id().and_then(id).or_else(|| field("id").and_then(id)),
         attempt: None,
     }
 }

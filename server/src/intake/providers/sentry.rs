@@ -26,7 +26,7 @@ pub fn parse(header: &[u8]) -> Result<Vec<u8>, Rejected> {
 pub(super) fn facts(request: &IncomingRequest) -> Facts {
     Facts {
         event_type: message::header(request, "sentry-hook-resource").unwrap_or_default(),
-        delivery_id: message::header(request, "request-id"),
+        delivery_id: message::id_header(request, "request-id"),
         attempt: None,
     }
 }

@@ -27,7 +27,7 @@ pub fn parse(header: &[u8]) -> Result<Vec<u8>, Rejected> {
 pub(super) fn facts(request: &IncomingRequest) -> Facts {
     Facts {
         event_type: message::header(request, "x-shopify-topic").unwrap_or_default(),
-        delivery_id: message::header(request, "x-shopify-webhook-id"),
+        delivery_id: message::id_header(request, "x-shopify-webhook-id"),
         attempt: None,
     }
 }

@@ -1,6 +1,7 @@
 //! The arithmetic of signatures: whole digests of exactly the right length, compared in constant time, every secret tried.
 
 use super::{IncomingRequest, Rejected};
+use crate::intake::request::MAX_WHOLE_BYTES;
 use crate::model::pipeline::WebhookSecret;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256, Sha512};
@@ -29,14 +30,23 @@ pub(super) struct Key<'a> {
     pub bytes: Cow<'a, [u8]>,
 }
 
-/// Each secret's bytes as they are.
+/// What a public key of Standard Webhooks begins with.
+pub(super) const PUBLIC_KEY_PREFIX: &[u8] = b"whpk_";
+
+/// The secrets that are secret, with their places: whoever knows a public key could sign or send with it.
+fn symmetric(secrets: &[WebhookSecret]) -> impl Iterator<Item = (usize, &[u8])> {
+    let all = secrets.iter().map(WebhookSecret::expose).enumerate();
+    all.filter(|(_, secret)| !secret.starts_with(PUBLIC_KEY_PREFIX))
+}
+
+/// Each secret's bytes as they are; public keys are none.
 pub(super) fn raw_keys(secrets: &[WebhookSecret]) -> Vec<Key<'_>> {
-    let keys = secrets.iter().enumerate();
-    keys.map(|(secret, key)| Key {
-        secret,
-        bytes: Cow::Borrowed(key.expose()),
-    })
-    .collect()
+    symmetric(secrets)
+        .map(|(secret, key)| Key {
+            secret,
+            bytes: Cow::Borrowed(key),
+        })
+        .collect()
 }
 
 /// The secret whose HMAC-SHA256 of the parts, joined, is one of the digests.
@@ -100,6 +110,11 @@ pub(super) fn check_ed25519(
     parts: &[Part<'_>],
     signatures: &[Vec<u8>],
 ) -> Result<usize, Rejected> {
+    if request.body.len() > MAX_WHOLE_BYTES {
+        return Err(Rejected(
+            "the body has more than 1 MiB, the most that is verified with Ed25519",
+        ));
+    }
     let mut message = Vec::new();
     for part in parts {
         match part {
@@ -121,7 +136,7 @@ pub(super) fn check_ed25519(
     fits.ok_or(NO_FIT)
 }
 
-/// The secret that is one of the tokens. Their digests are compared, which takes as long for every length.
+/// The secret that is one of the tokens; public keys are none. Their digests are compared, which takes as long for every length.
 pub(super) fn check_tokens<T: AsRef<[u8]>>(
     secrets: &[WebhookSecret],
     tokens: &[T],
@@ -131,8 +146,8 @@ pub(super) fn check_tokens<T: AsRef<[u8]>>(
         .map(|token| Sha256::digest(token.as_ref()))
         .collect();
     let mut fits = None;
-    for (at, secret) in secrets.iter().enumerate() {
-        let ours = Sha256::digest(secret.expose());
+    for (at, secret) in symmetric(secrets) {
+        let ours = Sha256::digest(secret);
         for token in &tokens {
             if bool::from(ours.as_slice().ct_eq(token.as_slice())) {
                 fits = fits.or(Some(at));

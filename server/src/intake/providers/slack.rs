@@ -2,7 +2,7 @@
 //!
 //! Source: Slack, "Verifying requests from Slack". Commands and interactions come as forms, events as JSON.
 
-use super::message::{self, Message, form_field, is_form, word};
+use super::message::{self, Message, form_field, id, is_form, word};
 use super::signature::{Part, check_sha256, digest_from_hex, raw_keys};
 use super::timestamp::{TOLERANCE_SECONDS, fresh, seconds};
 use super::{Facts, Handshake, IncomingRequest, Rejected};
@@ -47,18 +47,21 @@ pub(super) fn facts(request: &IncomingRequest) -> Facts {
         let body = Message::of(request, &["type", "event_id"]);
         return Facts {
             event_type: body.word("type").unwrap_or_default(),
-            delivery_id: body.word("event_id"),
+            delivery_id: body.id("event_id"),
             attempt,
         };
     }
     let (event_type, delivery_id) = match form_field(request, "payload") {
         Some(payload) => {
             let payload = Message::parse(payload.as_bytes(), &["type", "trigger_id"]);
-            (payload.word("type"), payload.word("trigger_id"))
+            (payload.word("type"), payload.id("trigger_id"))
         }
         None => {
-            let field = |name| form_field(request, name).as_deref().and_then(word);
-            (field("command"), field("trigger_id"))
+            let field = |name| form_field(request, name);
+            (
+                field("command").as_deref().and_then(word),
+                field("trigger_id").as_deref().and_then(id),
+            )
         }
     };
     Facts {

@@ -5,7 +5,7 @@
 
 use super::entries::{decoded, with_prefix};
 use super::message::{self, Message};
-use super::signature::{Key, MAX_SIGNATURES, Part, check_ed25519, check_sha256};
+use super::signature::{Key, MAX_SIGNATURES, PUBLIC_KEY_PREFIX, Part, check_ed25519, check_sha256};
 use super::timestamp::{TOLERANCE_SECONDS, fresh, seconds};
 use super::{Facts, IncomingRequest, Rejected};
 use crate::model::pipeline::WebhookSecret;
@@ -143,7 +143,9 @@ pub(super) fn symmetric_key(secret: &[u8]) -> Option<Vec<u8>> {
 }
 
 fn public_key(secret: &[u8]) -> Option<Vec<u8>> {
-    let key = STANDARD.decode(secret.strip_prefix(b"whpk_")?).ok()?;
+    let key = STANDARD
+        .decode(secret.strip_prefix(PUBLIC_KEY_PREFIX)?)
+        .ok()?;
     (key.len() == 32).then_some(key)
 }
 
@@ -153,7 +155,9 @@ pub(super) fn facts(request: &IncomingRequest) -> Facts {
         event_type: Message::of(request, &["type"])
             .word("type")
             .unwrap_or_default(),
-        delivery_id: ids.iter().find_map(|name| message::header(request, name)),
+        delivery_id: ids
+            .iter()
+            .find_map(|name| message::id_header(request, name)),
         attempt: None,
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn facts(request: &IncomingRequest) -> Facts {
     let body = Message::of(request, &["type", "id"]);
     Facts {
         event_type: body.word("type").unwrap_or_default(),
-        delivery_id: body.word("id"),
+        delivery_id: body.id("id"),
         attempt: None,
     }
 }

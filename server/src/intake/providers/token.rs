@@ -19,7 +19,7 @@ pub(super) fn verify(
         found.extend(request.single(name)?.map(<[u8]>::to_vec));
         found.extend(pair(request.query().as_bytes(), name)?.map(String::into_bytes));
         if is_form(request) {
-            found.extend(pair(&request.whole_body(), name)?.map(String::into_bytes));
+            found.extend(pair(&request.whole_body()?, name)?.map(String::into_bytes));
         }
     }
     if found.is_empty() {

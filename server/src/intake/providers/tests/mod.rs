@@ -5,6 +5,7 @@ mod bindings;
 mod flipped;
 mod handshakes;
 mod malformed;
+mod public_keys;
 mod published;
 mod said;
 mod scheme;
