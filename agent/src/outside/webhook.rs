@@ -165,8 +165,14 @@ impl Noted<'_> {
         let url = &url[..url.find(['?', '#']).unwrap_or(url.len())];
         // What the author set may be anything; what `sign` sets is no secret, but the id in it is the author's.
         let headers = self.request.headers.iter().map(|(name, value)| {
-            let shown = value.to_str().ok().filter(|_| OURS.contains(&name.as_str()));
-            field(name.as_str(), &shown.map_or_else(|| HIDDEN.to_owned(), redact))
+            let shown = value
+                .to_str()
+                .ok()
+                .filter(|_| OURS.contains(&name.as_str()));
+            field(
+                name.as_str(),
+                &shown.map_or_else(|| HIDDEN.to_owned(), redact),
+            )
         });
         let answer = self.exchanged.answer.as_ref();
         let mut room = MAX_NOTED_HEADER_BYTES;

@@ -65,6 +65,7 @@ impl Deliveries {
         let begun = self.inner.store.begin_try(NewTry {
             delivery_id: due.delivery.id,
             sender: self.inner.sender,
+            tries: due.delivery.tries,
             sender_name: self.inner.sender_name.clone(),
             request: prepared.kept,
             lease: within + LEASE_BEYOND,
@@ -88,7 +89,7 @@ impl Deliveries {
             tracing::warn!(subscription = %due.subscription.id, reason = reason.as_str(), "a receiver wants no more; its subscription is disabled");
             let store = &self.inner.store;
             store
-                .disable_subscription(due.subscription.id, reason)
+                .disable_subscription(due.subscription.id, Some(due.subscription.version), reason)
                 .await?;
         }
         Ok(())
@@ -165,6 +166,7 @@ impl Deliveries {
         TryRecord {
             delivery_id: due.delivery.id,
             subscription_id: due.subscription.id,
+            version: due.subscription.version,
             sender: self.inner.sender,
             ended,
             next,
