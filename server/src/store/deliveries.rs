@@ -20,6 +20,10 @@ use uuid::Uuid;
 pub const REPLAY_PAGE: i64 = 500;
 /// Why a delivery is dropped whose event or subscription is no more.
 pub const GONE: &str = "what it tells of, or whom, was deleted before it could be sent";
+/// A pipeline's `webhook.send` of which nothing was heard for so long has no end any more: its agent or its attempt is gone.
+pub const SEND_ENDS_WITHIN: Duration = Duration::from_secs(3600);
+/// What is said of it.
+pub const SEND_UNENDED: &str = "its end was never told";
 /// How long a delivery waits that cannot be read: a newer server may.
 pub const DAMAGED_WAIT: Duration = Duration::from_secs(60);
 /// Whoever was sent nothing for longer may have come back meanwhile.
@@ -223,7 +227,7 @@ pub trait DeliveryStore: Send + Sync {
     async fn begin_try(&self, new: NewTry) -> Result<Option<i32>>;
     /// A try has ended. Grouped.
     async fn record_try(&self, record: TryRecord) -> Result<Recorded>;
-    /// Deliveries whose lease has run out are due again; how many.
+    /// Deliveries whose lease has run out are due again; how many. Settles what [`SEND_ENDS_WITHIN`] says, too.
     async fn expire_deliveries(&self, limit: i64) -> Result<i64>;
     /// Stores a ping with its delivery; `by` for people, `sample` as in [`OutgoingEvent::ping_data`].
     async fn ping_subscription(

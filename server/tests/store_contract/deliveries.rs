@@ -469,5 +469,6 @@ pub async fn a_try_of_webhook_send_is_noted_once(store: Shared) {
     };
     assert!(!store.record_send(unknown).await.unwrap());
     store.delete_pipeline(build.id).await.unwrap();
+    assert_eq!(store.forget_deliveries(LONG, 10).await.unwrap(), 1);
     assert!(listed(&store).await.is_empty());
 }

@@ -10,8 +10,8 @@ pub(super) use tries::{TryResult, TryWrite, start};
 
 use super::super::wake::Wake;
 use super::super::{
-    ClaimedDeliveries, DeliveryClaim, DeliveryStore, NewTry, Queued, Recorded, Result, SendTry,
-    StoreError, TryRecord, codec,
+    ClaimedDeliveries, DeliveryClaim, DeliveryStore, NewTry, Queued, Recorded, Result,
+    SEND_ENDS_WITHIN, SEND_UNENDED, SendTry, StoreError, TryRecord, codec,
 };
 use super::{Failable, PostgresStore, millis, rows, sql_error};
 use crate::model::delivery::{
@@ -202,6 +202,17 @@ impl DeliveryStore for PostgresStore {
             UPDATE deliveries d SET state = 'pending', next_at = clock_timestamp(), sender = NULL, lease_until = NULL
             FROM gone WHERE d.id = gone.id";
         let expired = client.execute(sql, &[&limit]).await.map_err(sql_error)?;
+        let sql = "WITH old AS (
+                SELECT id FROM deliveries WHERE state = 'sending' AND origin = 'send'
+                AND created_at < clock_timestamp() - $1::bigint * interval '1 millisecond' ORDER BY id LIMIT $2
+                FOR UPDATE SKIP LOCKED
+            )
+            UPDATE deliveries d SET state = 'failed', reason = $3, finished_at = clock_timestamp()
+            FROM old WHERE d.id = old.id";
+        client
+            .execute(sql, &[&millis(SEND_ENDS_WITHIN), &limit, &SEND_UNENDED])
+            .await
+            .map_err(sql_error)?;
         if expired > 0 {
             self.wake_deliveries();
         }

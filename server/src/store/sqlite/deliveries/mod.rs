@@ -16,8 +16,8 @@ use crate::model::delivery::{
 use crate::model::subscription::{EventName, Subscription};
 use crate::model::{DeliveryId, EventId, JobId, PipelineId, ReplayId, RunId, SubscriptionId};
 use crate::store::{
-    ClaimedDeliveries, DeliveryClaim, DeliveryStore, NewTry, Queued, Recorded, Result, SendTry,
-    TryRecord,
+    ClaimedDeliveries, DeliveryClaim, DeliveryStore, NewTry, Queued, Recorded, Result,
+    SEND_ENDS_WITHIN, SEND_UNENDED, SendTry, TryRecord,
 };
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension as _, ToSql, params};
@@ -118,6 +118,12 @@ fn expire(connection: &Connection, limit: i64, hints: &mut Hints) -> Result<i64>
         .prepare_cached(sql)?
         .execute(params![micros(now()), limit])?;
     hints.deliveries |= expired > 0;
+    let sql = "UPDATE deliveries SET state = 'failed', reason = ?3, finished_at = ?1 WHERE seq IN ( \
+         SELECT seq FROM deliveries WHERE state = 'sending' AND origin = 'send' AND created_at < ?2 LIMIT ?4)";
+    let (at, before) = (micros(now()), micros(now() - SEND_ENDS_WITHIN));
+    connection
+        .prepare_cached(sql)?
+        .execute(params![at, before, SEND_UNENDED, limit])?;
     Ok(i64::try_from(expired).unwrap_or(i64::MAX))
 }
 

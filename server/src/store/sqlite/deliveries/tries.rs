@@ -207,7 +207,8 @@ pub(super) fn record_send(connection: &Connection, noted: &SendTry) -> Result<bo
          created_at, finished_at) SELECT ?1, 'send', ?2, ?3, ?4, ?5, ?6, ?7, ?8, iif(?6 <> 'sending', ?8, NULL) \
          WHERE EXISTS (SELECT 1 FROM runs WHERE id = ?5) \
          ON CONFLICT (id) DO UPDATE SET tries = max(tries, excluded.tries), \
-         state = iif(state = 'sending', excluded.state, state), \
+         state = iif(state = 'sending' OR excluded.state = 'delivered', excluded.state, state), \
+         reason = iif(excluded.state = 'delivered', '', reason), \
          finished_at = coalesce(finished_at, excluded.finished_at)";
     let stored = connection.prepare_cached(sql)?.execute(params![
         id.0.as_bytes(),
