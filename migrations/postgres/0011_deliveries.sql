@@ -1,6 +1,6 @@
 -- Subscriptions, events to tell, deliveries and their tries.
 -- Events, deliveries and tries have no foreign keys, as runs have none: they are written in the transactions of runs.
--- What a deleted subscription leaves behind goes by triggers, what is written at the same instant by age.
+-- What deleted subscriptions and pipelines leave behind is forgotten in pages: it may be millions of rows.
 
 CREATE TABLE subscriptions (
     id              uuid PRIMARY KEY,
@@ -25,6 +25,7 @@ CREATE TABLE subscriptions (
     disabled_since  timestamptz,
     failures        bigint NOT NULL DEFAULT 0 CHECK (failures >= 0),
     failing_since   timestamptz,
+    failed_at       timestamptz,
     succeeded_at    timestamptz,
     paused_until    timestamptz,
     -- The rate's bucket is empty at this instant and full a second later.
@@ -91,6 +92,9 @@ CREATE INDEX deliveries_in_hand ON deliveries (subscription_id, lease_until)
 CREATE INDEX deliveries_by_subscription ON deliveries (subscription_id, seq);
 CREATE INDEX deliveries_by_pipeline ON deliveries (pipeline_id, seq);
 CREATE INDEX deliveries_by_run ON deliveries (run_id, seq);
+CREATE INDEX deliveries_by_state ON deliveries (state, seq);
+-- Of webhook.send.
+CREATE INDEX deliveries_sent_by_pipelines ON deliveries (pipeline_id) WHERE subscription_id IS NULL;
 CREATE INDEX deliveries_oldest ON deliveries (created_at);
 
 -- A try is here before its first byte is sent; until it is recorded it is unknown whether it arrived.
@@ -133,25 +137,6 @@ CREATE TABLE replays (
 );
 CREATE INDEX replays_of_subscriptions ON replays (subscription_id, created_at);
 CREATE INDEX replays_unfinished ON replays (created_at) WHERE NOT done;
-
-CREATE FUNCTION deliveries_end_with_subscription() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    DELETE FROM deliveries WHERE subscription_id = OLD.id;
-    RETURN NULL;
-END
-$$;
-CREATE TRIGGER deliveries_end_with_subscription AFTER DELETE ON subscriptions
-    FOR EACH ROW EXECUTE FUNCTION deliveries_end_with_subscription();
-
--- What subscribers of everything were told about a pipeline stays; its own calls of webhook.send do not.
-CREATE FUNCTION sends_end_with_pipeline() RETURNS trigger LANGUAGE plpgsql AS $$
-BEGIN
-    DELETE FROM deliveries WHERE pipeline_id = OLD.id AND subscription_id IS NULL;
-    RETURN NULL;
-END
-$$;
-CREATE TRIGGER sends_end_with_pipeline AFTER DELETE ON pipelines
-    FOR EACH ROW EXECUTE FUNCTION sends_end_with_pipeline();
 
 CREATE FUNCTION tries_end_with_delivery() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN

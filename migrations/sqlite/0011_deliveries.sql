@@ -1,5 +1,5 @@
 -- Subscriptions, events to tell, deliveries and their tries.
--- What a deleted subscription leaves behind goes by triggers.
+-- What deleted subscriptions and pipelines leave behind is forgotten in pages: it may be millions of rows.
 
 CREATE TABLE subscriptions (
     id              BLOB NOT NULL PRIMARY KEY CHECK (length(id) = 16),
@@ -25,6 +25,7 @@ CREATE TABLE subscriptions (
     disabled_since  INTEGER,
     failures        INTEGER NOT NULL DEFAULT 0 CHECK (failures >= 0),
     failing_since   INTEGER,
+    failed_at       INTEGER,
     succeeded_at    INTEGER,
     paused_until    INTEGER,
     -- The rate's bucket is empty at this instant and full a second later.
@@ -91,6 +92,9 @@ CREATE INDEX deliveries_in_hand ON deliveries (subscription_id, lease_until)
 CREATE INDEX deliveries_by_subscription ON deliveries (subscription_id, seq);
 CREATE INDEX deliveries_by_pipeline ON deliveries (pipeline_id, seq);
 CREATE INDEX deliveries_by_run ON deliveries (run_id, seq);
+CREATE INDEX deliveries_by_state ON deliveries (state, seq);
+-- Of webhook.send.
+CREATE INDEX deliveries_sent_by_pipelines ON deliveries (pipeline_id) WHERE subscription_id IS NULL;
 CREATE INDEX deliveries_oldest ON deliveries (created_at);
 
 -- A try is here before its first byte is sent; until it is recorded it is unknown whether it arrived.
@@ -133,15 +137,6 @@ CREATE TABLE replays (
 ) STRICT;
 CREATE INDEX replays_of_subscriptions ON replays (subscription_id, created_at);
 CREATE INDEX replays_unfinished ON replays (created_at) WHERE NOT done;
-
-CREATE TRIGGER deliveries_end_with_subscription AFTER DELETE ON subscriptions BEGIN
-    DELETE FROM deliveries WHERE subscription_id = OLD.id;
-END;
-
--- What subscribers of everything were told about a pipeline stays; its own calls of webhook.send do not.
-CREATE TRIGGER sends_end_with_pipeline AFTER DELETE ON pipelines BEGIN
-    DELETE FROM deliveries WHERE pipeline_id = OLD.id AND subscription_id IS NULL;
-END;
 
 CREATE TRIGGER tries_end_with_delivery AFTER DELETE ON deliveries BEGIN
     DELETE FROM delivery_tries WHERE delivery_id = OLD.id;

@@ -1,6 +1,6 @@
 //! Clients: connections that are kept, one pool for each way of trusting a receiver.
 
-use crate::guard::Guard;
+use crate::guard::{Guard, ResolveError};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
@@ -252,7 +252,7 @@ impl Resolve for GuardedNames {
 /// What the guard said, to be found again below the client's own errors.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(crate) struct Refused(String);
+pub(crate) struct Refused(pub(crate) ResolveError);
 
 /// What went wrong, down to the cause, without the URL (it may hold secrets).
 pub fn told(error: reqwest::Error) -> String {

@@ -1,6 +1,7 @@
 //! One request and its answer, bounded in time and size: no redirects, no second try.
 
 use crate::client::{Clients, Refused, Trust, told};
+use crate::guard::ResolveError;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method};
 use reqwest::{Client, Url};
@@ -60,7 +61,7 @@ pub enum ExchangeError {
     /// The time was up.
     #[error("no complete answer within {} ms", .0.as_millis())]
     Late(Duration),
-    /// Connection, TLS or protocol.
+    /// Name, connection, TLS or protocol.
     #[error("{0}")]
     Failed(String),
 }
@@ -105,8 +106,13 @@ pub async fn exchange(clients: &Clients, request: &Request) -> Exchanged {
             return going;
         }
     };
-    let whole = carry_out(&client, request, started, &mut going);
+    // Not the answer's own: what has come is kept if the time is up.
+    let mut body = BytesMut::new();
+    let whole = carry_out(&client, request, started, &mut going, &mut body);
     let ended = tokio::time::timeout(request.within, whole).await;
+    if let Some(answer) = &mut going.answer {
+        answer.body = body.freeze();
+    }
     going.error = match ended {
         Ok(ended) => ended.err(),
         Err(_) => Some(ExchangeError::Late(request.within)),
@@ -121,6 +127,7 @@ async fn carry_out(
     request: &Request,
     started: Instant,
     going: &mut Exchanged,
+    body: &mut BytesMut,
 ) -> Result<(), ExchangeError> {
     let sending = client
         .request(request.method.clone(), request.url.clone())
@@ -140,26 +147,14 @@ async fn carry_out(
         body: Bytes::new(),
         is_cut: false,
     });
-    let mut body = BytesMut::new();
-    loop {
-        let piece = match response.chunk().await {
-            Ok(Some(piece)) => piece,
-            Ok(None) => break,
-            Err(error) => {
-                answer.body = body.freeze();
-                return Err(failure(error));
-            }
-        };
+    while let Some(piece) = response.chunk().await.map_err(failure)? {
         let room = MAX_BODY_BYTES - body.len();
         body.extend_from_slice(&piece[..piece.len().min(room)]);
         if piece.len() > room {
             answer.is_cut = true;
             break;
         }
-        // Kept as it grows, for the case that the time is up.
-        answer.body = Bytes::copy_from_slice(&body);
     }
-    answer.body = body.freeze();
     Ok(())
 }
 
@@ -167,7 +162,11 @@ fn failure(error: reqwest::Error) -> ExchangeError {
     let mut cause: Option<&dyn std::error::Error> = Some(&error);
     while let Some(source) = cause {
         if let Some(refused) = source.downcast_ref::<Refused>() {
-            return ExchangeError::Blocked(refused.to_string());
+            return match &refused.0 {
+                ResolveError::NotAllowed(told) => ExchangeError::Blocked(told.clone()),
+                // A name server that fails is no more the address's fault than a connection that does.
+                ResolveError::Unresolved(told) => ExchangeError::Failed(told.clone()),
+            };
         }
         cause = source.source();
     }

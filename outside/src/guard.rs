@@ -60,6 +60,17 @@ impl FromStr for Allowed {
     }
 }
 
+/// Why a name gives no address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ResolveError {
+    /// The name servers know it not, or do not answer: later they may.
+    #[error("{0}")]
+    Unresolved(String),
+    /// It is an address that may not be reached.
+    #[error("{0}")]
+    NotAllowed(String),
+}
+
 /// How a refusal is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Words {
@@ -103,6 +114,27 @@ impl Guard {
                 port: on,
             } => known.eq_ignore_ascii_case(host) && on.is_none_or(|on| on == port),
         })
+    }
+
+    /// Whether what is sent there in clear goes no further than the operator said: this machine, a host that they named,
+    /// or a private address that they allow.
+    pub fn trusts_plain(&self, url: &Url) -> bool {
+        let address = match url.host() {
+            None => return false,
+            Some(Host::Domain(name)) => {
+                let name = name.trim_end_matches('.');
+                if name == "localhost" || name.ends_with(".localhost") {
+                    return true;
+                }
+                let port = url.port_or_known_default().unwrap_or_default();
+                return self.names(name, port);
+            }
+            Some(Host::Ipv4(address)) => IpAddr::V4(address),
+            Some(Host::Ipv6(address)) => IpAddr::V6(address),
+        };
+        canonical(address).is_loopback()
+            || matches!(self.check_url(url), Ok(true))
+            || (!is_public(address) && self.allows(address))
     }
 
     /// Checks scheme and host; `true` if the operator named it, so that its addresses need no check.
@@ -160,17 +192,19 @@ impl Guard {
     ///
     /// # Errors
     /// The name is unknown, or one of its addresses may not be reached.
-    pub async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, String> {
-        let found = tokio::net::lookup_host((host, port))
-            .await
-            .map_err(|error| format!("cannot resolve {host:?}: {error}"))?;
+    pub async fn resolve(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, ResolveError> {
+        let found = tokio::net::lookup_host((host, port)).await;
+        let found = found.map_err(|error| {
+            ResolveError::Unresolved(format!("cannot resolve {host:?}: {error}"))
+        })?;
         let found: Vec<SocketAddr> = found.collect();
         if self.names(host, port) {
             return Ok(found);
         }
         // One private address among public ones is a trick, not a service.
         if let Some(private) = found.iter().find(|found| !self.allows(found.ip())) {
-            return Err(self.blocked(host, private.ip()));
+            let told = self.blocked(host, private.ip());
+            return Err(ResolveError::NotAllowed(told));
         }
         Ok(found)
     }

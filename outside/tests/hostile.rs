@@ -215,6 +215,14 @@ async fn what_may_not_be_reached_is_sent_nothing() {
             "{host}: {error}"
         );
     }
+    // Reserved: no name server knows it (RFC 6761).
+    let unknown = exchange(&clients(&[]), &request("http://receiver.invalid/")).await;
+    let error = unknown.error.unwrap();
+    let may_pass = matches!(error, ExchangeError::Failed(_) | ExchangeError::Late(_));
+    assert!(
+        may_pass,
+        "a name that is not found may be found later: {error}"
+    );
     let named = clients(&["localhost"]);
     let by_name = exchange(&named, &request(&format!("http://localhost:{port}"))).await;
     assert!(!matches!(by_name.error, Some(ExchangeError::Blocked(_))));

@@ -134,6 +134,7 @@ pub async fn start(config: Config) -> Result<Server, StartError> {
         trusted_proxies: config.trusted_proxies.clone(),
         max_spilled_bytes: config.max_spilled_bytes,
         intercept: config.intercept,
+        delivery_guard: config.deliveries.guard(),
     };
     let app = http::app(runs.clone(), settings);
     listeners.spawn(http::serve(http_listener, tls, app, shutdown.clone()));

@@ -10,8 +10,10 @@ use bytes::Bytes;
 use pocketci_outside::exchange::exchange;
 use pocketci_pipeline::expression::WebhookVars;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use time::OffsetDateTime;
+use tokio::sync::OnceCell;
 
 /// Beyond the exchange itself, for what comes before the record and the record.
 pub(super) const LEASE_BEYOND: Duration = Duration::from_secs(20);
@@ -25,6 +27,9 @@ const RECORD_WAITS: [Duration; 4] = [
     Duration::from_secs(5),
 ];
 
+/// The payload of one event, built once for all deliveries of a claim; `None` inside: what it is about is gone.
+pub(super) type Built = Arc<OnceCell<Option<String>>>;
+
 /// What is to be done with a delivery before it is sent.
 enum Ready {
     Send(Bytes),
@@ -33,9 +38,9 @@ enum Ready {
 
 impl Deliveries {
     /// Carries one out. What fails on the way to the store is left to the lease.
-    pub(super) async fn carry(&self, due: DueDelivery) {
+    pub(super) async fn carry(&self, due: DueDelivery, built: Built) {
         let id = due.delivery.id;
-        if let Err(error) = self.try_once(&due).await {
+        if let Err(error) = self.try_once(&due, &built).await {
             tracing::warn!(
                 delivery = %id,
                 error = &error as &dyn std::error::Error,
@@ -44,7 +49,7 @@ impl Deliveries {
         }
     }
 
-    async fn try_once(&self, due: &DueDelivery) -> Result<()> {
+    async fn try_once(&self, due: &DueDelivery, built: &Built) -> Result<()> {
         let now = OffsetDateTime::now_utc();
         let opened = match Opened::of(&due.subscription, &self.inner.vault, now) {
             Ok(opened) => opened,
@@ -53,7 +58,7 @@ impl Deliveries {
                 return self.settle(due, Next::Again(OUR_FAULT_WAIT)).await;
             }
         };
-        let body = match self.ready(due).await? {
+        let body = match self.ready(due, built).await? {
             Ready::Send(body) => body,
             Ready::Settle(next) => return self.settle(due, next).await,
         };
@@ -65,6 +70,7 @@ impl Deliveries {
         let begun = self.inner.store.begin_try(NewTry {
             delivery_id: due.delivery.id,
             sender: self.inner.sender,
+            tries: due.delivery.tries,
             sender_name: self.inner.sender_name.clone(),
             request: prepared.kept,
             lease: within + LEASE_BEYOND,
@@ -88,18 +94,18 @@ impl Deliveries {
             tracing::warn!(subscription = %due.subscription.id, reason = reason.as_str(), "a receiver wants no more; its subscription is disabled");
             let store = &self.inner.store;
             store
-                .disable_subscription(due.subscription.id, reason)
+                .disable_subscription(due.subscription.id, Some(due.subscription.version), reason)
                 .await?;
         }
         Ok(())
     }
 
     /// The body, if it is to be sent.
-    async fn ready(&self, due: &DueDelivery) -> Result<Ready> {
+    async fn ready(&self, due: &DueDelivery, built: &Built) -> Result<Ready> {
         let entities = match &due.event.payload {
             Some(kept) => kept.clone(),
-            None => match self.build(due).await? {
-                Some(built) => built,
+            None => match built.get_or_try_init(|| self.build(due)).await? {
+                Some(built) => built.clone(),
                 None => {
                     let gone = "what it is about was deleted before it could be told";
                     return Ok(Ready::Settle(Next::Drop(gone.to_owned())));
@@ -165,6 +171,7 @@ impl Deliveries {
         TryRecord {
             delivery_id: due.delivery.id,
             subscription_id: due.subscription.id,
+            version: due.subscription.version,
             sender: self.inner.sender,
             ended,
             next,

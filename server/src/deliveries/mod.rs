@@ -30,8 +30,12 @@ use uuid::Uuid;
 
 /// Deliveries at once in one server unless said otherwise.
 pub const DEFAULT_CONCURRENCY: usize = 256;
-/// What we call ourselves.
-const USER_AGENT: &str = concat!("PocketCI-Webhook/", env!("CARGO_PKG_VERSION"));
+/// What we call ourselves: receivers that know CircleCI look at the first word.
+const USER_AGENT: &str = concat!(
+    "CircleCI-Webhook/1.0 (PocketCI/",
+    env!("CARGO_PKG_VERSION"),
+    ")"
+);
 /// How the guard's refusals are told.
 const WORDS: Words = Words {
     what: "delivery",
@@ -68,6 +72,13 @@ impl Default for DeliverySettings {
     }
 }
 
+impl DeliverySettings {
+    /// Where deliveries may go.
+    pub fn guard(&self) -> Guard {
+        Guard::new(self.allow.clone(), WORDS)
+    }
+}
+
 /// One server's sender; clones are cheap.
 #[derive(Clone)]
 pub struct Deliveries {
@@ -90,7 +101,7 @@ impl Deliveries {
     /// Nothing is sent before [`Self::serve`].
     pub fn new(store: Arc<dyn Store>, settings: DeliverySettings, vault: Vault) -> Self {
         let sender = Uuid::new_v4();
-        let guard = Guard::new(settings.allow.clone(), WORDS);
+        let guard = settings.guard();
         let short = &sender.simple().to_string()[..8];
         Self {
             inner: Arc::new(Inner {

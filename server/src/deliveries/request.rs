@@ -22,12 +22,17 @@ const ATTEMPT: &str = "webhook-attempt";
 /// What stands where a secret was.
 pub(super) const HIDDEN: &str = "***";
 
+/// Shortest part of a URL's path that may be a secret; what is shorter is a word.
+const MIN_SECRET_SEGMENT_BYTES: usize = 16;
+
 /// What a subscription's receiver is not to be told back, and what signs.
 pub(super) struct Opened {
     /// Active secrets, the current one first.
     pub(super) secrets: Vec<String>,
     /// Custom headers.
     pub(super) headers: Vec<(String, String)>,
+    /// Parts of the URL that may be what lets one in.
+    in_url: Vec<String>,
 }
 
 impl Opened {
@@ -50,14 +55,44 @@ impl Opened {
         Ok(Self {
             secrets: secrets.collect::<Result<_, VaultError>>()?,
             headers: headers.collect::<Result<_, VaultError>>()?,
+            in_url: secret_parts(&subscription.terms.url),
         })
     }
 
     /// Every text that must not be kept.
     pub(super) fn hidden(&self) -> impl Iterator<Item = &str> {
         let values = self.headers.iter().map(|(_, value)| value.as_str());
-        self.secrets.iter().map(String::as_str).chain(values)
+        let in_url = self.in_url.iter().map(String::as_str);
+        let secrets = self.secrets.iter().map(String::as_str);
+        secrets.chain(values).chain(in_url)
     }
+}
+
+/// Values of a URL's query and long parts of its path, as they are written and decoded; the longest first, so that none
+/// leaves a rest of another.
+fn secret_parts(url: &str) -> Vec<String> {
+    let Ok(url) = Url::parse(url) else {
+        return Vec::new();
+    };
+    let written = url.query().unwrap_or_default().split('&');
+    let written = written.map(|pair| pair.split_once('=').map_or(pair, |(_, value)| value));
+    let mut parts: Vec<String> = written.map(str::to_owned).collect();
+    parts.extend(url.query_pairs().map(|(_, value)| value.into_owned()));
+    for segment in url.path_segments().into_iter().flatten() {
+        if segment.len() >= MIN_SECRET_SEGMENT_BYTES {
+            parts.push(segment.to_owned());
+            // What a query gives another meaning has none in a path.
+            let as_name = segment
+                .replace('+', "%2B")
+                .replace('&', "%26")
+                .replace('=', "%3D");
+            let decoded = url::form_urlencoded::parse(as_name.as_bytes());
+            parts.extend(decoded.map(|(name, _)| name.into_owned()));
+        }
+    }
+    parts.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+    parts.dedup();
+    parts
 }
 
 /// The terms with everything sealed by the primary key; `None` if it is already.
@@ -175,4 +210,28 @@ fn shown(url: &Url) -> String {
     let text = url.as_str();
     let end = text.find(['?', '#']).unwrap_or(text.len());
     text[..end].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_secret_in_a_url_is_its_querys_values_and_long_parts_of_its_path() {
+        let url = "https://a.example/hooks/T0123456789abcdef%2F?key=s3%2Bcret&empty=&bare1#frag";
+        let parts = secret_parts(url);
+        for secret in [
+            "T0123456789abcdef%2F",
+            "T0123456789abcdef/",
+            "s3%2Bcret",
+            "s3+cret",
+            "bare1",
+        ] {
+            assert!(
+                parts.iter().any(|part| part == secret),
+                "{secret}: {parts:?}"
+            );
+        }
+        assert!(!parts.iter().any(|part| part == "hooks"));
+    }
 }

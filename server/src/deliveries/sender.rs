@@ -2,8 +2,11 @@
 //! alone.
 
 use super::Deliveries;
+use super::carry::Built;
+use crate::model::EventId;
 use crate::store::wake::{Listener, Wake};
 use crate::store::{ClaimedDeliveries, DeliveryClaim, Result};
+use std::collections::HashMap;
 use std::time::Duration;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -95,11 +98,15 @@ impl Deliveries {
         };
         let ClaimedDeliveries { due, wait } = self.inner.store.claim_deliveries(claim).await?;
         let got_some = !due.is_empty();
+        let mut built: HashMap<EventId, Built> = HashMap::new();
         for due in due {
+            let built = built.entry(due.event.id).or_default().clone();
             let health = &due.subscription.health;
             let is_unproven = health.failures > 0 || health.succeeded_at.is_none();
             let this = self.clone();
-            let task = under_way.tasks.spawn(async move { this.carry(due).await });
+            let task = under_way
+                .tasks
+                .spawn(async move { this.carry(due, built).await });
             if is_unproven {
                 under_way.unproven.insert(task.id());
             }

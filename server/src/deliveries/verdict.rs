@@ -251,6 +251,8 @@ mod tests {
     #[test]
     fn what_will_hardly_change_is_tried_three_times() {
         let blocked = failed(ExchangeError::Blocked("no".into()));
+        let unresolved = failed(ExchangeError::Failed("cannot resolve".into()));
+        assert!(matches!(next(&unresolved, 4), Next::Again(_)));
         for exchanged in [answered(404, &[]), answered(401, &[]), blocked] {
             assert!(matches!(next(&exchanged, 2), Next::Again(_)));
             assert!(matches!(next(&exchanged, 3), Next::Fail(_)));

@@ -63,7 +63,11 @@ fn wish(body: PutWebhook) -> PutSubscription {
         url: body.url,
         events: body.events,
         verify_tls: body.verify_tls,
-        secret: body.signing_secret.map(Some),
+        // An empty one is what their clients send where there is none.
+        secret: body
+            .signing_secret
+            .filter(|secret| !secret.is_empty())
+            .map(Some),
         ..PutSubscription::default()
     }
 }

@@ -44,6 +44,7 @@ use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::{MethodRouter, any, delete, get, post, put};
 use metrics::Metrics;
+use pocketci_outside::guard::Guard;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -67,6 +68,8 @@ pub struct HttpSettings {
     pub trusted_proxies: Vec<Cidr>,
     /// Whether terminals in steps may be opened.
     pub intercept: bool,
+    /// Where deliveries of this server may go.
+    pub delivery_guard: Guard,
 }
 
 /// What handlers share; clones are cheap.

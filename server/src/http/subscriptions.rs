@@ -145,8 +145,13 @@ impl App {
             name,
         };
         for _ in 0..MAX_CHANGES {
-            let Agreed { terms, warnings } =
-                terms::agreed(id, stored.as_ref(), &wanted, self.runs.vault())?;
+            let Agreed { terms, warnings } = terms::agreed(
+                id,
+                stored.as_ref(),
+                &wanted,
+                self.runs.vault(),
+                &self.settings.delivery_guard,
+            )?;
             if let Some(subscription) = self.store_terms(id, stored.as_ref(), terms).await? {
                 return Ok(PutSubscriptionResult {
                     subscription: view(&subscription),
@@ -283,7 +288,7 @@ pub(super) async fn disable(
     let disabled = app
         .runs
         .store()
-        .disable_subscription(found.id, DisabledReason::Operator)
+        .disable_subscription(found.id, None, DisabledReason::Operator)
         .await?;
     Ok(Json(view(&disabled.ok_or_else(|| unknown(&id))?)))
 }

@@ -31,7 +31,7 @@ pub struct OutgoingFact {
     pub status: Option<&'static str>,
 }
 
-/// Something that happened and that somebody is told. Stored only if an enabled subscription wants it.
+/// Something that happened and that somebody is told. Stored only if a subscription wants it, be it a disabled one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OutgoingEvent {
     /// Its id: `id` of the body, `webhook-id` of every request.
@@ -53,8 +53,8 @@ pub struct OutgoingEvent {
     /// [`super::run::Outcome::as_str`] of what is over, else empty.
     pub status: String,
     /// What is not to be found elsewhere. `gate-waiting`: `{"gate_id", "name", "message", "expires_at"}`;
-    /// `subscription-disabled`: `{"subscription_id", "name", "url", "reason", "failures", "failing_since"}` (the URL
-    /// without query); `ping`: see [`Self::ping_data`]; else null.
+    /// `subscription-disabled`: `{"subscription_id", "name", "url", "reason", "failures", "failing_since"}` (of the URL
+    /// scheme, host and port); `ping`: see [`Self::ping_data`]; else null.
     pub data: Value,
     /// The body's members after `webhook`, as the text of one JSON object, once built (see `deliveries::payload`).
     pub payload: Option<String>,

@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use url::Url;
 use uuid::Uuid;
 
 /// The stored text is not what this program wrote.
@@ -224,14 +225,15 @@ pub(super) fn gate_data(gate: &Gate) -> Value {
     })
 }
 
-/// What a subscription that the server disabled leaves for the others. Its URL without what may be secret.
+/// What a subscription that the server disabled leaves for the others. Of its URL scheme and host: path and query may be
+/// what lets one in.
 pub(super) fn disabled_data(subscription: &Subscription, reason: DisabledReason) -> Value {
-    let url = &subscription.terms.url;
-    let end = url.find(['?', '#']).unwrap_or(url.len());
+    let url = Url::parse(&subscription.terms.url).ok();
+    let url = url.map_or_else(String::new, |url| url.origin().ascii_serialization());
     json!({
         "subscription_id": subscription.id,
         "name": subscription.terms.name,
-        "url": &url[..end],
+        "url": url,
         "reason": reason.as_str(),
         "failures": subscription.health.failures,
         "failing_since": subscription.health.failing_since.map(rfc3339),

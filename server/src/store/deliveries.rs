@@ -16,8 +16,18 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// Deliveries made for a replay in one transaction.
+/// Events looked at for a replay in one transaction, and so the most deliveries made in it.
 pub const REPLAY_PAGE: i64 = 500;
+/// Why a delivery is dropped whose event or subscription is no more.
+pub const GONE: &str = "what it tells of, or whom, was deleted before it could be sent";
+/// A pipeline's `webhook.send` of which nothing was heard for so long has no end any more: its agent or its attempt is gone.
+pub const SEND_ENDS_WITHIN: Duration = Duration::from_secs(3600);
+/// What is said of it.
+pub const SEND_UNENDED: &str = "its end was never told";
+/// How long a delivery waits that cannot be read: a newer server may.
+pub const DAMAGED_WAIT: Duration = Duration::from_secs(60);
+/// Whoever was sent nothing for longer may have come back meanwhile.
+pub const FAILED_WITHIN: Duration = Duration::from_secs(24 * 3600);
 /// A success is noted at the subscription at most this often: it is a row that many tries would write.
 pub const SUCCESS_NOTED_EVERY: Duration = Duration::from_secs(60);
 
@@ -69,14 +79,16 @@ pub trait SubscriptionStore: Send + Sync {
     ) -> Result<SubscriptionPut>;
     /// Enables again, forgetting failures and pauses: what waited is due at once. `None` if unknown.
     async fn enable_subscription(&self, id: SubscriptionId) -> Result<Option<Subscription>>;
-    /// Disables, unless it is disabled: and tells the others who want it
+    /// Disables, unless it is disabled or, where a version is given, has another one by now: and tells the others who want it
     /// ([`crate::model::subscription::EventName::SubscriptionDisabled`]; not if an operator did it). `None` if unknown.
     async fn disable_subscription(
         &self,
         id: SubscriptionId,
+        version: Option<i64>,
         reason: DisabledReason,
     ) -> Result<Option<Subscription>>;
-    /// Disables those that had no success for `failing_for` although `failures` tries at least were made; their names.
+    /// Disables those that had no success for `failing_for` although `failures` tries at least were made, the last one
+    /// within [`FAILED_WITHIN`]; their names.
     async fn disable_failing(&self, failing_for: Duration, failures: i64) -> Result<Vec<String>>;
     /// By id.
     async fn subscription(&self, id: SubscriptionId) -> Result<Option<Subscription>>;
@@ -84,7 +96,8 @@ pub trait SubscriptionStore: Send + Sync {
     async fn subscription_by_name(&self, name: &str) -> Result<Option<Subscription>>;
     /// In the order of names (of their bytes).
     async fn subscriptions(&self, filter: SubscriptionFilter) -> Result<Vec<Subscription>>;
-    /// Removes it with its deliveries, tries and replays; `false` if unknown. Removing a pipeline removes its own.
+    /// Removes it with its replays; `false` if unknown. Nothing more is sent to it; its deliveries and their tries are
+    /// removed by [`DeliveryStore::forget_deliveries`]. Removing a pipeline removes its own.
     async fn delete_subscription(&self, id: SubscriptionId) -> Result<bool>;
     /// Replaces sealed bytes if the version is still this one (it stays); `false` if it is not. For a change of the key.
     async fn reseal_subscription(
@@ -124,6 +137,8 @@ pub struct NewTry {
     pub delivery_id: DeliveryId,
     /// Who claimed it.
     pub sender: Uuid,
+    /// Tries begun when it was claimed: whoever claimed it twice carries it once.
+    pub tries: i32,
     /// For people: the server's name.
     pub sender_name: String,
     /// What is about to be sent.
@@ -139,6 +154,8 @@ pub struct TryRecord {
     pub delivery_id: DeliveryId,
     /// To whom.
     pub subscription_id: SubscriptionId,
+    /// The subscription's version when it was claimed: of another one the end says nothing, neither good nor bad.
+    pub version: i64,
     /// Who claimed it.
     pub sender: Uuid,
     /// Which try and what came of it; `None`: it was not sent (filtered, gone, or not possible now).
@@ -205,11 +222,12 @@ pub trait DeliveryStore: Send + Sync {
     async fn claim_deliveries(&self, claim: DeliveryClaim) -> Result<ClaimedDeliveries>;
     /// Keeps the payload of an event, unless it has one; the one that is kept. `None` if the event is gone.
     async fn keep_payload(&self, id: EventId, payload: String) -> Result<Option<String>>;
-    /// A try begins: its number; `None` if the sender does not have the delivery (any more). Grouped.
+    /// A try begins: its number; `None` if the sender does not have the delivery (any more), or has begun this try
+    /// already. Grouped.
     async fn begin_try(&self, new: NewTry) -> Result<Option<i32>>;
     /// A try has ended. Grouped.
     async fn record_try(&self, record: TryRecord) -> Result<Recorded>;
-    /// Deliveries whose lease has run out are due again; how many.
+    /// Deliveries whose lease has run out are due again; how many. Settles what [`SEND_ENDS_WITHIN`] says, too.
     async fn expire_deliveries(&self, limit: i64) -> Result<i64>;
     /// Stores a ping with its delivery; `by` for people, `sample` as in [`OutgoingEvent::ping_data`].
     async fn ping_subscription(
@@ -225,7 +243,7 @@ pub trait DeliveryStore: Send + Sync {
     /// Stores a replay under an id chosen by the caller (repeating the call stores nothing twice); `None` if its
     /// subscription is unknown.
     async fn begin_replay(&self, id: ReplayId, filter: ReplayFilter) -> Result<Option<Replay>>;
-    /// Makes up to [`REPLAY_PAGE`] deliveries of the oldest unfinished replay; `false` if there is none.
+    /// Looks at [`REPLAY_PAGE`] events of the oldest unfinished replay and makes their deliveries; `false` if there is none.
     async fn advance_replays(&self) -> Result<bool>;
     /// One replay.
     async fn replay(&self, id: ReplayId) -> Result<Option<Replay>>;
@@ -239,7 +257,7 @@ pub trait DeliveryStore: Send + Sync {
     async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<Delivery>>;
     /// Notes a try of `webhook.send`; `false` if it is noted already, or its run is unknown. No retry follows from it.
     async fn record_send(&self, noted: SendTry) -> Result<bool>;
-    /// Forgets deliveries stored longer than this ago that no server has in hand, with their tries, then events without
+    /// Forgets deliveries of subscriptions that are gone and what pipelines that are gone sent, deliveries stored longer than this ago that no server has in hand, with their tries, then events without
     /// delivery of that age, and finished replays; at most `limit` of each. How many deliveries and events.
     async fn forget_deliveries(&self, older: Duration, limit: i64) -> Result<i64>;
     /// Deliveries that wait or are in hand, for metrics.

@@ -24,9 +24,9 @@ pub use archives::{Added, ArchiveStore, Begun};
 pub use bodies::BodyStore;
 pub use builds::{Admission, Admitted, BuildInputs, BuildLimit, BuildStore, OpenRun};
 pub use deliveries::{
-    ClaimedDeliveries, DeliveryClaim, DeliveryStore, NewTry, Queued, REPLAY_PAGE, Recorded,
-    SUCCESS_NOTED_EVERY, SendTry, SubscriptionFilter, SubscriptionPut, SubscriptionStore,
-    TryRecord,
+    ClaimedDeliveries, DAMAGED_WAIT, DeliveryClaim, DeliveryStore, FAILED_WITHIN, GONE, NewTry,
+    Queued, REPLAY_PAGE, Recorded, SEND_ENDS_WITHIN, SEND_UNENDED, SUCCESS_NOTED_EVERY, SendTry,
+    SubscriptionFilter, SubscriptionPut, SubscriptionStore, TryRecord,
 };
 pub use hooks::{EndpointPut, HookStore, MessageStored, TargetOutcome};
 pub use kept::{

@@ -211,6 +211,7 @@ async fn an_end_is_told_signed_and_nothing_that_is_kept_tells_a_secret() {
         seen.id()
     )));
     assert_eq!(body["webhook"]["id"], subscription.id.to_string());
+    assert!(told("user-agent").starts_with("CircleCI-Webhook/1.0 (PocketCI/"));
     assert_eq!(told("circleci-event-type"), "workflow-completed");
     assert_eq!(told("x-token"), "my-token");
     assert_eq!(told("webhook-attempt"), "1");
@@ -398,6 +399,7 @@ async fn of_a_server_that_died_between_send_and_record_one_extra_send_comes_with
     let begun = NewTry {
         delivery_id: due.delivery.id,
         sender: dead,
+        tries: 0,
         sender_name: "dead".into(),
         request: TryRequest {
             url: String::new(),

@@ -78,9 +78,11 @@ impl Server {
     }
 
     pub async fn begin(&self, store: &Shared, id: DeliveryId) -> Option<i32> {
+        let (delivery, _) = store.delivery(id).await.unwrap().unwrap();
         let new = NewTry {
             delivery_id: id,
             sender: self.0,
+            tries: delivery.tries,
             sender_name: "me".into(),
             request: request(),
             lease: LONG,
@@ -102,6 +104,7 @@ impl Server {
         let record = TryRecord {
             delivery_id: due.delivery.id,
             subscription_id: due.subscription.id,
+            version: due.subscription.version,
             sender: self.0,
             ended: Some((number, end(state))),
             next,
@@ -339,11 +342,14 @@ pub async fn whoever_loses_its_lease_decides_nothing_but_what_arrived_has_arrive
     let short = NewTry {
         delivery_id: due[0].delivery.id,
         sender: ann.0,
+        tries: 0,
         sender_name: "ann".into(),
         request: request(),
         lease: Duration::ZERO,
     };
     assert_eq!(store.begin_try(short.clone()).await.unwrap(), Some(1));
+    let twice = store.begin_try(short.clone()).await.unwrap();
+    assert_eq!(twice, None, "one claim, one try");
     let second = NewTry {
         delivery_id: due[1].delivery.id,
         ..short
@@ -392,6 +398,7 @@ pub async fn ends_without_a_try_are_kept_with_their_reason(store: Shared) {
         let record = TryRecord {
             delivery_id: due.delivery.id,
             subscription_id: due.subscription.id,
+            version: due.subscription.version,
             sender: ann.0,
             ended: None,
             next,
@@ -462,5 +469,6 @@ pub async fn a_try_of_webhook_send_is_noted_once(store: Shared) {
     };
     assert!(!store.record_send(unknown).await.unwrap());
     store.delete_pipeline(build.id).await.unwrap();
+    assert_eq!(store.forget_deliveries(LONG, 10).await.unwrap(), 1);
     assert!(listed(&store).await.is_empty());
 }

@@ -151,6 +151,7 @@ pub async fn a_paused_or_disabled_subscription_is_sent_nothing(store: Shared) {
     let record = TryRecord {
         delivery_id: due.delivery.id,
         subscription_id: one.id,
+        version: due.subscription.version,
         sender: ann.0,
         ended: Some((
             number,
@@ -165,7 +166,7 @@ pub async fn a_paused_or_disabled_subscription_is_sent_nothing(store: Shared) {
     let health = store.subscription(one.id).await.unwrap().unwrap().health;
     assert!(health.paused_until.is_some() && health.failing_since.is_some());
     store
-        .disable_subscription(one.id, DisabledReason::Operator)
+        .disable_subscription(one.id, None, DisabledReason::Operator)
         .await
         .unwrap();
     let looked = ann.look(&store, 10).await;
@@ -355,4 +356,80 @@ pub async fn old_deliveries_are_forgotten_but_not_those_in_hand(store: Shared) {
     );
     assert!(store.outgoing_event(due.event.id).await.unwrap().is_some());
     assert_eq!(store.waiting_deliveries().await.unwrap(), 1);
+}
+
+pub async fn what_a_sole_disabled_subscriber_missed_can_be_replayed(store: Shared) {
+    let one = subscribe(&store, terms("one", &ENDS)).await;
+    let reason = DisabledReason::Operator;
+    store
+        .disable_subscription(one.id, None, reason)
+        .await
+        .unwrap();
+    end_runs(&store, "build", 2).await;
+    assert_eq!(listed(&store).await.len(), 0, "nothing waits for it");
+    store.enable_subscription(one.id).await.unwrap();
+    let missing = |which| ReplayFilter {
+        subscription_id: one.id,
+        which,
+        since: time::OffsetDateTime::UNIX_EPOCH,
+        until: time::OffsetDateTime::now_utc() + LONG,
+        events: Vec::new(),
+    };
+    let filter = missing(ReplayWhich::Missing);
+    assert_eq!(store.count_replay(&filter).await.unwrap(), 2);
+}
+
+pub async fn what_a_receiver_said_before_a_change_is_not_held_against_it_after(store: Shared) {
+    let one = proven(&store, terms("one", &ENDS)).await;
+    end_runs(&store, "build", 1).await;
+    let ann = Server::new();
+    let due = ann.take(&store, 1).await.remove(0);
+    let number = ann.begin(&store, due.delivery.id).await.unwrap();
+    let elsewhere = SubscriptionTerms {
+        url: "https://elsewhere.example/".into(),
+        ..due.subscription.terms.clone()
+    };
+    let seen = due.subscription.version;
+    store
+        .change_subscription(one.id, seen, elsewhere)
+        .await
+        .unwrap();
+    ann.end(&store, &due, number, Next::Again(LONG)).await;
+    let reason = DisabledReason::Gone;
+    store
+        .disable_subscription(one.id, Some(seen), reason)
+        .await
+        .unwrap();
+    let after = store.subscription(one.id).await.unwrap().unwrap();
+    assert!(after.is_enabled() && after.health.failures == 0);
+    let now = Some(after.version);
+    store
+        .disable_subscription(one.id, now, reason)
+        .await
+        .unwrap();
+    let after = store.subscription(one.id).await.unwrap().unwrap();
+    assert!(!after.is_enabled());
+}
+
+pub async fn what_a_deleted_subscription_leaves_is_forgotten_in_pages(store: Shared) {
+    let one = proven(&store, terms("one", &ENDS)).await;
+    let other = proven(&store, terms("other", &ENDS)).await;
+    end_runs(&store, "build", 3).await;
+    assert!(store.delete_subscription(one.id).await.unwrap());
+    let taken = Server::new().take(&store, 10).await;
+    assert!(taken.iter().all(|due| due.subscription.id == other.id));
+    let left = |all: Vec<pocketci_server::model::delivery::Delivery>| {
+        let mine = |delivery: &&_| -> bool {
+            let delivery: &pocketci_server::model::delivery::Delivery = delivery;
+            delivery.subscription_id == Some(one.id)
+        };
+        all.iter().filter(mine).count()
+    };
+    let before = left(listed(&store).await);
+    let kept = listed(&store).await.len() - before;
+    assert_eq!(store.forget_deliveries(LONG, 2).await.unwrap(), 2);
+    assert_eq!(left(listed(&store).await), before - 2);
+    while store.forget_deliveries(LONG, 2).await.unwrap() > 0 {}
+    assert_eq!(listed(&store).await.len(), kept, "nobody else's");
+    assert_eq!(left(listed(&store).await), 0);
 }

@@ -364,6 +364,9 @@ contract! {
         past_events_are_delivered_again_page_by_page_and_counted_before,
         what_failed_is_replayed_once_it_is_not_on_its_way,
         old_deliveries_are_forgotten_but_not_those_in_hand,
+        what_a_sole_disabled_subscriber_missed_can_be_replayed,
+        what_a_receiver_said_before_a_change_is_not_held_against_it_after,
+        what_a_deleted_subscription_leaves_is_forgotten_in_pages,
     }
     durability {
         the_database_answers,

@@ -209,7 +209,7 @@ pub async fn the_others_hear_that_one_was_disabled_and_why(store: Shared) {
     let gone = subscribe(&store, terms).await;
     let operator = subscribe(&store, super::subscriptions::terms("quiet", &ENDS)).await;
     let quiet = store
-        .disable_subscription(operator.id, DisabledReason::Operator)
+        .disable_subscription(operator.id, None, DisabledReason::Operator)
         .await;
     assert_eq!(
         quiet.unwrap().unwrap().disabled.unwrap().reason,
@@ -218,7 +218,7 @@ pub async fn the_others_hear_that_one_was_disabled_and_why(store: Shared) {
     assert!(told(&store).await.is_empty(), "whoever did it knows");
     for _ in 0..2 {
         let disabled = store
-            .disable_subscription(gone.id, DisabledReason::Gone)
+            .disable_subscription(gone.id, None, DisabledReason::Gone)
             .await;
         let disabled = disabled.unwrap().unwrap();
         assert_eq!((disabled.version, disabled.state()), (2, "disabled"));

@@ -38,7 +38,8 @@ pub(super) async fn send(outside: &Outside, backend: &Backend, text: &str) -> Re
         None => (smtp_host.as_str(), SUBMISSION_PORT),
     };
     let mail = message(from, recipients, subject, text)?;
-    let addresses = outside.config().guard.resolve(host, port).await?;
+    let addresses = outside.config().guard.resolve(host, port).await;
+    let addresses = addresses.map_err(|error| error.to_string())?;
     let address = addresses
         .first()
         .ok_or_else(|| format!("smtp: {host:?} has no address"))?;

@@ -254,6 +254,15 @@ fn a_custom_webhook_passes_its_body_on_if_it_is_not_too_long() {
     let parameters = &got["pipeline"]["trigger_parameters"];
     assert!(parameters.get("webhook").is_none(), "{parameters}");
     assert_eq!(parameters["circleci"]["trigger_type"], "webhook");
+    for provider in ["token", "url-secret"] {
+        let mut form = receipt(provider, "", "token=letmein&branch=main");
+        let json = sent(&event, &view, Some(&form));
+        assert!(json.contains("branch=main"), "{json}");
+        let kind = b"Application/x-www-form-urlencoded; charset=utf-8".to_vec();
+        form.headers.push(("Content-Type".into(), kind));
+        let told = sent(&event, &view, Some(&form));
+        assert!(!told.contains("letmein"), "{told}");
+    }
     let mut elsewhere = receipt("generic", "", "");
     elsewhere.body_bytes = 1 << 20;
     let got: Value = serde_json::from_str(&sent(&event, &view, Some(&elsewhere))).unwrap();

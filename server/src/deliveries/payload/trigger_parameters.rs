@@ -12,6 +12,10 @@ use uuid::Uuid;
 const TOLD_BY_VCS: &[&str] = &["github", "bitbucket"];
 /// Providers of nobody in particular: CircleCI's custom webhooks.
 const CUSTOM: &[&str] = &["generic", "url-secret", "token", "custom"];
+/// Of them those whose secret may stand in a form.
+const SECRET_IN_FORM: &[&str] = &["url-secret", "token"];
+/// What the content type of a form begins with.
+const FORMS: &[&str] = &["application/x-www-form-urlencoded", "multipart/form-data"];
 /// Longest body of a custom webhook that is passed on, in bytes; a longer one is left out.
 pub const MAX_PASSED_BODY_BYTES: usize = 64 * 1024;
 
@@ -101,9 +105,21 @@ fn passed_on(receipt: &Receipt) -> Option<Webhook> {
     if !is_here || receipt.body.len() > MAX_PASSED_BODY_BYTES {
         return None;
     }
+    // What lets its sender in is not for subscribers.
+    if SECRET_IN_FORM.contains(&receipt.provider.as_str()) && is_form(receipt) {
+        return None;
+    }
     let body = std::str::from_utf8(&receipt.body).ok()?;
     Some(Webhook {
         body: body.to_owned(),
+    })
+}
+
+fn is_form(receipt: &Receipt) -> bool {
+    let mut headers = receipt.headers.iter();
+    headers.any(|(name, value)| {
+        let kind = String::from_utf8_lossy(value).trim().to_ascii_lowercase();
+        name.eq_ignore_ascii_case("content-type") && FORMS.iter().any(|form| kind.starts_with(form))
     })
 }
 

@@ -13,10 +13,12 @@ use crate::model::subscription::{
 };
 use crate::model::vault::Vault;
 use crate::model::{PipelineId, SubscriptionId};
+use ::url::Url;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderName, HeaderValue};
 use pocketci_outside::client::Trust;
+use pocketci_outside::guard::Guard;
 use pocketci_outside::signature;
 use pocketci_pipeline::expression::Expression;
 use pocketci_proto::api::PutSubscription;
@@ -78,12 +80,14 @@ pub struct Agreed {
     pub warnings: Vec<String>,
 }
 
-/// What `wanted` makes of what is stored (nothing for a new one), for the subscription of this id.
+/// What `wanted` makes of what is stored (nothing for a new one), for the subscription of this id; `guard` is this
+/// server's.
 pub fn agreed(
     id: SubscriptionId,
     stored: Option<&Subscription>,
     wanted: &Wanted<'_>,
     vault: &Vault,
+    guard: &Guard,
 ) -> Result<Agreed, TermsError> {
     let put = wanted.put;
     let mut terms = match stored {
@@ -97,7 +101,7 @@ pub fn agreed(
     if let Some(url) = &put.url {
         terms.url.clone_from(url);
     }
-    let mut warnings = checked_url(&terms.url)?;
+    let mut warnings = checked_url(&terms.url, guard)?;
     if let Some(names) = &put.events {
         terms.events = events(names)?;
     }
@@ -114,6 +118,7 @@ pub fn agreed(
         terms.secrets = sealed.transpose()?.into_iter().collect();
     }
     merge_headers(id, &mut terms, put, vault)?;
+    check_clear(&terms, guard)?;
     merge_tls(&mut terms, put)?;
     merge_pace(&mut terms, put)?;
     if let Some(filter) = &put.filter {
@@ -248,6 +253,19 @@ fn merge_headers(
             "there are {} headers; at most {MAX_HEADERS} are possible",
             terms.headers.len()
         ));
+    }
+    Ok(())
+}
+
+/// Headers are secrets mostly: `Authorization`.
+fn check_clear(terms: &SubscriptionTerms, guard: &Guard) -> Result<(), TermsError> {
+    let url = Url::parse(&terms.url).ok();
+    let in_clear = url.is_some_and(|url| url.scheme() == "http" && !guard.trusts_plain(&url));
+    if in_clear && !terms.headers.is_empty() {
+        return refuse(
+            "headers cannot go to an http URL, where anybody on the way could read them: use https, or let the server's \
+             operator allow the receiver's host with --delivery-allow",
+        );
     }
     Ok(())
 }

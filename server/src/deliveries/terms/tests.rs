@@ -45,6 +45,10 @@ fn agree(before: Option<&Subscription>, put: &PutSubscription) -> Result<Agreed,
         before,
         &wanted,
         &vault(),
+        &Guard::new(
+            vec!["172.16.0.0/12".parse().unwrap()],
+            crate::deliveries::WORDS,
+        ),
     )
 }
 
@@ -261,4 +265,28 @@ fn secrets_that_ended_are_forgotten_and_the_number_of_others_is_bounded() {
         .unwrap()
         .to_string();
     assert!(why.contains("at most 10"), "{why}");
+}
+
+#[test]
+fn headers_go_in_clear_only_to_this_machine_and_where_the_operator_allows() {
+    let with = |url: &str| json!({ "url": url, "headers": { "Authorization": "Bearer x" } });
+    for url in [
+        "http://receiver.example/",
+        "http://8.8.8.8/",
+        "http://192.168.0.1/",
+    ] {
+        assert!(refused(with(url)).contains("--delivery-allow"), "{url}");
+    }
+    for url in [
+        "https://receiver.example/",
+        "http://127.0.0.1:9/",
+        "http://[::1]:9/",
+        "http://localhost:9/",
+        "http://172.16.2.3/",
+    ] {
+        assert!(agree(None, &put(with(url))).is_ok(), "{url}");
+    }
+    let allowed = agree(None, &put(json!({ "url": "http://172.16.2.3/" }))).unwrap();
+    let warned = allowed.warnings.join(" ");
+    assert!(!warned.contains("nothing may be delivered"), "{warned}");
 }

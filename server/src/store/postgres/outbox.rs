@@ -1,6 +1,7 @@
 //! Events to tell, and a delivery of each for whoever subscribed to it, in the transaction of what happened.
 //!
-//! One statement: where nobody subscribed it finds an empty table and writes nothing.
+//! One statement: where nobody subscribed it finds an empty table and writes nothing. An event that only disabled
+//! subscriptions want is kept without deliveries: a replay tells them what they missed.
 
 use super::Failable;
 use crate::model::delivery::OutgoingFact;
@@ -42,24 +43,29 @@ pub(super) struct Told {
 impl Outbox {
     /// An event that was told before is not told again. Gives the deliveries that are due now.
     pub(super) const SQL: &'static str = "WITH facts AS MATERIALIZED (
-            SELECT * FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::uuid[], $5::uuid[], $6::int[],
+            SELECT *, coalesce(pipeline_id, '00000000-0000-0000-0000-000000000000') AS scope FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::uuid[], $5::uuid[], $6::int[],
                 $7::timestamptz[], $8::text[], $9::text[]) WITH ORDINALITY
                 AS f (id, name, pipeline_id, run_id, job_id, attempt, at, status, data, n)
-        ), wanted AS MATERIALIZED (
-            SELECT f.id, f.n, f.name, f.pipeline_id, f.run_id, s.id AS subscription_id, s.name AS receiver
-            FROM subscriptions s JOIN facts f ON f.name = ANY (s.events)
-            WHERE s.disabled_reason IS NULL AND (s.pipeline_id IS NULL OR s.pipeline_id = f.pipeline_id)
+        ), hearers AS MATERIALIZED (
+            SELECT c.name, c.scope, s.id AS subscription_id, s.name AS receiver, s.disabled_reason IS NULL AS enabled
+            FROM (SELECT DISTINCT name, scope FROM facts) c CROSS JOIN LATERAL (
+                SELECT id, name, disabled_reason FROM subscriptions
+                WHERE pipeline_id = c.scope AND c.name = ANY (events)
+                UNION ALL
+                SELECT id, name, disabled_reason FROM subscriptions
+                WHERE pipeline_id IS NULL AND c.name = ANY (events)) s
         ), told AS (
             INSERT INTO outgoing_events (id, name, pipeline_id, run_id, job_id, attempt, at, status, data)
             SELECT id, name, pipeline_id, run_id, job_id, attempt, at, status, data FROM facts f
-            WHERE EXISTS (SELECT 1 FROM wanted w WHERE w.id = f.id) ORDER BY n
+            WHERE EXISTS (SELECT 1 FROM hearers h WHERE h.name = f.name AND h.scope = f.scope) ORDER BY n
             ON CONFLICT (id) DO NOTHING RETURNING id
         )
         INSERT INTO deliveries (id, origin, subscription_id, receiver, event_id, event, webhook_id, pipeline_id, run_id,
             state, next_at, created_at)
-        SELECT gen_random_uuid(), 'event', w.subscription_id, w.receiver, w.id, w.name, w.id::text, w.pipeline_id,
-            w.run_id, 'pending', now, now
-        FROM told t JOIN wanted w ON w.id = t.id CROSS JOIN clock_timestamp() AS now ORDER BY w.n";
+        SELECT gen_random_uuid(), 'event', h.subscription_id, h.receiver, f.id, f.name, f.id::text, f.pipeline_id,
+            f.run_id, 'pending', now, now
+        FROM told t JOIN facts f ON f.id = t.id JOIN hearers h ON h.name = f.name AND h.scope = f.scope
+        CROSS JOIN clock_timestamp() AS now WHERE h.enabled ORDER BY f.n";
 
     pub(super) fn is_empty(&self) -> bool {
         self.id.is_empty()

@@ -1,7 +1,8 @@
 //! Subscriptions.
 
 use super::super::{
-    Result, SubscriptionFilter, SubscriptionPut, SubscriptionStore, codec, wake::Wake,
+    FAILED_WITHIN, Result, SubscriptionFilter, SubscriptionPut, SubscriptionStore, codec,
+    wake::Wake,
 };
 use super::outbox::{Outbox, Told};
 use super::{Failable, PostgresStore, millis, rows, sql_error};
@@ -259,7 +260,7 @@ impl SubscriptionStore for PostgresStore {
     async fn enable_subscription(&self, id: SubscriptionId) -> Result<Option<Subscription>> {
         let client = self.client().await?;
         let sql = "UPDATE subscriptions SET disabled_reason = NULL, disabled_since = NULL, failures = 0,
-                failing_since = NULL, paused_until = NULL, version = version + 1, updated_at = clock_timestamp()
+                failing_since = NULL, paused_until = NULL, slot_at = '-infinity', version = version + 1, updated_at = clock_timestamp()
             WHERE id = $1 AND (disabled_reason IS NOT NULL OR paused_until IS NOT NULL)";
         client.execute(sql, &[&id.0]).await.map_err(sql_error)?;
         // What waited is due at once.
@@ -274,6 +275,7 @@ impl SubscriptionStore for PostgresStore {
     async fn disable_subscription(
         &self,
         id: SubscriptionId,
+        version: Option<i64>,
         reason: DisabledReason,
     ) -> Result<Option<Subscription>> {
         let mut client = self.client().await?;
@@ -281,6 +283,7 @@ impl SubscriptionStore for PostgresStore {
         let mut due = 0;
         if let Some(stored) = lock(&transaction, id).await?
             && stored.is_enabled()
+            && version.is_none_or(|version| version == stored.version)
         {
             due = disable(&transaction, &stored, reason).await?;
         }
@@ -297,9 +300,13 @@ impl SubscriptionStore for PostgresStore {
         let transaction = client.transaction().await.map_err(sql_error)?;
         let sql = "SELECT * FROM subscriptions WHERE disabled_reason IS NULL AND failures >= $2
             AND failing_since <= clock_timestamp() - $1::bigint * interval '1 millisecond'
+            AND failed_at >= clock_timestamp() - $3::bigint * interval '1 millisecond'
             ORDER BY id FOR UPDATE SKIP LOCKED";
         let found = transaction
-            .query(sql, &[&millis(failing_for), &failures])
+            .query(
+                sql,
+                &[&millis(failing_for), &failures, &millis(FAILED_WITHIN)],
+            )
             .await
             .map_err(sql_error)?;
         let mut names = Vec::new();

@@ -39,23 +39,28 @@ impl From<&OutgoingFact> for Told {
     }
 }
 
-/// Stores an event for those who want it. One that was told before is not told again; where nobody subscribed, an empty
-/// table is read and nothing written.
+/// Stores an event for those who want it, with deliveries to those of them that are enabled: the others may be told later
+/// what they missed. One that was told before is not told again; where nobody subscribed, an empty table is read and
+/// nothing written.
 pub(super) fn tell(connection: &Connection, told: &Told, hints: &mut Hints) -> Result<()> {
-    let sql = "SELECT id, name FROM subscriptions s WHERE disabled_reason IS NULL \
+    let sql = "SELECT id, name, disabled_reason IS NULL FROM subscriptions s WHERE pipeline_id = ?2 \
          AND EXISTS (SELECT 1 FROM json_each(s.events) WHERE value = ?1) \
-         AND (pipeline_id IS NULL OR pipeline_id = ?2)";
+         UNION ALL SELECT id, name, disabled_reason IS NULL FROM subscriptions s WHERE pipeline_id IS NULL \
+         AND EXISTS (SELECT 1 FROM json_each(s.events) WHERE value = ?1)";
     let mut statement = connection.prepare_cached(sql)?;
     let pipeline = key(told.pipeline_id.map(|id| id.0));
     let found = statement.query_map(params![told.name.as_str(), pipeline], |row| {
         let mut columns = Columns::of(row);
-        Ok((columns.id(SubscriptionId)?, columns.take()?))
+        let id = columns.id(SubscriptionId)?;
+        let (receiver, enabled): (String, bool) = (columns.take()?, columns.take()?);
+        Ok((id, receiver, enabled))
     })?;
-    let wanted: Vec<(SubscriptionId, String)> = found.collect::<rusqlite::Result<_>>()?;
+    let mut wanted: Vec<(SubscriptionId, String, bool)> = found.collect::<rusqlite::Result<_>>()?;
     if wanted.is_empty() || !insert_event(connection, told)? {
         return Ok(());
     }
-    for (subscription_id, receiver) in &wanted {
+    wanted.retain(|(_, _, enabled)| *enabled);
+    for (subscription_id, receiver, _) in &wanted {
         let delivery = NewDelivery {
             origin: "event",
             subscription_id: *subscription_id,
@@ -64,7 +69,7 @@ pub(super) fn tell(connection: &Connection, told: &Told, hints: &mut Hints) -> R
         };
         insert_delivery(connection, &delivery)?;
     }
-    hints.deliveries = true;
+    hints.deliveries |= !wanted.is_empty();
     Ok(())
 }
 

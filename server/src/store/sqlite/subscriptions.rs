@@ -9,7 +9,9 @@ use crate::model::subscription::{
     Disabled, DisabledReason, EventName, Health, MAX_SUBSCRIPTIONS, Subscription, SubscriptionTerms,
 };
 use crate::model::{PipelineId, SubscriptionId};
-use crate::store::{Result, SubscriptionFilter, SubscriptionPut, SubscriptionStore, codec};
+use crate::store::{
+    FAILED_WITHIN, Result, SubscriptionFilter, SubscriptionPut, SubscriptionStore, codec,
+};
 use async_trait::async_trait;
 use rusqlite::{Connection, OptionalExtension as _, ToSql, params};
 use std::time::Duration;
@@ -225,10 +227,14 @@ fn disable_failing(
 ) -> Result<Vec<String>> {
     let sql = format!(
         "SELECT {SUBSCRIPTION} FROM subscriptions s WHERE s.disabled_reason IS NULL \
-         AND s.failures >= ?2 AND s.failing_since <= ?1 ORDER BY s.id"
+         AND s.failures >= ?2 AND s.failing_since <= ?1 AND s.failed_at >= ?3 ORDER BY s.id"
     );
     let mut statement = connection.prepare_cached(&sql)?;
-    let given = params![micros(now() - failing_for), failures];
+    let given = params![
+        micros(now() - failing_for),
+        failures,
+        micros(now() - FAILED_WITHIN)
+    ];
     let found = statement.query_map(given, |row| subscription(&mut Columns::of(row)))?;
     let found: Vec<Subscription> = found.collect::<rusqlite::Result<_>>()?;
     let mut names = Vec::new();
@@ -242,7 +248,7 @@ fn disable_failing(
 fn enable(connection: &Connection, id: SubscriptionId) -> Result<Option<Subscription>> {
     let at = micros(now());
     let sql = "UPDATE subscriptions SET disabled_reason = NULL, disabled_since = NULL, failures = 0, \
-         failing_since = NULL, paused_until = NULL, version = version + 1, updated_at = ?2 \
+         failing_since = NULL, paused_until = NULL, slot_at = 0, version = version + 1, updated_at = ?2 \
          WHERE id = ?1 AND (disabled_reason IS NOT NULL OR paused_until IS NOT NULL)";
     let given = params![id.0.as_bytes(), at];
     connection.prepare_cached(sql)?.execute(given)?;
@@ -323,12 +329,14 @@ impl SubscriptionStore for SqliteStore {
     async fn disable_subscription(
         &self,
         id: SubscriptionId,
+        version: Option<i64>,
         reason: DisabledReason,
     ) -> Result<Option<Subscription>> {
         self.writer
             .call(move |connection, hints| {
                 if let Some(stored) = load(connection, id)?
                     && stored.is_enabled()
+                    && version.is_none_or(|version| version == stored.version)
                 {
                     disable(connection, &stored, reason, hints)?;
                 }

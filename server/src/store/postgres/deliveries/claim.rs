@@ -3,11 +3,10 @@
 //! One claim at a time in the whole database (an advisory lock, taken before the claim's snapshot): how many requests a
 //! receiver has in hand can only be counted while nobody else is handing out.
 
-use super::super::super::{ClaimedDeliveries, DeliveryClaim};
+use super::super::super::{ClaimedDeliveries, DAMAGED_WAIT, DeliveryClaim, GONE, StoreError};
 use super::super::subscriptions::subscription;
-use super::super::{Failable, MAX_TRIES, millis, rows};
+use super::super::{Failable, MAX_TRIES, millis};
 use crate::model::delivery::DueDelivery;
-use crate::model::{EventId, SubscriptionId};
 use deadpool_postgres::Object;
 use futures_util::try_join;
 use std::collections::HashMap;
@@ -31,7 +30,9 @@ const WAITING: &str = "WITH RECURSIVE waiting AS (
             s.most - (SELECT count(*) FROM deliveries h WHERE h.subscription_id = s.id
                 AND h.state = 'sending' AND h.lease_until IS NOT NULL) AS room
         FROM clock_timestamp() AS now (at) CROSS JOIN waiting w CROSS JOIN LATERAL (
-            SELECT s.id, s.ordered, s.rate_per_second AS rate, s.slot_at, s.paused_until,
+            SELECT s.id, s.ordered, s.rate_per_second AS rate, s.paused_until,
+                -- A rate that was changed, or a clock that was set back, holds up a bucket's time at most.
+                least(s.slot_at, now.at + greatest(1, 1 / s.rate_per_second) * interval '1 second') AS slot_at,
                 (s.failures > 0 OR s.succeeded_at IS NULL) AS unproven,
                 CASE WHEN s.ordered OR s.failures > 0 OR s.succeeded_at IS NULL THEN 1 ELSE s.concurrency END AS most
             FROM subscriptions s WHERE s.id = w.subscription_id AND s.disabled_reason IS NULL) s
@@ -40,7 +41,7 @@ const WAITING: &str = "WITH RECURSIVE waiting AS (
 /// `$1` most, `$2` most of unproven receivers, `$3` sender, `$4` lease in milliseconds. A bucket holds one second's worth
 /// of a rate, one request at least.
 const CLAIM: &str = "ready AS MATERIALIZED (
-        SELECT id, ordered, unproven, rate, at, least(room, CASE WHEN rate IS NULL THEN room
+        SELECT id, ordered, unproven, rate, at, slot_at, least(room, CASE WHEN rate IS NULL THEN room
             ELSE floor(least(greatest(rate, 1), extract(epoch FROM at - greatest(slot_at, at - interval '1 hour')) * rate)
                 + 1e-6)::bigint END) AS room
         FROM room WHERE paused_until IS NULL OR paused_until <= at
@@ -64,10 +65,11 @@ const CLAIM: &str = "ready AS MATERIALIZED (
         SELECT d.id, d.subscription_id FROM deliveries d JOIN chosen c ON c.id = d.id
         WHERE d.state = 'pending' ORDER BY d.id FOR UPDATE OF d SKIP LOCKED
     ), paid AS (
-        UPDATE subscriptions s SET slot_at = greatest(s.slot_at, t.at - greatest(1, 1 / t.rate) * interval '1 second')
+        UPDATE subscriptions s SET slot_at = greatest(t.slot_at, t.at - greatest(1, 1 / t.rate) * interval '1 second')
             + t.taken / t.rate * interval '1 second'
-        FROM (SELECT r.id, r.rate, r.at, count(*) AS taken FROM mine m JOIN ready r ON r.id = m.subscription_id
-            WHERE r.rate IS NOT NULL GROUP BY r.id, r.rate, r.at) t
+        FROM (SELECT r.id, r.rate, r.at, r.slot_at, count(*) AS taken FROM mine m
+            JOIN ready r ON r.id = m.subscription_id WHERE r.rate IS NOT NULL
+            GROUP BY r.id, r.rate, r.at, r.slot_at) t
         WHERE s.id = t.id
     )
     UPDATE deliveries d SET state = 'sending', next_at = NULL, sender = $3,
@@ -130,44 +132,90 @@ async fn take(client: &Object, claim: &DeliveryClaim) -> Failable<Vec<Row>> {
     Ok(taken)
 }
 
-/// Adds events and subscriptions. What was deleted at this very instant is left to its lease, and to its owner's end.
+/// What cannot be sent, and why not.
+#[derive(Default)]
+struct Unsendable {
+    /// Its event or subscription is gone.
+    gone: Vec<Uuid>,
+    /// It, or one of them, cannot be read.
+    damaged: Vec<Uuid>,
+}
+
+/// Rows by id; `None`: it cannot be read.
+fn by_id<T>(
+    rows: &[Row],
+    decode: impl Fn(&Row) -> Failable<T>,
+) -> Failable<HashMap<Uuid, Option<T>>> {
+    let entry = |row: &Row| {
+        let id: Uuid = row.try_get("id")?;
+        let decoded = decode(row).map_err(StoreError::from).inspect_err(|error| {
+            tracing::error!(%id, error = error as &dyn std::error::Error, "a row cannot be read; its deliveries wait");
+        });
+        Ok((id, decoded.ok()))
+    };
+    rows.iter().map(entry).collect()
+}
+
+/// Adds events and subscriptions. What cannot be sent is settled, or waits; it holds nothing else up.
 async fn complete(client: &Object, taken: &[Row]) -> Failable<Vec<DueDelivery>> {
-    let taken = rows::all(taken, super::delivery)?;
     if taken.is_empty() {
         return Ok(Vec::new());
     }
-    let event_ids: Vec<Uuid> = taken.iter().filter_map(|d| Some(d.event_id?.0)).collect();
-    let ids: Vec<Uuid> = taken
-        .iter()
-        .filter_map(|d| Some(d.subscription_id?.0))
-        .collect();
+    let taken = by_id(taken, super::delivery)?;
+    let known = || taken.values().flatten();
+    let event_ids: Vec<Uuid> = known().filter_map(|d| Some(d.event_id?.0)).collect();
+    let ids: Vec<Uuid> = known().filter_map(|d| Some(d.subscription_id?.0)).collect();
     let (events, subscriptions) = try_join!(
         client.prepare_cached("SELECT * FROM outgoing_events WHERE id = ANY ($1)"),
         client.prepare_cached("SELECT * FROM subscriptions WHERE id = ANY ($1)")
     )?;
-    let (by_event, by_id): ([&(dyn ToSql + Sync); 1], [&(dyn ToSql + Sync); 1]) =
+    let (of_events, of_ids): ([&(dyn ToSql + Sync); 1], [&(dyn ToSql + Sync); 1]) =
         ([&event_ids], [&ids]);
     let (events, subscriptions) = try_join!(
-        client.query(&events, &by_event),
-        client.query(&subscriptions, &by_id)
+        client.query(&events, &of_events),
+        client.query(&subscriptions, &of_ids)
     )?;
-    let events = rows::all(&events, super::event)?;
-    let events: HashMap<EventId, _> = events.into_iter().map(|event| (event.id, event)).collect();
-    let subscriptions = rows::all(&subscriptions, subscription)?;
-    let subscriptions: HashMap<SubscriptionId, _> =
-        subscriptions.into_iter().map(|one| (one.id, one)).collect();
-    let mut due: Vec<DueDelivery> = taken
-        .into_iter()
-        .filter_map(|delivery| {
-            Some(DueDelivery {
-                event: events.get(&delivery.event_id?)?.clone(),
-                subscription: subscriptions.get(&delivery.subscription_id?)?.clone(),
+    let events = by_id(&events, super::event)?;
+    let subscriptions = by_id(&subscriptions, subscription)?;
+    let mut due = Vec::with_capacity(taken.len());
+    let mut unsendable = Unsendable::default();
+    for (id, delivery) in taken {
+        let Some(delivery) = delivery else {
+            unsendable.damaged.push(id);
+            continue;
+        };
+        let event = delivery.event_id.and_then(|id| events.get(&id.0));
+        let to = delivery.subscription_id;
+        match (event, to.and_then(|id| subscriptions.get(&id.0))) {
+            (Some(Some(event)), Some(Some(subscription))) => due.push(DueDelivery {
+                event: event.clone(),
+                subscription: subscription.clone(),
                 delivery,
-            })
-        })
-        .collect();
+            }),
+            (None, _) | (_, None) => unsendable.gone.push(id),
+            (Some(_), Some(_)) => unsendable.damaged.push(id),
+        }
+    }
+    set_aside(client, &unsendable).await?;
     due.sort_by_key(|due| due.delivery.seq);
     Ok(due)
+}
+
+/// Nobody else has them: this claim's lease holds.
+async fn set_aside(client: &Object, unsendable: &Unsendable) -> Failable<()> {
+    if !unsendable.gone.is_empty() {
+        let sql = "UPDATE deliveries SET state = 'dropped', reason = $2, sender = NULL, lease_until = NULL,
+                finished_at = clock_timestamp() WHERE id = ANY ($1) AND state = 'sending'";
+        client.execute(sql, &[&unsendable.gone, &GONE]).await?;
+    }
+    if !unsendable.damaged.is_empty() {
+        let sql = "UPDATE deliveries SET state = 'pending', sender = NULL, lease_until = NULL,
+                next_at = clock_timestamp() + $2::bigint * interval '1 millisecond'
+            WHERE id = ANY ($1) AND state = 'sending'";
+        let wait = millis(DAMAGED_WAIT);
+        client.execute(sql, &[&unsendable.damaged, &wait]).await?;
+    }
+    Ok(())
 }
 
 async fn wait(client: &Object) -> Failable<Option<Duration>> {

@@ -1,6 +1,7 @@
 //! Events and deliveries.
 
 mod claim;
+mod list;
 mod replays;
 mod sends;
 mod tries;
@@ -9,8 +10,8 @@ pub(super) use tries::{TryResult, TryWrite, start};
 
 use super::super::wake::Wake;
 use super::super::{
-    ClaimedDeliveries, DeliveryClaim, DeliveryStore, NewTry, Queued, Recorded, Result, SendTry,
-    StoreError, TryRecord, codec,
+    ClaimedDeliveries, DeliveryClaim, DeliveryStore, NewTry, Queued, Recorded, Result,
+    SEND_ENDS_WITHIN, SEND_UNENDED, SendTry, StoreError, TryRecord, codec,
 };
 use super::{Failable, PostgresStore, millis, rows, sql_error};
 use crate::model::delivery::{
@@ -108,6 +109,32 @@ fn a_try(row: &Row) -> Failable<DeliveryTry> {
     })
 }
 
+/// Deletes at most `$1` deliveries of subscriptions that are gone, found by stepping through an index.
+const OF_NOBODY: &str = "WITH RECURSIVE known AS (
+        (SELECT subscription_id AS id FROM deliveries WHERE subscription_id IS NOT NULL ORDER BY subscription_id LIMIT 1)
+        UNION ALL
+        SELECT next.id FROM known k CROSS JOIN LATERAL (SELECT subscription_id AS id FROM deliveries
+            WHERE subscription_id > k.id ORDER BY subscription_id LIMIT 1) next
+    ), dead AS MATERIALIZED (
+        SELECT id FROM known k WHERE NOT EXISTS (SELECT 1 FROM subscriptions s WHERE s.id = k.id)
+    ), old AS MATERIALIZED (
+        SELECT d.id FROM dead k CROSS JOIN LATERAL (
+            SELECT id FROM deliveries WHERE subscription_id = k.id LIMIT $1) d LIMIT $1
+    ) DELETE FROM deliveries d USING old WHERE d.id = old.id";
+/// The same of what pipelines that are gone sent. What subscribers of everything were told about them stays.
+const SENT_BY_NOBODY: &str = "WITH RECURSIVE known AS (
+        (SELECT pipeline_id AS id FROM deliveries WHERE subscription_id IS NULL AND pipeline_id IS NOT NULL
+            ORDER BY pipeline_id LIMIT 1)
+        UNION ALL
+        SELECT next.id FROM known k CROSS JOIN LATERAL (SELECT pipeline_id AS id FROM deliveries
+            WHERE subscription_id IS NULL AND pipeline_id > k.id ORDER BY pipeline_id LIMIT 1) next
+    ), dead AS MATERIALIZED (
+        SELECT id FROM known k WHERE NOT EXISTS (SELECT 1 FROM pipelines p WHERE p.id = k.id)
+    ), old AS MATERIALIZED (
+        SELECT d.id FROM dead k CROSS JOIN LATERAL (
+            SELECT id FROM deliveries WHERE subscription_id IS NULL AND pipeline_id = k.id LIMIT $1) d LIMIT $1
+    ) DELETE FROM deliveries d USING old WHERE d.id = old.id";
+
 /// Which of two: an enabled subscription's deliveries were queued, or there is one, or none.
 const QUEUED: &str = "SELECT disabled_reason IS NOT NULL FROM subscriptions WHERE id = $1";
 
@@ -147,12 +174,14 @@ impl DeliveryStore for PostgresStore {
 
     async fn keep_payload(&self, id: EventId, payload: String) -> Result<Option<String>> {
         let client = self.client().await?;
-        let sql = "UPDATE outgoing_events SET payload = coalesce(payload, $2) WHERE id = $1 RETURNING payload";
+        let sql = "UPDATE outgoing_events SET payload = $2 WHERE id = $1 AND payload IS NULL";
         let statement = client.prepare_cached(sql).await.map_err(sql_error)?;
-        let row = client
-            .query_opt(&statement, &[&id.0, &payload])
-            .await
-            .map_err(sql_error)?;
+        let kept = client.execute(&statement, &[&id.0, &payload]).await;
+        if kept.map_err(sql_error)? > 0 {
+            return Ok(Some(payload));
+        }
+        let sql = "SELECT payload FROM outgoing_events WHERE id = $1";
+        let row = client.query_opt(sql, &[&id.0]).await.map_err(sql_error)?;
         row.map(|row| row.try_get(0).map_err(sql_error)).transpose()
     }
 
@@ -173,6 +202,17 @@ impl DeliveryStore for PostgresStore {
             UPDATE deliveries d SET state = 'pending', next_at = clock_timestamp(), sender = NULL, lease_until = NULL
             FROM gone WHERE d.id = gone.id";
         let expired = client.execute(sql, &[&limit]).await.map_err(sql_error)?;
+        let sql = "WITH old AS (
+                SELECT id FROM deliveries WHERE state = 'sending' AND origin = 'send'
+                AND created_at < clock_timestamp() - $1::bigint * interval '1 millisecond' ORDER BY id LIMIT $2
+                FOR UPDATE SKIP LOCKED
+            )
+            UPDATE deliveries d SET state = 'failed', reason = $3, finished_at = clock_timestamp()
+            FROM old WHERE d.id = old.id";
+        client
+            .execute(sql, &[&millis(SEND_ENDS_WITHIN), &limit, &SEND_UNENDED])
+            .await
+            .map_err(sql_error)?;
         if expired > 0 {
             self.wake_deliveries();
         }
@@ -280,33 +320,7 @@ impl DeliveryStore for PostgresStore {
 
     async fn deliveries(&self, filter: DeliveryFilter) -> Result<Vec<Delivery>> {
         let client = self.client().await?;
-        let sql = "SELECT * FROM deliveries WHERE ($1::uuid IS NULL OR subscription_id = $1)
-            AND ($2::uuid IS NULL OR pipeline_id = $2) AND ($3::uuid IS NULL OR run_id = $3)
-            AND ($4::uuid IS NULL OR event_id = $4) AND ($5::text IS NULL OR event = $5)
-            AND ($6::text IS NULL OR state = $6) AND ($7::text IS NULL OR origin = $7)
-            AND ($8::timestamptz IS NULL OR created_at >= $8) AND ($9::timestamptz IS NULL OR created_at < $9)
-            AND ($10::uuid IS NULL OR seq < (SELECT seq FROM deliveries WHERE id = $10))
-            ORDER BY seq DESC LIMIT $11";
-        let found = client
-            .query(
-                sql,
-                &[
-                    &filter.subscription_id.map(|id| id.0),
-                    &filter.pipeline_id.map(|id| id.0),
-                    &filter.run_id.map(|id| id.0),
-                    &filter.event_id.map(|id| id.0),
-                    &filter.event.map(EventName::as_str),
-                    &filter.state.map(DeliveryState::as_str),
-                    &filter.origin.map(Origin::as_str),
-                    &filter.since,
-                    &filter.until,
-                    &filter.after.map(|id| id.0),
-                    &filter.limit,
-                ],
-            )
-            .await
-            .map_err(sql_error)?;
-        Ok(rows::all(&found, delivery)?)
+        Ok(list::list(&client, &filter).await?)
     }
 
     async fn record_send(&self, noted: SendTry) -> Result<bool> {
@@ -318,6 +332,9 @@ impl DeliveryStore for PostgresStore {
         let client = self.client().await?;
         let older = millis(older);
         let mut forgotten = 0;
+        for sql in [OF_NOBODY, SENT_BY_NOBODY] {
+            forgotten += client.execute(sql, &[&limit]).await.map_err(sql_error)?;
+        }
         for sql in [
             "WITH old AS (
                 SELECT id FROM deliveries WHERE created_at < clock_timestamp() - $1::bigint * interval '1 millisecond'

@@ -85,7 +85,8 @@ pub(super) async fn begin(
     load(client, id).await
 }
 
-/// A page of the oldest replay that nobody else is at; `false` if there is none.
+/// A page of the oldest replay that nobody else is at; `false` if there is none. A page ends after so many events looked
+/// at, whether they match or not: no transaction is long, and the cursor moves.
 pub(super) async fn advance(client: &mut Object) -> Failable<bool> {
     let transaction = client.transaction().await?;
     let sql = "SELECT r.*, s.name AS receiver FROM replays r JOIN subscriptions s ON s.id = r.subscription_id
@@ -99,9 +100,11 @@ pub(super) async fn advance(client: &mut Object) -> Failable<bool> {
         (row.try_get("cursor_at")?, row.try_get("cursor_seq")?);
     let (last_seq, receiver): (i64, &str) = (row.try_get("last_seq")?, row.try_get("receiver")?);
     let sql = format!(
-        "WITH page AS MATERIALIZED (
-            SELECT e.* FROM subscriptions s JOIN outgoing_events e ON {MATCHES}
-            WHERE s.id = $1 AND (e.at, e.seq) > ($6, $7) AND e.seq <= $8 ORDER BY e.at, e.seq LIMIT $9
+        "WITH looked AS MATERIALIZED (
+            SELECT * FROM outgoing_events WHERE at >= $3 AND at < $4 AND (at, seq) > ($6, $7) AND seq <= $8
+            ORDER BY at, seq LIMIT $9
+        ), page AS MATERIALIZED (
+            SELECT e.* FROM subscriptions s JOIN looked e ON {MATCHES} WHERE s.id = $1
         ), made AS (
             INSERT INTO deliveries (id, origin, subscription_id, receiver, event_id, event, webhook_id, pipeline_id,
                 run_id, state, next_at, replay_id, created_at)
@@ -110,7 +113,7 @@ pub(super) async fn advance(client: &mut Object) -> Failable<bool> {
             ON CONFLICT (replay_id, event_id) WHERE replay_id IS NOT NULL DO NOTHING RETURNING 1
         )
         SELECT (SELECT count(*) FROM made) AS made, count(*) AS seen, max(at) AS at,
-            (SELECT seq FROM page ORDER BY at DESC, seq DESC LIMIT 1) AS seq FROM page"
+            (SELECT seq FROM looked ORDER BY at DESC, seq DESC LIMIT 1) AS seq FROM looked"
     );
     let events = codec::event_words(&filter.events);
     let which = filter.which.as_str();

@@ -21,7 +21,9 @@ pub(super) async fn record_send(client: &mut Object, noted: &SendTry) -> Failabl
         SELECT $1, 'send', $2, $3, $4, $5, $6, $7, now, CASE WHEN $6 <> 'sending' THEN now END
         FROM clock_timestamp() AS now WHERE EXISTS (SELECT 1 FROM runs WHERE id = $5)
         ON CONFLICT (id) DO UPDATE SET tries = greatest(deliveries.tries, excluded.tries),
-            state = CASE WHEN deliveries.state = 'sending' THEN excluded.state ELSE deliveries.state END,
+            state = CASE WHEN deliveries.state = 'sending' OR excluded.state = 'delivered' THEN excluded.state
+                ELSE deliveries.state END,
+            reason = CASE WHEN excluded.state = 'delivered' THEN '' ELSE deliveries.reason END,
             finished_at = coalesce(deliveries.finished_at, excluded.finished_at)";
     let given: [&(dyn ToSql + Sync); 7] = [
         &id.0,

@@ -89,12 +89,12 @@ async fn flush(pool: &Pool, group: &[TryWrite]) -> Result<Vec<TryResult>> {
 
 const BEGIN: &str = "WITH new AS (
         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[],
-            $8::bigint[], $9::text[])
-            AS t (id, owner, lease, sender, url, method, headers, body_bytes, body_sha256)
+            $8::bigint[], $9::text[], $10::int[])
+            AS t (id, owner, lease, sender, url, method, headers, body_bytes, body_sha256, tries)
     ), mine AS (
         UPDATE deliveries d SET tries = d.tries + 1,
             lease_until = clock_timestamp() + n.lease * interval '1 millisecond'
-        FROM new n WHERE d.id = n.id AND d.state = 'sending' AND d.sender = n.owner
+        FROM new n WHERE d.id = n.id AND d.state = 'sending' AND d.sender = n.owner AND d.tries = n.tries
         RETURNING d.id, d.tries AS number
     )
     INSERT INTO delivery_tries (delivery_id, number, state, began_at, sender, url, method, headers, body_bytes, body_sha256)
@@ -123,12 +123,14 @@ const HEALTH: &str = "UPDATE subscriptions s SET
         failures = CASE WHEN t.succeeded THEN t.failed ELSE s.failures + t.failed END,
         failing_since = CASE WHEN t.failed = 0 AND t.succeeded THEN NULL
             WHEN t.succeeded THEN now.at ELSE coalesce(s.failing_since, CASE WHEN t.failed > 0 THEN now.at END) END,
+        failed_at = CASE WHEN t.failed > 0 THEN now.at ELSE s.failed_at END,
         succeeded_at = CASE WHEN t.succeeded THEN now.at ELSE s.succeeded_at END,
         paused_until = CASE WHEN t.pause > 0 THEN greatest(s.paused_until, now.at + t.pause * interval '1 millisecond')
             WHEN t.succeeded THEN NULL ELSE s.paused_until END
-    FROM unnest($1::uuid[], $2::bool[], $3::bigint[], $4::bigint[]) AS t (id, succeeded, failed, pause),
+    FROM unnest($1::uuid[], $2::bool[], $3::bigint[], $4::bigint[], $6::bigint[])
+        AS t (id, succeeded, failed, pause, version),
         clock_timestamp() AS now (at)
-    WHERE s.id = t.id AND (t.failed > 0 OR t.pause > 0 OR s.failures > 0 OR s.succeeded_at IS NULL
+    WHERE s.id = t.id AND s.version = t.version AND (t.failed > 0 OR t.pause > 0 OR s.failures > 0 OR s.succeeded_at IS NULL
         OR s.succeeded_at < now.at - $5::bigint * interval '1 millisecond')";
 
 async fn attempt(client: &Object, group: &[TryWrite]) -> Failable<Vec<TryResult>> {
@@ -179,8 +181,9 @@ async fn begin(client: &Object, new: &[&NewTry]) -> Failable<HashMap<Uuid, i32>>
         .map(|one| one.body_sha256.as_str())
         .collect();
     let statement = client.prepare_cached(BEGIN).await?;
-    let given: [&(dyn ToSql + Sync); 9] = [
-        &ids, &owners, &leases, &senders, &urls, &methods, &headers, &bytes, &hashes,
+    let tries: Vec<i32> = new.iter().map(|new| new.tries).collect();
+    let given: [&(dyn ToSql + Sync); 10] = [
+        &ids, &owners, &leases, &senders, &urls, &methods, &headers, &bytes, &hashes, &tries,
     ];
     let rows = client.query(&statement, &given).await?;
     let number = |row: &tokio_postgres::Row| Ok((row.try_get(0)?, row.try_get(1)?));
@@ -209,12 +212,13 @@ async fn end(client: &Object, records: &[&TryRecord]) -> Failable<(HashSet<Uuid>
     let (noted, moved) = (ids(&noted)?, ids(&moved)?);
     let healths = Healths::of(records, &noted);
     let every = millis(SUCCESS_NOTED_EVERY);
-    let healths: [&(dyn ToSql + Sync); 5] = [
+    let healths: [&(dyn ToSql + Sync); 6] = [
         &healths.id,
         &healths.succeeded,
         &healths.failed,
         &healths.pause,
         &every,
+        &healths.version,
     ];
     client.execute(&health, &healths).await?;
     Ok((noted, moved))
@@ -331,14 +335,16 @@ struct Healths {
     succeeded: Vec<bool>,
     failed: Vec<i64>,
     pause: Vec<i64>,
+    version: Vec<i64>,
 }
 
 impl Healths {
     /// What was noted before counts no second time.
     fn of(records: &[&TryRecord], noted: &HashSet<Uuid>) -> Self {
-        let mut by_id: BTreeMap<Uuid, (bool, i64, i64)> = BTreeMap::new();
+        let mut by_id: BTreeMap<(Uuid, i64), (bool, i64, i64)> = BTreeMap::new();
         for record in records {
-            let (succeeded, failed, pause) = by_id.entry(record.subscription_id.0).or_default();
+            let key = (record.subscription_id.0, record.version);
+            let (succeeded, failed, pause) = by_id.entry(key).or_default();
             let is_new = noted.contains(&record.delivery_id.0);
             let ended = record.ended.as_ref().filter(|_| is_new);
             match ended.map(|(_, end)| end.state) {
@@ -349,8 +355,9 @@ impl Healths {
             *pause = (*pause).max(record.pause.map_or(0, millis));
         }
         let mut all = Self::default();
-        for (id, (succeeded, failed, pause)) in by_id {
+        for ((id, version), (succeeded, failed, pause)) in by_id {
             all.id.push(id);
+            all.version.push(version);
             all.succeeded.push(succeeded);
             all.failed.push(failed);
             all.pause.push(pause);

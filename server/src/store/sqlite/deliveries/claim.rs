@@ -3,7 +3,7 @@
 use super::super::rows::{Columns, micros, now};
 use crate::model::delivery::DueDelivery;
 use crate::model::{DeliveryId, SubscriptionId};
-use crate::store::{ClaimedDeliveries, DeliveryClaim, Result};
+use crate::store::{ClaimedDeliveries, DAMAGED_WAIT, DeliveryClaim, GONE, Result};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use std::time::Duration;
 
@@ -84,7 +84,9 @@ fn waiting(connection: &Connection, at: i64) -> Result<Vec<Waiting>> {
         let (ordered, unproven): (bool, bool) = (columns.take()?, columns.take()?);
         let concurrency: i64 = columns.take()?;
         let rate: Option<f64> = columns.take()?;
-        let (slot_at, paused_until) = (columns.take()?, columns.take()?);
+        let (slot_at, paused_until): (i64, _) = (columns.take()?, columns.take()?);
+        // A rate that was changed, or a clock that was set back, holds up a bucket's time at most.
+        let slot_at = rate.map_or(slot_at, |rate| slot_at.min(at.saturating_add(full(rate))));
         let in_hand: i64 = columns.take()?;
         let most = if ordered || unproven { 1 } else { concurrency };
         let room = most - in_hand;
@@ -100,6 +102,11 @@ fn waiting(connection: &Connection, at: i64) -> Result<Vec<Waiting>> {
         })
     })?;
     Ok(found.collect::<rusqlite::Result<_>>()?)
+}
+
+/// How long an empty bucket takes to be full.
+fn full(rate: f64) -> i64 {
+    (1.0_f64.max(1.0 / rate) * SECOND) as i64
 }
 
 /// A bucket holds one second's worth of a rate, one request at least.
@@ -159,9 +166,8 @@ fn take(
     }
     for (one, taken) in waiting.iter().zip(taken) {
         if let (Some(rate), 1..) = (one.rate, taken) {
-            let full = (1.0_f64.max(1.0 / rate) * SECOND) as i64;
             let paid = (f64::from(taken) / rate * SECOND) as i64;
-            let slot_at = one.slot_at.max(at - full) + paid;
+            let slot_at = one.slot_at.max(at - full(rate)) + paid;
             let sql = "UPDATE subscriptions SET slot_at = ?2 WHERE id = ?1";
             let given = params![one.id.0.as_bytes(), slot_at];
             connection.prepare_cached(sql)?.execute(given)?;
@@ -171,27 +177,49 @@ fn take(
     Ok(())
 }
 
-/// Adds events and subscriptions.
+/// Adds events and subscriptions. What cannot be sent is settled, or waits; it holds nothing else up.
 fn complete(connection: &Connection, found: &[Found]) -> Result<Vec<DueDelivery>> {
     let mut due = Vec::with_capacity(found.len());
     for one in found {
-        let Some(delivery) = super::load(connection, one.id)? else {
-            continue;
-        };
-        let event = match delivery.event_id {
-            Some(id) => super::load_event(connection, id)?,
-            None => None,
-        };
-        let subscription = super::load_subscription(connection, delivery.subscription_id)?;
-        if let (Some(event), Some(subscription)) = (event, subscription) {
-            due.push(DueDelivery {
-                delivery,
-                event,
-                subscription,
-            });
+        match completed(connection, one.id) {
+            Ok(Some(one)) => due.push(one),
+            Ok(None) => {
+                let sql = "UPDATE deliveries SET state = 'dropped', reason = ?2, sender = NULL, lease_until = NULL, \
+                     finished_at = ?3 WHERE seq = ?1";
+                let given = params![one.seq, GONE, micros(now())];
+                connection.prepare_cached(sql)?.execute(given)?;
+            }
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::error!(delivery = %one.id, error, "a delivery cannot be read; it waits");
+                let sql = "UPDATE deliveries SET state = 'pending', sender = NULL, lease_until = NULL, next_at = ?2 \
+                     WHERE seq = ?1";
+                let given = params![one.seq, micros(now() + DAMAGED_WAIT)];
+                connection.prepare_cached(sql)?.execute(given)?;
+            }
         }
     }
     Ok(due)
+}
+
+/// `None`: its event or subscription is gone.
+fn completed(connection: &Connection, id: DeliveryId) -> Result<Option<DueDelivery>> {
+    let Some(delivery) = super::load(connection, id)? else {
+        return Ok(None);
+    };
+    let event = match delivery.event_id {
+        Some(id) => super::load_event(connection, id)?,
+        None => None,
+    };
+    let subscription = super::load_subscription(connection, delivery.subscription_id)?;
+    Ok(match (event, subscription) {
+        (Some(event), Some(subscription)) => Some(DueDelivery {
+            delivery,
+            event,
+            subscription,
+        }),
+        _ => None,
+    })
 }
 
 /// How long until more becomes due, of receivers that have room.

@@ -16,13 +16,14 @@ use crate::model::delivery::{
 use crate::model::subscription::{EventName, Subscription};
 use crate::model::{DeliveryId, EventId, JobId, PipelineId, ReplayId, RunId, SubscriptionId};
 use crate::store::{
-    ClaimedDeliveries, DeliveryClaim, DeliveryStore, NewTry, Queued, Recorded, Result, SendTry,
-    TryRecord,
+    ClaimedDeliveries, DeliveryClaim, DeliveryStore, NewTry, Queued, Recorded, Result,
+    SEND_ENDS_WITHIN, SEND_UNENDED, SendTry, TryRecord,
 };
 use async_trait::async_trait;
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, ToSql, params};
 use serde_json::Value;
 use std::time::Duration;
+use uuid::Uuid;
 
 /// In the order of [`delivery`].
 const DELIVERY: &str = "d.id, d.seq, d.origin, d.subscription_id, d.receiver, d.event_id, d.event, d.webhook_id, \
@@ -98,9 +99,14 @@ fn load_subscription(
 }
 
 fn keep_payload(connection: &Connection, id: EventId, payload: &str) -> Result<Option<String>> {
-    let sql = "UPDATE outgoing_events SET payload = coalesce(payload, ?2) WHERE id = ?1 RETURNING payload";
+    let sql = "UPDATE outgoing_events SET payload = ?2 WHERE id = ?1 AND payload IS NULL";
+    let given = params![id.0.as_bytes(), payload];
+    if connection.prepare_cached(sql)?.execute(given)? > 0 {
+        return Ok(Some(payload.to_owned()));
+    }
+    let sql = "SELECT payload FROM outgoing_events WHERE id = ?1";
     let mut statement = connection.prepare_cached(sql)?;
-    let kept = statement.query_row(params![id.0.as_bytes(), payload], |row| row.get(0));
+    let kept = statement.query_row([id.0.as_bytes()], |row| row.get(0));
     Ok(kept.optional()?)
 }
 
@@ -112,6 +118,12 @@ fn expire(connection: &Connection, limit: i64, hints: &mut Hints) -> Result<i64>
         .prepare_cached(sql)?
         .execute(params![micros(now()), limit])?;
     hints.deliveries |= expired > 0;
+    let sql = "UPDATE deliveries SET state = 'failed', reason = ?3, finished_at = ?1 WHERE seq IN ( \
+         SELECT seq FROM deliveries WHERE state = 'sending' AND origin = 'send' AND created_at < ?2 LIMIT ?4)";
+    let (at, before) = (micros(now()), micros(now() - SEND_ENDS_WITHIN));
+    connection
+        .prepare_cached(sql)?
+        .execute(params![at, before, SEND_UNENDED, limit])?;
     Ok(i64::try_from(expired).unwrap_or(i64::MAX))
 }
 
@@ -184,37 +196,71 @@ fn show(connection: &Connection, id: DeliveryId) -> Result<Option<(Delivery, Vec
     Ok(Some((delivery, tries::of(connection, id)?)))
 }
 
+/// Only the filters that are set are in the question, so that an index serves it.
 fn list(connection: &Connection, filter: &DeliveryFilter) -> Result<Vec<Delivery>> {
+    let mut given: Vec<Box<dyn ToSql>> = Vec::new();
+    let mut all = vec!["true".to_owned()];
+    let mut ask = |condition: &str, value: Option<Box<dyn ToSql>>| {
+        if let Some(value) = value {
+            given.push(value);
+            all.push(condition.replace('?', &format!("?{}", given.len())));
+        }
+    };
+    let id = |id: Option<Uuid>| key(id).map(|id| Box::new(id) as Box<dyn ToSql>);
+    let word = |word: Option<&'static str>| word.map(|word| Box::new(word) as Box<dyn ToSql>);
+    let time = |at| micros_opt(at).map(|at| Box::new(at) as Box<dyn ToSql>);
+    ask(
+        "d.subscription_id = ?",
+        id(filter.subscription_id.map(|id| id.0)),
+    );
+    ask("d.pipeline_id = ?", id(filter.pipeline_id.map(|id| id.0)));
+    ask("d.run_id = ?", id(filter.run_id.map(|id| id.0)));
+    ask("d.event_id = ?", id(filter.event_id.map(|id| id.0)));
+    ask("d.event = ?", word(filter.event.map(EventName::as_str)));
+    ask("d.state = ?", word(filter.state.map(DeliveryState::as_str)));
+    ask("d.origin = ?", word(filter.origin.map(Origin::as_str)));
+    ask("d.created_at >= ?", time(filter.since));
+    ask("d.created_at < ?", time(filter.until));
+    let older = "d.seq < (SELECT seq FROM deliveries WHERE id = ?)";
+    ask(older, id(filter.after.map(|id| id.0)));
+    given.push(Box::new(filter.limit));
+    let (all, limit) = (all.join(" AND "), given.len());
     let sql = format!(
-        "SELECT {DELIVERY} FROM deliveries d WHERE (?1 IS NULL OR d.subscription_id = ?1) \
-         AND (?2 IS NULL OR d.pipeline_id = ?2) AND (?3 IS NULL OR d.run_id = ?3) \
-         AND (?4 IS NULL OR d.event_id = ?4) AND (?5 IS NULL OR d.event = ?5) AND (?6 IS NULL OR d.state = ?6) \
-         AND (?7 IS NULL OR d.origin = ?7) AND (?8 IS NULL OR d.created_at >= ?8) \
-         AND (?9 IS NULL OR d.created_at < ?9) \
-         AND (?10 IS NULL OR d.seq < (SELECT seq FROM deliveries WHERE id = ?10)) \
-         ORDER BY d.seq DESC LIMIT ?11"
+        "SELECT {DELIVERY} FROM deliveries d WHERE {all} ORDER BY d.seq DESC LIMIT ?{limit}"
     );
     let mut statement = connection.prepare_cached(&sql)?;
-    let given = params![
-        key(filter.subscription_id.map(|id| id.0)),
-        key(filter.pipeline_id.map(|id| id.0)),
-        key(filter.run_id.map(|id| id.0)),
-        key(filter.event_id.map(|id| id.0)),
-        filter.event.map(EventName::as_str),
-        filter.state.map(DeliveryState::as_str),
-        filter.origin.map(Origin::as_str),
-        micros_opt(filter.since),
-        micros_opt(filter.until),
-        key(filter.after.map(|id| id.0)),
-        filter.limit,
-    ];
+    let given = rusqlite::params_from_iter(given.iter());
     let found = statement.query_map(given, |row| delivery(&mut Columns::of(row)))?;
     Ok(found.collect::<rusqlite::Result<_>>()?)
 }
 
+/// Deletes at most `?1` deliveries of subscriptions that are gone, found by stepping through an index.
+const OF_NOBODY: &str = "WITH RECURSIVE known (id) AS ( \
+        SELECT * FROM (SELECT subscription_id FROM deliveries WHERE subscription_id IS NOT NULL \
+            ORDER BY subscription_id LIMIT 1) \
+        UNION ALL \
+        SELECT (SELECT subscription_id FROM deliveries WHERE subscription_id > k.id ORDER BY subscription_id LIMIT 1) \
+        FROM known k WHERE k.id IS NOT NULL \
+    ) DELETE FROM deliveries WHERE seq IN (SELECT seq FROM deliveries WHERE subscription_id IN ( \
+        SELECT id FROM known WHERE id IS NOT NULL AND id NOT IN (SELECT id FROM subscriptions)) LIMIT ?1)";
+/// The same of what pipelines that are gone sent. What subscribers of everything were told about them stays.
+const SENT_BY_NOBODY: &str = "WITH RECURSIVE known (id) AS ( \
+        SELECT * FROM (SELECT pipeline_id FROM deliveries WHERE subscription_id IS NULL AND pipeline_id IS NOT NULL \
+            ORDER BY pipeline_id LIMIT 1) \
+        UNION ALL \
+        SELECT (SELECT pipeline_id FROM deliveries WHERE subscription_id IS NULL AND pipeline_id > k.id \
+            ORDER BY pipeline_id LIMIT 1) \
+        FROM known k WHERE k.id IS NOT NULL \
+    ) DELETE FROM deliveries WHERE seq IN (SELECT seq FROM deliveries WHERE subscription_id IS NULL \
+        AND pipeline_id IN (SELECT id FROM known WHERE id IS NOT NULL AND id NOT IN (SELECT id FROM pipelines)) \
+        LIMIT ?1)";
+
 fn forget(connection: &Connection, older: Duration, limit: i64) -> Result<i64> {
     let before = micros(now() - older);
     let mut forgotten = 0;
+    for sql in [OF_NOBODY, SENT_BY_NOBODY] {
+        forgotten += connection.prepare_cached(sql)?.execute([limit])?;
+    }
     for sql in [
         "DELETE FROM deliveries WHERE seq IN (SELECT seq FROM deliveries WHERE created_at < ?1 \
          AND (state <> 'sending' OR lease_until IS NULL) ORDER BY created_at LIMIT ?2)",

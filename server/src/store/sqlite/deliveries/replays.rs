@@ -125,16 +125,23 @@ pub(super) fn advance(connection: &Connection) -> Result<bool> {
     let Some(replay) = load(connection, id)? else {
         return Ok(false);
     };
-    let page = page(connection, &replay.filter, &cursor)?;
+    let last = looked_at(connection, &replay.filter, &cursor)?;
+    let page = match last {
+        Some(last) => page(connection, &replay.filter, &cursor, last)?,
+        None => Vec::new(),
+    };
     for event in &page {
         deliver(connection, &replay, &cursor.receiver, event)?;
-        (cursor.at, cursor.seq) = (micros(event.at), event.seq);
     }
-    let seen = i64::try_from(page.len()).unwrap_or(i64::MAX);
+    let made = i64::try_from(page.len()).unwrap_or(i64::MAX);
+    if let Some((at, seq, _)) = last {
+        (cursor.at, cursor.seq) = (at, seq);
+    }
+    let seen = last.map_or(0, |(_, _, seen)| seen);
     let sql = "UPDATE replays SET created = created + ?2, done = ?3, cursor_at = ?4, cursor_seq = ?5 WHERE id = ?1";
     connection.prepare_cached(sql)?.execute(params![
         id.0.as_bytes(),
-        seen,
+        made,
         seen < REPLAY_PAGE,
         cursor.at,
         cursor.seq,
@@ -142,14 +149,39 @@ pub(super) fn advance(connection: &Connection) -> Result<bool> {
     Ok(true)
 }
 
+/// Where a page ends, and how many events it looks at, whether they match or not: no transaction is long, and the cursor
+/// moves. `None`: there are no more.
+fn looked_at(
+    connection: &Connection,
+    filter: &ReplayFilter,
+    cursor: &Cursor,
+) -> Result<Option<(i64, i64, i64)>> {
+    let sql = "SELECT at, seq, count(*) OVER () FROM (SELECT at, seq FROM outgoing_events \
+         WHERE at >= ?1 AND at < ?2 AND (at, seq) > (?3, ?4) AND seq <= ?5 ORDER BY at, seq LIMIT ?6) \
+         ORDER BY at DESC, seq DESC LIMIT 1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let given = params![
+        micros(filter.since),
+        micros(filter.until),
+        cursor.at,
+        cursor.seq,
+        cursor.last,
+        REPLAY_PAGE,
+    ];
+    let found = statement.query_row(given, |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+    Ok(found.optional()?)
+}
+
+/// Those up to `last` that match.
 fn page(
     connection: &Connection,
     filter: &ReplayFilter,
     cursor: &Cursor,
+    last: (i64, i64, i64),
 ) -> Result<Vec<OutgoingEvent>> {
     let sql = format!(
         "SELECT {EVENT} FROM subscriptions s JOIN outgoing_events e ON {MATCHES} WHERE s.id = ?1 \
-         AND (e.at, e.seq) > (?6, ?7) AND e.seq <= ?8 ORDER BY e.at, e.seq LIMIT ?9"
+         AND (e.at, e.seq) > (?6, ?7) AND (e.at, e.seq) <= (?9, ?10) AND e.seq <= ?8 ORDER BY e.at, e.seq"
     );
     let mut statement = connection.prepare_cached(&sql)?;
     let given = params![
@@ -161,7 +193,8 @@ fn page(
         cursor.at,
         cursor.seq,
         cursor.last,
-        REPLAY_PAGE,
+        last.0,
+        last.1,
     ];
     let found = statement.query_map(given, |row| event(&mut Columns::of(row)))?;
     Ok(found.collect::<rusqlite::Result<_>>()?)

@@ -86,11 +86,12 @@ fn insert(
 pub(super) fn begin(connection: &Connection, new: &NewTry) -> Result<Option<i32>> {
     let at = now();
     let sql = "UPDATE deliveries SET tries = tries + 1, lease_until = ?3 \
-         WHERE id = ?1 AND state = 'sending' AND sender = ?2 RETURNING tries";
+         WHERE id = ?1 AND state = 'sending' AND sender = ?2 AND tries = ?4 RETURNING tries";
     let given = params![
         new.delivery_id.0.as_bytes(),
         new.sender.as_bytes(),
-        micros(at + new.lease)
+        micros(at + new.lease),
+        new.tries,
     ];
     let mut statement = connection.prepare_cached(sql)?;
     let begun = statement.query_row(given, |row| row.get(0)).optional()?;
@@ -169,24 +170,26 @@ fn health(connection: &Connection, record: &TryRecord, noted: bool) -> Result<()
     match ended.map(|(_, end)| end.state) {
         Some(TryState::Delivered) => {
             let sql = "UPDATE subscriptions SET failures = 0, failing_since = NULL, succeeded_at = ?2, \
-                 paused_until = NULL WHERE id = ?1 \
+                 paused_until = NULL WHERE id = ?1 AND version = ?4 \
                  AND (failures > 0 OR succeeded_at IS NULL OR succeeded_at < ?2 - ?3)";
-            let given = params![id, at, span(SUCCESS_NOTED_EVERY)];
+            let given = params![id, at, span(SUCCESS_NOTED_EVERY), record.version];
             connection.prepare_cached(sql)?.execute(given)?;
         }
         Some(TryState::Failed) => {
             let sql = "UPDATE subscriptions SET failures = failures + 1, \
-                 failing_since = coalesce(failing_since, ?2) WHERE id = ?1";
-            connection.prepare_cached(sql)?.execute(params![id, at])?;
+                 failing_since = coalesce(failing_since, ?2), failed_at = ?2 WHERE id = ?1 AND version = ?3";
+            let given = params![id, at, record.version];
+            connection.prepare_cached(sql)?.execute(given)?;
         }
         Some(TryState::Unknown) | None => {}
     }
     if let Some(pause) = record.pause {
-        let sql = "UPDATE subscriptions SET paused_until = max(coalesce(paused_until, 0), ?2) WHERE id = ?1";
+        let sql = "UPDATE subscriptions SET paused_until = max(coalesce(paused_until, 0), ?2) \
+             WHERE id = ?1 AND version = ?3";
         let until = at.saturating_add(span(pause));
         connection
             .prepare_cached(sql)?
-            .execute(params![id, until])?;
+            .execute(params![id, until, record.version])?;
     }
     Ok(())
 }
@@ -204,7 +207,8 @@ pub(super) fn record_send(connection: &Connection, noted: &SendTry) -> Result<bo
          created_at, finished_at) SELECT ?1, 'send', ?2, ?3, ?4, ?5, ?6, ?7, ?8, iif(?6 <> 'sending', ?8, NULL) \
          WHERE EXISTS (SELECT 1 FROM runs WHERE id = ?5) \
          ON CONFLICT (id) DO UPDATE SET tries = max(tries, excluded.tries), \
-         state = iif(state = 'sending', excluded.state, state), \
+         state = iif(state = 'sending' OR excluded.state = 'delivered', excluded.state, state), \
+         reason = iif(excluded.state = 'delivered', '', reason), \
          finished_at = coalesce(finished_at, excluded.finished_at)";
     let stored = connection.prepare_cached(sql)?.execute(params![
         id.0.as_bytes(),
