@@ -121,8 +121,10 @@ impl Intake {
         kept: &mut Option<Kept>,
         ids: Ids,
     ) -> Result<Tried, StoreError> {
-        if let Some(refused) = self.too_often(&hook, &sender) {
-            return Ok(Some(refused));
+        if !ids.again
+            && let Some(refused) = self.too_often(hook, &sender)
+        {
+            return Ok(Tried::Done(Some(refused)));
         }
         let provider = sender.provider;
         let mut receipt = Receipt {
