@@ -131,6 +131,6 @@ pub fn to_wire(request: IncomingRequest) -> (pb::WebhookRequest, Bytes) {
         form: Vec::new(),
         files: Vec::new(),
     };
-    let body = request.whole_body();
+    let body = request.body.to_bytes().unwrap_or_default();
     (webhook, body)
 }
