@@ -12,7 +12,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 /// How long until the first try of what was taken is begun, at most.
-const CLAIM_LEASE: Duration = Duration::from_secs(60);
+const CLAIM_LEASE: Duration = Duration::from_secs(20);
 /// What is due is looked for at least this often: hints may be lost.
 const LOOK_EVERY: Duration = Duration::from_secs(20);
 /// Pause where the store fails, or says that something is due and gives nothing.

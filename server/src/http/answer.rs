@@ -251,10 +251,10 @@ async fn run(
         {
             let failed = matches!(outcome, Outcome::Failed | Outcome::Errored);
             if failed && hook.settings.on_error == Some(500) {
-                let body = json!({"run_id": accepted.run_id, "status": outcome.as_str()});
+                let body = json!({"run_id": accepted.run_id, "status": word(outcome)});
                 return Ok(("failed", json_reply(500, Vec::new(), &body)));
             }
-            status = outcome.as_str();
+            status = word(outcome);
         }
     }
     let mut body = json!({
@@ -344,4 +344,12 @@ pub(super) fn respond(reply: Reply) -> Response {
         }
     }
     response
+}
+
+/// An outcome in the words that runs have in the API.
+fn word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Succeeded => "success",
+        other => other.as_str(),
+    }
 }

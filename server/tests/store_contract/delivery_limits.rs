@@ -240,6 +240,10 @@ pub async fn one_is_sent_again_whatever_became_of_it(store: Shared) {
         Queued::Unknown
     );
     assert!(store.delete_subscription(one.id).await.unwrap());
+    store
+        .forget_deliveries(Duration::from_secs(3600), 100)
+        .await
+        .unwrap();
     assert!(listed(&store).await.is_empty());
     assert_eq!(ann.begin(&store, again).await, None);
 }

@@ -227,7 +227,8 @@ pub async fn the_others_hear_that_one_was_disabled_and_why(store: Shared) {
     assert_eq!(events.len(), 1, "once, and not to itself");
     assert_eq!(events[0].name, EventName::SubscriptionDisabled);
     assert_eq!(events[0].data["reason"], "gone");
-    assert_eq!(events[0].data["url"], "https://x.test/a");
+    // The path may be a secret.
+    assert_eq!(events[0].data["url"], "https://x.test");
     let deliveries = store
         .deliveries(DeliveryFilter {
             limit: 10,

@@ -108,7 +108,12 @@ async fn a_private_image_is_asked_for_with_the_secret_password() {
          }};"
     );
     let id = client
-        .set("private", &content, json!({ "driver": "docker" }))
+        .set(
+            "private",
+            &content,
+            // The webhook is not signed, and the run needs a secret.
+            json!({ "driver": "docker", "settings": { "webhook": { "run_as": "pipeline" } } }),
+        )
         .await;
     client.webhook(&id).send().await.unwrap();
     let run = client.newest_run().await;
