@@ -188,6 +188,8 @@ pub(super) async fn claim_group(
 ) -> Failable<Verdicts> {
     let mut verdicts = Verdicts::default();
     let mut wanted: HashMap<(Uuid, [u8; 16]), Wanted<'_>> = HashMap::new();
+    // Those that come after the first one of their key, and who has it as far as the group knows.
+    let mut later = Vec::new();
     for new in runs {
         let (Some(key), Some(receipt)) = (&new.dedup, &new.receipt) else {
             continue;
@@ -210,13 +212,13 @@ pub(super) async fn claim_group(
                     body_sha256: first.key.body_sha256,
                     stands: true,
                 };
-                let known = Enqueued::of_again(&claimed, key);
-                verdicts.known.extend(known.map(|known| (new.id, known)));
+                later.push((new.id, key, claimed));
             }
         }
     }
     let wanted = wanted.into_values().collect();
     let mut taken_over = Vec::new();
+    let mut held = HashMap::new();
     for (want, claimed) in claim(transaction, wanted).await? {
         let Some(run_id) = want.run_id else { continue };
         // The same call once more: what is stored is its own.
@@ -226,12 +228,19 @@ pub(super) async fn claim_group(
         match Enqueued::of_again(&claimed, want.key) {
             Some(known) => {
                 verdicts.known.insert(run_id, known);
+                held.insert((want.key.hook, want.key.key), claimed);
             }
             None => {
                 verdicts.again.insert(run_id, claimed.first.receipt_id);
                 taken_over.push(want);
             }
         }
+    }
+    for (run_id, key, first) in later {
+        // If the first one came too late itself, who has the key is the first of all.
+        let claimed = held.get(&(key.hook, key.key)).unwrap_or(&first);
+        let known = Enqueued::of_again(claimed, key);
+        verdicts.known.extend(known.map(|known| (run_id, known)));
     }
     take_over(transaction, &taken_over).await?;
     Ok(verdicts)
