@@ -56,7 +56,7 @@ pub async fn a_build_is_handed_out_when_it_is_admitted_and_not_before(store: Sha
     let yard = Yard::new(&store, &["repo"]).await;
     let mut wakes = store.wakes().subscribe();
     let build = waiting(&yard, "unit").await;
-    assert_eq!(wakes.recv().await.unwrap(), Wake::Schedule(yard.id()));
+    assert_eq!(next_wake(&mut wakes).await, Wake::Schedule(yard.id()));
     assert!(yard.peer.claim(&store, 9).await.is_empty());
     assert!(store.demand().await.unwrap().is_empty());
     let open = store.open_runs(yard.id(), None, 9).await.unwrap();
@@ -66,7 +66,7 @@ pub async fn a_build_is_handed_out_when_it_is_admitted_and_not_before(store: Sha
     assert_eq!(store.waiting_pipelines(9).await.unwrap(), [yard.id()]);
 
     assert_eq!(admit(&yard, build, vec![]).await, Admitted::Done);
-    assert_eq!(wakes.recv().await.unwrap(), Wake::JobQueued);
+    assert_eq!(next_wake(&mut wakes).await, Wake::JobQueued);
     assert_eq!(admit(&yard, build, vec![]).await, Admitted::Stale, "twice");
     assert!(
         store
@@ -103,7 +103,7 @@ pub async fn a_limit_holds_though_many_are_admitted_at_once(store: Shared) {
     build.accept(LONG).await;
     let mut wakes = store.wakes().subscribe();
     build.finish(Outcome::Failed).await;
-    assert_eq!(wakes.recv().await.unwrap(), Wake::Schedule(yard.id()));
+    assert_eq!(next_wake(&mut wakes).await, Wake::Schedule(yard.id()));
     let open = store.open_runs(yard.id(), None, 9).await.unwrap();
     let next = (open[0].run.id, open[0].jobs[0].id);
     assert_eq!(admit(&yard, next, both()).await, Admitted::Done);

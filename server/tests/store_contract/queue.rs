@@ -260,7 +260,7 @@ pub async fn a_paused_pipelines_jobs_are_held_until_it_is_resumed(store: Shared)
     begun.finish(Outcome::Succeeded).await;
     let mut wakes = store.wakes().subscribe();
     store.set_paused(build.id, None).await.unwrap();
-    assert_eq!(wakes.recv().await.unwrap(), Wake::JobQueued);
+    assert_eq!(next_wake(&mut wakes).await, Wake::JobQueued);
     assert_eq!(next(&store, &ann).await, Some(waiting));
 }
 
@@ -307,7 +307,7 @@ pub async fn a_groups_jobs_are_held_until_they_are_admitted_one_by_one(store: Sh
     attempt.accept(LONG).await;
     attempt.finish(Outcome::Succeeded).await;
     loop {
-        if wakes.recv().await.unwrap() == Wake::Group(build.id, "main".into()) {
+        if next_wake(&mut wakes).await == Wake::Group(build.id, "main".into()) {
             break;
         }
     }

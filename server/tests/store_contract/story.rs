@@ -13,12 +13,15 @@ use pocketci_server::model::transition::{Applied, Change, Holder, Report};
 use pocketci_server::model::{
     AgentId, BootId, JobId, PipelineId, ReceiptId, RunId, SessionId, TokenId,
 };
+use pocketci_server::store::wake::Wake;
 use pocketci_server::store::{
     ClaimRequest, Claimed, Enqueued, HandOff, NewJob, NewRun, Registered, RunView, Store,
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use time::OffsetDateTime;
+use tokio::sync::broadcast::Receiver;
+use tokio::time::timeout;
 
 /// The store under test.
 pub type Shared = Arc<dyn Store>;
@@ -430,4 +433,19 @@ pub fn cancel_by(actor: &str) -> Change {
         actor: actor.into(),
         reason: CancelReason::User,
     })
+}
+
+/// The next wake about something; that hints may have been lost is said whenever a listener connects, so at any time.
+pub async fn next_wake(wakes: &mut Receiver<Wake>) -> Wake {
+    let wait = async {
+        loop {
+            match wakes.recv().await.expect("the bus lives and is heard") {
+                Wake::Lost => {}
+                wake => return wake,
+            }
+        }
+    };
+    timeout(Duration::from_secs(20), wait)
+        .await
+        .expect("a wake comes")
 }
