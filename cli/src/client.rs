@@ -3,7 +3,7 @@
 use crate::args::Connection;
 use anyhow::Context;
 use futures_util::StreamExt;
-use pocketci_proto::api::{By, ErrorBody, Pipeline, RunEvent};
+use pocketci_proto::api::{By, ErrorBody, Page, Pipeline, RunEvent};
 use reqwest::{Body, Method, RequestBuilder, Response, StatusCode, Upgraded, Version};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -135,6 +135,21 @@ impl Client {
         }
         let request = self.request(Method::GET, url);
         self.answer(request).await
+    }
+
+    /// A listing, all of its pages.
+    pub async fn all<T: DeserializeOwned>(&self, path: &[&str]) -> anyhow::Result<Vec<T>> {
+        let mut all = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let query: Vec<_> = after.iter().map(|after| ("after", after.clone())).collect();
+            let page: Page<T> = self.get(path, &query).await?;
+            all.extend(page.items);
+            after = page.next;
+            if after.is_none() {
+                return Ok(all);
+            }
+        }
     }
 
     /// A request with a JSON body.

@@ -6,7 +6,7 @@ use crate::args::{
 };
 use crate::client::Client;
 use crate::output::{exit, json, table};
-use pocketci_proto::api::{Page, Pipeline, SimulatedWebhook, TriggerRequest, Triggered};
+use pocketci_proto::api::{Pipeline, SimulatedWebhook, TriggerRequest, Triggered};
 use reqwest::Method;
 
 pub async fn run(command: PipelineCommand) -> anyhow::Result<u8> {
@@ -26,17 +26,7 @@ pub async fn run(command: PipelineCommand) -> anyhow::Result<u8> {
 
 async fn ls(args: ListArgs) -> anyhow::Result<u8> {
     let client = Client::new(&args.connection)?;
-    let mut all: Vec<Pipeline> = Vec::new();
-    let mut after: Option<String> = None;
-    loop {
-        let query: Vec<_> = after.iter().map(|after| ("after", after.clone())).collect();
-        let page: Page<Pipeline> = client.get(&["api", "pipelines"], &query).await?;
-        all.extend(page.items);
-        after = page.next;
-        if after.is_none() {
-            break;
-        }
-    }
+    let all: Vec<Pipeline> = client.all(&["api", "pipelines"]).await?;
     if args.json {
         json(&all)?;
         return Ok(exit::OK);

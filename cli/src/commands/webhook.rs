@@ -6,16 +6,11 @@ use crate::args::{
 use crate::client::Client;
 use crate::output::{exit, json, table};
 use anyhow::{Context, bail};
-use pocketci_proto::api::{
-    Endpoint, EndpointKey, Page, PutEndpoint, RotateEndpoint, SavedEndpoint,
-};
+use pocketci_proto::api::{Endpoint, EndpointKey, PutEndpoint, RotateEndpoint, SavedEndpoint};
 use reqwest::Method;
 use serde_json::{Map, Value};
 use std::io::Read;
 use time::format_description::well_known::Rfc3339;
-
-/// Endpoints asked for at a time.
-const PAGE: usize = 100;
 
 pub async fn run(command: WebhookCommand) -> anyhow::Result<u8> {
     match command {
@@ -148,18 +143,7 @@ fn keys(keys: &[EndpointKey]) -> String {
 
 async fn ls(args: ListArgs) -> anyhow::Result<u8> {
     let client = Client::new(&args.connection)?;
-    let mut all: Vec<Endpoint> = Vec::new();
-    let mut after: Option<String> = None;
-    loop {
-        let mut query = vec![("limit", PAGE.to_string())];
-        query.extend(after.map(|after| ("after", after)));
-        let page: Page<Endpoint> = client.get(&["api", "endpoints"], &query).await?;
-        all.extend(page.items);
-        after = page.next;
-        if after.is_none() {
-            break;
-        }
-    }
+    let all: Vec<Endpoint> = client.all(&["api", "endpoints"]).await?;
     if args.json {
         json(&all)?;
         return Ok(exit::OK);

@@ -11,13 +11,12 @@ use crate::model::gate::{Decision, Gate, GateStatus, NewGate};
 use crate::model::run::{Trigger, TriggerKind};
 use crate::model::{GateId, PipelineId, RunId};
 use crate::runs::dispatch::SessionEntry;
-use crate::runs::{StartRun, Started};
+use crate::runs::{MAX_TRIES, NotStarted, StartRun};
 use crate::store::{MAX_VALUE_BYTES, MAX_VALUES, Sighting, StoreError, Write, Written};
 use pb::call_reply::Kind as Reply;
 use pb::call_request::Kind as Ask;
 use pocketci_pipeline::merge_patch::pick;
 use pocketci_proto::agent as pb;
-use pocketci_proto::api::RunAs;
 use serde_json::{Value, json};
 use std::time::Duration;
 use time::OffsetDateTime;
@@ -41,8 +40,6 @@ const MAX_GATE_TIMEOUT: Duration = Duration::from_secs(90 * 86_400);
 const GATE_LOOK_EVERY: Duration = Duration::from_millis(250);
 /// Longest wait of one call.
 const MAX_GATE_WAIT: Duration = Duration::from_secs(60);
-/// Tries with a pipeline that keeps changing meanwhile.
-const MAX_TRIES: usize = 5;
 
 /// Answers one call.
 pub(super) async fn answer(
@@ -344,32 +341,24 @@ impl Job<'_> {
                 )));
             }
             // Nobody gets rights by way of another pipeline, unless that one lends its own.
-            let webhook = pipeline.settings.webhook.as_ref();
-            let lent = webhook.and_then(|webhook| webhook.run_as) == Some(RunAs::Pipeline);
-            let start = StartRun {
-                pipeline,
-                trigger: Trigger {
-                    anonymous: anonymous && !lent,
-                    ..trigger.clone()
-                },
-                receipt: None,
-                reply_within: None,
-                id: Some(id),
-                rerun_of: None,
-                dedup: None,
+            let trigger = Trigger {
+                anonymous: anonymous && !pipeline.lends_rights(),
+                ..trigger.clone()
             };
-            match runs.start(start).await.map_err(failed)? {
-                Started::Stored { run_id, .. } => return Ok(Reply::RunId(run_id.to_vec().into())),
-                Started::QueueFull => {
-                    return Err(Status::resource_exhausted(
-                        "too many jobs are queued; try again later",
-                    ));
-                }
-                Started::Refused(refused) => {
-                    return Err(Status::failed_precondition(refused.to_string()));
-                }
-                // No key, so neither of the last two comes.
-                Started::Stale | Started::Duplicate(_) | Started::Conflict(_) => {}
+            let start = StartRun {
+                id: Some(id),
+                ..StartRun::new(pipeline, trigger)
+            };
+            if let Some(settled) = runs.start(start).await.map_err(failed)?.settled() {
+                let (run_id, _) = settled.map_err(|why| match why {
+                    NotStarted::QueueFull => {
+                        Status::resource_exhausted("too many jobs are queued; try again later")
+                    }
+                    NotStarted::Refused(refused) => {
+                        Status::failed_precondition(refused.to_string())
+                    }
+                })?;
+                return Ok(Reply::RunId(run_id.to_vec().into()));
             }
         }
         Err(Status::unavailable(

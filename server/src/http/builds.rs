@@ -3,12 +3,11 @@
 use super::App;
 use super::error::ApiError;
 use super::extract::{ApiQuery, PathId, PathNames};
-use super::trigger::refusal;
 use super::view;
 use crate::model::JobId;
 use crate::model::pipeline::Pipeline;
 use crate::model::run::{Job, Run, Trigger, TriggerKind};
-use crate::runs::{Program, StartRun, Started};
+use crate::runs::{MAX_TRIES, Program, StartRun};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -22,8 +21,6 @@ const PAGE: i64 = 50;
 const MAX_PAGE: i64 = 200;
 /// Builds of a job that are looked through for its current and its last one.
 const LATEST: i64 = 20;
-/// Tries with a pipeline that keeps changing meanwhile.
-const MAX_TRIES: usize = 5;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -209,28 +206,20 @@ pub(super) async fn rerun(
                 "build {number} of {name} was never given its inputs; trigger the job instead"
             )));
         }
+        let trigger = Trigger {
+            jobs: vec![name.clone()],
+            anonymous: run.trigger.anonymous,
+            ..Trigger::new(TriggerKind::Manual)
+        };
         let start = StartRun {
-            pipeline,
-            trigger: Trigger {
-                jobs: vec![name.clone()],
-                anonymous: run.trigger.anonymous,
-                ..Trigger::new(TriggerKind::Manual)
-            },
             // Its params go with it.
             receipt: receipt.map(|receipt| receipt.of_rerun(&run.id.to_string(), run.pipeline_id)),
-            reply_within: None,
-            id: None,
             rerun_of: Some(job.id),
-            dedup: None,
+            ..StartRun::new(pipeline, trigger)
         };
-        match app.runs.start(start).await? {
-            Started::Stored { run_id, .. } => {
-                return Ok((StatusCode::ACCEPTED, Json(Triggered { run_id })));
-            }
-            Started::QueueFull => return Err(ApiError::QueueFull),
-            Started::Refused(refused) => return Err(refusal(&refused)),
-            // No key, so neither of the last two comes.
-            Started::Stale | Started::Duplicate(_) | Started::Conflict(_) => {}
+        if let Some(settled) = app.runs.start(start).await?.settled() {
+            let (run_id, _) = settled?;
+            return Ok((StatusCode::ACCEPTED, Json(Triggered { run_id })));
         }
     }
     Err(ApiError::Unavailable)

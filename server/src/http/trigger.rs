@@ -9,16 +9,13 @@ use crate::model::RunId;
 use crate::model::pipeline::Pipeline;
 use crate::model::receipt::Receipt;
 use crate::model::run::{Trigger, TriggerKind};
-use crate::runs::{Refused, StartRun, Started};
+use crate::runs::{MAX_TRIES, NotStarted, Refused, StartRun};
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use axum::response::Response;
 use pocketci_proto::api::{SimulatedWebhook, TriggerRequest, Triggered};
 use std::sync::Arc;
-
-/// Tries with a pipeline that keeps changing meanwhile.
-const MAX_TRIES: usize = 5;
 
 /// An absent body is an empty request.
 fn asked(body: &[u8]) -> Result<TriggerRequest, ApiError> {
@@ -91,27 +88,24 @@ async fn store(
                 name: pipeline.name.clone(),
             });
         }
-        let started = app
-            .runs
-            .start(StartRun {
-                receipt: receipt(&pipeline),
-                pipeline,
-                trigger: trigger.clone(),
-                reply_within: None,
-                id: None,
-                rerun_of: None,
-                dedup: None,
-            })
-            .await?;
-        match started {
-            Started::Stored { run_id, .. } => return Ok(run_id),
-            Started::QueueFull => return Err(ApiError::QueueFull),
-            Started::Refused(refused) => return Err(refusal(&refused)),
-            // No key, so neither of the last two comes.
-            Started::Stale | Started::Duplicate(_) | Started::Conflict(_) => {}
+        let start = StartRun {
+            receipt: receipt(&pipeline),
+            ..StartRun::new(pipeline, trigger.clone())
+        };
+        if let Some(settled) = app.runs.start(start).await?.settled() {
+            return Ok(settled?.0);
         }
     }
     Err(ApiError::Unavailable)
+}
+
+impl From<NotStarted> for ApiError {
+    fn from(why: NotStarted) -> Self {
+        match why {
+            NotStarted::QueueFull => Self::QueueFull,
+            NotStarted::Refused(refused) => refusal(&refused),
+        }
+    }
 }
 
 /// Why a job cannot be run as it was asked for.

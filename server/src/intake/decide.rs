@@ -7,7 +7,6 @@ use crate::model::pipeline::Pipeline;
 use crate::model::receipt::{Receipt, Verdict};
 use crate::runs::Runs;
 use crate::store;
-use pocketci_proto::api::RunAs;
 use serde_json::Value;
 use time::OffsetDateTime;
 
@@ -73,9 +72,7 @@ pub(super) fn verify(hook: &Hook, request: &IncomingRequest) -> Result<Sender, R
 
 /// Whether a run that the request starts has no rights: only its pipeline can lend it some.
 pub(super) fn is_anonymous(receipt: &Receipt, pipeline: &Pipeline) -> bool {
-    let webhook = pipeline.settings.webhook.as_ref();
-    let lent = webhook.and_then(|webhook| webhook.run_as) == Some(RunAs::Pipeline);
-    !receipt.verified && !lent
+    !receipt.verified && !pipeline.lends_rights()
 }
 
 /// Whether a filter lets a request through; otherwise why not.

@@ -6,7 +6,7 @@ use crate::model::fanout::{GIVE_UP_AFTER, Listener, MessageTarget, TargetState, 
 use crate::model::pipeline::ContentType;
 use crate::model::receipt::Receipt;
 use crate::model::run::{Trigger, TriggerKind};
-use crate::runs::{ReplyWait, Runs, StartRun, Started};
+use crate::runs::{MAX_TRIES, NotStarted, ReplyWait, Runs, StartRun};
 use crate::store::{MessageStored, Result, StoreError, TargetOutcome};
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -21,8 +21,6 @@ const AT_ONCE: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Targets that the background duty takes at a time.
 const BATCH: i64 = 50;
-/// Tries with a pipeline that keeps changing meanwhile.
-const MAX_TRIES: usize = 5;
 
 /// Whom a message is for, as the listeners are now; each with its filter's word.
 pub(super) async fn targets(
@@ -225,25 +223,19 @@ async fn try_one(
             let reason = "no job of it is meant".to_owned();
             return Ok((TargetState::Filtered, reason, None));
         }
-        let started = runs
-            .start(StartRun {
-                pipeline,
-                trigger,
-                receipt: Some(receipt.clone()),
-                reply_within,
-                id: Some(target.run_id),
-                rerun_of: None,
-                dedup: None,
-            })
-            .await?;
-        match started {
-            Started::Stored { wait, .. } => return Ok((TargetState::Started, String::new(), wait)),
-            Started::QueueFull => return not_yet("queue_full"),
-            Started::Refused(refused) => {
+        let start = StartRun {
+            receipt: Some(receipt.clone()),
+            reply_within,
+            id: Some(target.run_id),
+            ..StartRun::new(pipeline, trigger)
+        };
+        match runs.start(start).await?.settled() {
+            Some(Ok((_, wait))) => return Ok((TargetState::Started, String::new(), wait)),
+            Some(Err(NotStarted::QueueFull)) => return not_yet("queue_full"),
+            Some(Err(NotStarted::Refused(refused))) => {
                 return Ok((TargetState::Dropped, refused.to_string(), None));
             }
-            // No key, so neither of the last two comes.
-            Started::Stale | Started::Duplicate(_) | Started::Conflict(_) => {}
+            None => {}
         }
     }
     not_yet("the pipeline keeps changing")

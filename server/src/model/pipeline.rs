@@ -2,7 +2,7 @@
 
 use super::settings::{self, SettingsError};
 use super::{PipelineId, RevisionId};
-use pocketci_proto::api::{Driver, Listen, PipelineSettings};
+use pocketci_proto::api::{Driver, Listen, PipelineSettings, RunAs};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -243,6 +243,12 @@ impl PutOutcome {
 }
 
 impl Pipeline {
+    /// Whether runs that nobody verified have its rights all the same (`webhook.run_as: pipeline`).
+    pub fn lends_rights(&self) -> bool {
+        let webhook = self.settings.webhook.as_ref();
+        webhook.and_then(|webhook| webhook.run_as) == Some(RunAs::Pipeline)
+    }
+
     fn blank(put: &PutPipeline, now: OffsetDateTime) -> Self {
         Self {
             id: PipelineId::new(),

@@ -27,7 +27,7 @@ pub use reply::{Replied, ReplyWait};
 pub use schedule::Program;
 pub use secrets::KeyError;
 pub use set_pipeline::{SetByJob, SetPipeline};
-pub use start::{Refused, StartRun, Started};
+pub use start::{MAX_TRIES, NotStarted, Refused, StartRun, Started};
 
 use crate::model::pipeline::{Pipeline, Revision, WebhookSecret};
 use crate::model::run::{CancelReason, Cancelled};

@@ -4,7 +4,7 @@
 //! one, which is made when it is first needed.
 
 use super::schedule::{Program, input_configs, label};
-use super::{Runs, StartRun, Started};
+use super::{MAX_TRIES, NotStarted, Runs, StartRun};
 use crate::model::RunId;
 use crate::model::archive::{Direction, name_fault};
 use crate::model::one_off::{MAX_CONFIG_BYTES, OneOff};
@@ -32,8 +32,6 @@ jobs:
   - task: nothing
     config: { platform: linux, run: { path: 'true' } }
 ";
-/// Tries with a pipeline that keeps changing meanwhile.
-const MAX_TRIES: usize = 5;
 
 /// A task to execute. Its configuration may hold secrets: no Debug.
 pub struct Execute {
@@ -145,24 +143,21 @@ impl Runs {
             if pipeline.paused {
                 return Err(Stop::With(Executed::Paused(pipeline.name.clone())));
             }
-            let start = StartRun {
-                pipeline,
-                trigger: Trigger {
-                    one_off: Some(one_off.clone()),
-                    ..Trigger::new(TriggerKind::Manual)
-                },
-                receipt: None,
-                reply_within: None,
-                id: Some(run_id),
-                rerun_of: None,
-                dedup: None,
+            let trigger = Trigger {
+                one_off: Some(one_off.clone()),
+                ..Trigger::new(TriggerKind::Manual)
             };
-            match self.start(start).await? {
-                Started::Stored { .. } => return Ok(()),
-                Started::QueueFull => return Err(Stop::With(Executed::QueueFull)),
-                Started::Refused(refused) => return Err(conflict(refused.to_string())),
-                // No key, so neither of the last two comes.
-                Started::Stale | Started::Duplicate(_) | Started::Conflict(_) => {}
+            let start = StartRun {
+                id: Some(run_id),
+                ..StartRun::new(pipeline, trigger)
+            };
+            match self.start(start).await?.settled() {
+                Some(Ok(_)) => return Ok(()),
+                Some(Err(NotStarted::QueueFull)) => return Err(Stop::With(Executed::QueueFull)),
+                Some(Err(NotStarted::Refused(refused))) => {
+                    return Err(conflict(refused.to_string()));
+                }
+                None => {}
             }
         }
         Err(Stop::With(Executed::Busy))

@@ -1,21 +1,18 @@
 //! A stored request once more: the same bytes, new runs. It is not verified again, and known keys do not stop it; filters
 //! do. What was anonymous stays so.
 
-use super::{Refused, Runs, StartRun, Started};
+use super::{MAX_TRIES, NotStarted, Refused, Runs, StartRun};
 use crate::model::fanout::{MessageTarget, TargetState, run_of};
 use crate::model::pipeline::Pipeline;
 use crate::model::receipt::{BodyPlace, Receipt, Verdict};
 use crate::model::run::{Trigger, TriggerKind};
 use crate::model::{PipelineId, ReceiptId, RevisionId, RunId, derived};
 use crate::store::{MessageStored, StoreError};
-use pocketci_proto::api::RunAs;
 use std::sync::Arc;
 use std::time::Duration;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// Tries with a pipeline that keeps changing meanwhile.
-const MAX_TRIES: usize = 5;
 /// Most listeners of one event that are considered.
 const MAX_LISTENERS: i64 = 1_000;
 /// How long others leave the runs of a replayed message to whoever replays it.
@@ -288,9 +285,7 @@ impl Runs {
         if let Some(earlier) = earlier {
             return Ok(earlier.run.trigger.anonymous);
         }
-        let settings = pipeline.settings.webhook.as_ref();
-        let lends = settings.is_some_and(|settings| settings.run_as == Some(RunAs::Pipeline));
-        Ok(!receipt.verified && !lends)
+        Ok(!receipt.verified && !pipeline.lends_rights())
     }
 
     async fn start_again(
@@ -309,22 +304,16 @@ impl Runs {
                 anonymous: self.is_anonymous(&pipeline, &receipt, earlier).await?,
                 ..Trigger::new(TriggerKind::Webhook)
             };
-            let started = self.start(StartRun {
-                pipeline: pipeline.clone(),
-                trigger,
+            let start = StartRun {
                 receipt: Some(receipt.clone()),
-                reply_within: None,
                 id: Some(run_id),
-                rerun_of: None,
-                dedup: None,
-            });
-            match started.await? {
-                Started::Stored { .. } | Started::Duplicate(_) | Started::Conflict(_) => {
-                    return Ok(());
-                }
-                Started::QueueFull => return Err(ReplayError::QueueFull),
-                Started::Refused(refused) => return Err(refused.into()),
-                Started::Stale => {
+                ..StartRun::new(pipeline.clone(), trigger)
+            };
+            match self.start(start).await?.settled() {
+                Some(Ok(_)) => return Ok(()),
+                Some(Err(NotStarted::QueueFull)) => return Err(ReplayError::QueueFull),
+                Some(Err(NotStarted::Refused(refused))) => return Err(refused.into()),
+                None => {
                     let current = self.reload_pipeline(pipeline.id).await?;
                     let current = current.ok_or(ReplayError::NoPipeline)?;
                     pipeline = self.with_revision(current, replay.revision).await?;

@@ -34,6 +34,24 @@ pub struct StartRun {
     pub dedup: Option<DedupKey>,
 }
 
+impl StartRun {
+    /// For nobody who waits, without a request, an id, an earlier build or a key.
+    pub fn new(pipeline: Arc<Pipeline>, trigger: Trigger) -> Self {
+        Self {
+            pipeline,
+            trigger,
+            receipt: None,
+            reply_within: None,
+            id: None,
+            rerun_of: None,
+            dedup: None,
+        }
+    }
+}
+
+/// Tries to start a run of a pipeline that keeps changing meanwhile.
+pub const MAX_TRIES: usize = 5;
+
 /// What became of a [`StartRun`].
 pub enum Started {
     /// Stored and durable.
@@ -53,6 +71,27 @@ pub enum Started {
     Duplicate(First),
     /// It came before with another body; nothing was stored.
     Conflict(First),
+}
+
+impl Started {
+    /// What it means to those who decide again while the pipeline changes: `None` means so. For those who claim no key.
+    pub fn settled(self) -> Option<std::result::Result<(RunId, Option<ReplyWait>), NotStarted>> {
+        match self {
+            Self::Stored { run_id, wait } => Some(Ok((run_id, wait))),
+            Self::QueueFull => Some(Err(NotStarted::QueueFull)),
+            Self::Refused(refused) => Some(Err(NotStarted::Refused(refused))),
+            // The last two come to those who claim a key.
+            Self::Stale | Self::Duplicate(_) | Self::Conflict(_) => None,
+        }
+    }
+}
+
+/// Why nothing was stored, whatever the pipeline becomes.
+pub enum NotStarted {
+    /// Too many queued jobs.
+    QueueFull,
+    /// A job that was asked for cannot be run so.
+    Refused(Refused),
 }
 
 /// Why a job cannot be run as it was asked for.

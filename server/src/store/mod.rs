@@ -13,6 +13,7 @@ mod deliveries;
 mod hooks;
 mod kept;
 mod new_run;
+mod outbox;
 pub mod postgres;
 mod queue;
 mod receipt_log;

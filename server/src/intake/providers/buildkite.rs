@@ -3,11 +3,9 @@
 //!
 //! Source: Buildkite, "Webhooks: HTTP headers". A service sends the one or the other.
 
-use super::entries::{decoded, one, with_prefix};
+use super::dated::Dated;
 use super::message;
-use super::signature::{Part, check_sha256, check_tokens, digest_from_hex, raw_keys};
-use super::stripe::Signature;
-use super::timestamp::{TOLERANCE_SECONDS, fresh, seconds};
+use super::signature::check_tokens;
 use super::{Facts, Handshake, IncomingRequest, Rejected};
 use crate::model::pipeline::WebhookSecret;
 
@@ -23,24 +21,12 @@ pub(super) fn verify(
         ))?;
         return check_tokens(secrets, &[token]);
     };
-    let signature = parse(header)?;
-    fresh(signature.sent, now, TOLERANCE_SECONDS)?;
-    let parts = [
-        Part::Text(signature.timestamp),
-        Part::Text(b"."),
-        Part::Body,
-    ];
-    check_sha256(&raw_keys(secrets), request, &parts, &signature.digests)
+    parse(header)?.verify(request, secrets, now)
 }
 
 /// Reads the header.
-pub fn parse(header: &[u8]) -> Result<Signature<'_>, Rejected> {
-    let timestamp = one(header, b',', b"timestamp=")?;
-    Ok(Signature {
-        timestamp,
-        sent: seconds(timestamp)?,
-        digests: decoded(&with_prefix(header, b',', b"signature=")?, digest_from_hex)?,
-    })
+pub fn parse(header: &[u8]) -> Result<Dated<'_>, Rejected> {
+    Dated::parse(header, b"timestamp=", b"signature=")
 }
 
 pub(super) fn facts(request: &IncomingRequest) -> Facts {

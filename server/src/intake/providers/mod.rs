@@ -9,6 +9,7 @@ pub mod buildkite;
 pub mod circleci;
 pub mod credentials;
 pub mod custom;
+pub mod dated;
 pub mod discord;
 mod entries;
 mod facts;

@@ -159,17 +159,13 @@ impl Runs {
             scope: hex::encode(state.scope.0),
             from,
         };
+        let trigger = Trigger {
+            check: Some(check),
+            ..Trigger::new(TriggerKind::Check)
+        };
         let start = StartRun {
-            pipeline: pipeline.clone(),
-            trigger: Trigger {
-                check: Some(check),
-                ..Trigger::new(TriggerKind::Check)
-            },
-            receipt: None,
-            reply_within: None,
             id: Some(id),
-            rerun_of: None,
-            dedup: None,
+            ..StartRun::new(pipeline.clone(), trigger)
         };
         // Changed this very moment: the next look gives it a run.
         let stored = matches!(self.start(start).await?, Started::Stored { .. });

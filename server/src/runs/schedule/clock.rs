@@ -53,17 +53,13 @@ impl Runs {
         if self.store().run(id).await?.is_some() {
             return Ok(());
         }
+        let trigger = Trigger {
+            jobs: vec![job.to_owned()],
+            ..Trigger::new(TriggerKind::Schedule)
+        };
         let start = StartRun {
-            pipeline: pipeline.clone(),
-            trigger: Trigger {
-                jobs: vec![job.to_owned()],
-                ..Trigger::new(TriggerKind::Schedule)
-            },
-            receipt: None,
-            reply_within: None,
             id: Some(id),
-            rerun_of: None,
-            dedup: None,
+            ..StartRun::new(pipeline.clone(), trigger)
         };
         // Changed this very moment, or too much is queued: the next look comes before it is too late.
         self.start(start).await?;

@@ -7,7 +7,6 @@ use crate::model::JobId;
 use crate::model::pipeline::Pipeline;
 use crate::model::run::{Trigger, TriggerKind};
 use crate::store::Result;
-use pocketci_proto::api::RunAs;
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -40,31 +39,15 @@ impl Runs {
         if news.is_empty() {
             return Ok(false);
         }
-        let webhook = pipeline.settings.webhook.as_ref();
-        let lends = webhook.and_then(|webhook| webhook.run_as) == Some(RunAs::Pipeline);
-        let start = StartRun {
-            pipeline: pipeline.clone(),
-            trigger: Trigger {
-                jobs: news,
-                // What builds without rights made or passed on gives none.
-                anonymous: !lends && self.store().any_anonymous(&sources).await?,
-                ..Trigger::new(TriggerKind::Version)
-            },
-            receipt: None,
-            reply_within: None,
-            id: None,
-            rerun_of: None,
-            dedup: None,
+        let trigger = Trigger {
+            jobs: news,
+            // What builds without rights made or passed on gives none.
+            anonymous: !pipeline.lends_rights() && self.store().any_anonymous(&sources).await?,
+            ..Trigger::new(TriggerKind::Version)
         };
-        match self.start(start).await? {
-            Started::Stored { .. } => Ok(true),
-            // Changed meanwhile, or too much is queued: the next pass looks again.
-            Started::Stale
-            | Started::QueueFull
-            | Started::Refused(_)
-            | Started::Duplicate(_)
-            | Started::Conflict(_) => Ok(false),
-        }
+        let start = StartRun::new(pipeline.clone(), trigger);
+        // Changed meanwhile, or too much is queued: the next pass looks again.
+        Ok(matches!(self.start(start).await?, Started::Stored { .. }))
     }
 
     /// The builds that vouch for the versions which a new build of the job would be given, if one of them is new.

@@ -1,7 +1,8 @@
 //! Approvals.
 
+use super::super::outbox::Told;
 use super::super::{GateFilter, GateStore, Result, codec};
-use super::outbox::{Outbox, Told};
+use super::outbox::Outbox;
 use super::{Failable, PostgresStore, sql_error};
 use crate::model::derived::event_id;
 use crate::model::gate::{Decision, Gate, GateStatus, NewGate};

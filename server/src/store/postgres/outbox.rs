@@ -3,12 +3,10 @@
 //! One statement: where nobody subscribed it finds an empty table and writes nothing. An event that only disabled
 //! subscriptions want is kept without deliveries: a replay tells them what they missed.
 
+use super::super::outbox::Told;
 use super::Failable;
 use crate::model::delivery::OutgoingFact;
-use crate::model::subscription::EventName;
-use crate::model::{EventId, JobId, PipelineId, RunId};
 use deadpool_postgres::GenericClient;
-use serde_json::Value;
 use time::OffsetDateTime;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
@@ -25,19 +23,6 @@ pub(super) struct Outbox {
     at: Vec<OffsetDateTime>,
     status: Vec<&'static str>,
     data: Vec<String>,
-}
-
-/// A fact with what is not to be found elsewhere.
-pub(super) struct Told {
-    pub(super) id: EventId,
-    pub(super) name: EventName,
-    pub(super) pipeline_id: Option<PipelineId>,
-    pub(super) run_id: Option<RunId>,
-    pub(super) job_id: Option<JobId>,
-    pub(super) attempt: i32,
-    pub(super) at: OffsetDateTime,
-    pub(super) status: &'static str,
-    pub(super) data: Value,
 }
 
 impl Outbox {
@@ -86,17 +71,7 @@ impl Outbox {
     }
 
     pub(super) fn add(&mut self, fact: &OutgoingFact) {
-        self.tell(Told {
-            id: fact.id,
-            name: fact.name,
-            pipeline_id: Some(fact.pipeline_id),
-            run_id: Some(fact.run_id),
-            job_id: fact.job_id,
-            attempt: fact.attempt,
-            at: fact.at,
-            status: fact.status.unwrap_or_default(),
-            data: Value::Null,
-        });
+        self.tell(fact.into());
     }
 
     pub(super) fn tell(&mut self, told: Told) {

@@ -1,10 +1,11 @@
 //! Subscriptions.
 
+use super::super::outbox::Told;
 use super::super::{
     FAILED_WITHIN, Result, SubscriptionFilter, SubscriptionPut, SubscriptionStore, codec,
     wake::Wake,
 };
-use super::outbox::{Outbox, Told};
+use super::outbox::Outbox;
 use super::{Failable, PostgresStore, millis, rows, sql_error};
 use crate::model::derived::event_id;
 use crate::model::subscription::{

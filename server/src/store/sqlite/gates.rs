@@ -1,8 +1,9 @@
 //! Approvals.
 
+use super::super::outbox::Told;
 use super::SqliteStore;
 use super::ledger::load_run;
-use super::outbox::{Told, tell};
+use super::outbox::tell;
 use super::rows::{Columns, key, micros, now};
 use super::writer::Hints;
 use crate::model::derived::event_id;

@@ -1,43 +1,11 @@
 //! Events to tell, and a delivery of each for whoever subscribed to it, in the command of what happened.
 
+use super::super::outbox::Told;
 use super::rows::{Columns, key, micros, now};
 use super::writer::Hints;
-use crate::model::delivery::OutgoingFact;
-use crate::model::subscription::EventName;
-use crate::model::{DeliveryId, EventId, JobId, PipelineId, RunId, SubscriptionId};
+use crate::model::{DeliveryId, SubscriptionId};
 use crate::store::Result;
 use rusqlite::{Connection, params};
-use serde_json::Value;
-use time::OffsetDateTime;
-
-/// A fact with what is not to be found elsewhere.
-pub(super) struct Told {
-    pub(super) id: EventId,
-    pub(super) name: EventName,
-    pub(super) pipeline_id: Option<PipelineId>,
-    pub(super) run_id: Option<RunId>,
-    pub(super) job_id: Option<JobId>,
-    pub(super) attempt: i32,
-    pub(super) at: OffsetDateTime,
-    pub(super) status: &'static str,
-    pub(super) data: Value,
-}
-
-impl From<&OutgoingFact> for Told {
-    fn from(fact: &OutgoingFact) -> Self {
-        Self {
-            id: fact.id,
-            name: fact.name,
-            pipeline_id: Some(fact.pipeline_id),
-            run_id: Some(fact.run_id),
-            job_id: fact.job_id,
-            attempt: fact.attempt,
-            at: fact.at,
-            status: fact.status.unwrap_or_default(),
-            data: Value::Null,
-        }
-    }
-}
 
 /// Stores an event for those who want it, with deliveries to those of them that are enabled: the others may be told later
 /// what they missed. One that was told before is not told again; where nobody subscribed, an empty table is read and

@@ -1,7 +1,8 @@
 //! Subscriptions.
 
+use super::super::outbox::Told;
 use super::SqliteStore;
-use super::outbox::{Told, tell};
+use super::outbox::tell;
 use super::rows::{Columns, json, key, micros, now};
 use super::writer::Hints;
 use crate::model::derived::event_id;

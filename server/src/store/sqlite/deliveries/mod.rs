@@ -4,8 +4,9 @@ mod claim;
 mod replays;
 mod tries;
 
+use super::super::outbox::Told;
 use super::SqliteStore;
-use super::outbox::{NewDelivery, Told, insert_delivery, insert_event};
+use super::outbox::{NewDelivery, insert_delivery, insert_event};
 use super::rows::{Columns, key, micros, micros_opt, now};
 use super::subscriptions::{SUBSCRIPTION, subscription};
 use super::writer::Hints;
