@@ -18,7 +18,7 @@ pub struct DeliveryArgs {
         value_name = "ADDRESS"
     )]
     pub delivery_allow: Vec<Allowed>,
-    /// Deliveries to subscribers at once; half of them at most to receivers that failed last
+    /// Deliveries to subscribers at once, half of them at most to receivers that failed last; as many again may wait for an answer for over half a second
     #[arg(long, env = "CI_DELIVERY_CONCURRENCY", default_value_t = DEFAULT_CONCURRENCY as u32, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub delivery_concurrency: u32,
     /// Waits before further tries of a delivery, where its subscription says nothing [default: 5s,30s,5m,30m,2h,5h,10h,14h,20h,24h]

@@ -1,11 +1,12 @@
 //! Deliveries: what subscribers are told is built, signed, sent and recorded, by any number of servers.
 //!
-//! Reading order: `sender` (the loop that takes what is due), `carry` (one delivery from claim to record), `request`
-//! (the bytes and headers), `verdict` (what follows from an answer), `schedule` (when again), `duties` (what nobody asked
-//! for). What happened is stored by the transitions themselves; nothing here decides whether something is told, only how.
+//! Reading order: `sender` (the loop that takes what is due), `lanes` (how much may be under way),
+//! `carry` (one delivery from claim to record), `request` (the bytes and headers), `verdict` (what follows from an answer),
+//! `schedule` (when again), `duties` (what nobody asked for). What happened is stored by the transitions themselves; nothing here decides whether something is told, only how.
 
 mod carry;
 mod duties;
+mod lanes;
 pub mod payload;
 mod request;
 mod schedule;
@@ -28,7 +29,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// Deliveries at once in one server unless said otherwise.
+/// Deliveries at once in one server unless said otherwise, those not counted that wait for an answer for a while: as many
+/// again.
 pub const DEFAULT_CONCURRENCY: usize = 256;
 /// What we call ourselves: receivers that know CircleCI look at the first word.
 const USER_AGENT: &str = concat!(
@@ -49,7 +51,7 @@ pub struct DeliverySettings {
     pub enabled: bool,
     /// Private addresses that may be reached.
     pub allow: Vec<Allowed>,
-    /// Deliveries at once, at least 1.
+    /// Deliveries at once, at least 1; and as many that have waited for an answer for half a second.
     pub concurrency: usize,
     /// Waits before the second, third… try, where a subscription says nothing.
     pub schedule: Vec<Duration>,

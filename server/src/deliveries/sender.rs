@@ -3,12 +3,14 @@
 
 use super::Deliveries;
 use super::carry::Built;
+use super::lanes::Lanes;
 use crate::model::EventId;
 use crate::store::wake::{Listener, Wake};
 use crate::store::{ClaimedDeliveries, DeliveryClaim, Result};
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// How long until the first try of what was taken is begun, at most.
@@ -17,16 +19,16 @@ const CLAIM_LEASE: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_secs(20);
 /// Pause where the store fails, or says that something is due and gives nothing.
 const PAUSE: Duration = Duration::from_millis(250);
+/// Pause where nothing was given, though something is due by now.
+const MIN_WAIT: Duration = Duration::from_millis(5);
 /// How long deliveries under way may take to end when the server stops; the others are sent again by whoever finds their
 /// lease ended.
 const STOP_WITHIN: Duration = Duration::from_secs(3);
 
 /// What is under way.
-#[derive(Default)]
 struct UnderWay {
     tasks: JoinSet<()>,
-    /// Those of unproven receivers.
-    unproven: std::collections::HashSet<Id>,
+    lanes: Lanes,
 }
 
 impl UnderWay {
@@ -40,7 +42,7 @@ impl UnderWay {
                 error.id()
             }
         };
-        self.unproven.remove(&id);
+        self.lanes.end(id);
     }
 }
 
@@ -51,7 +53,10 @@ impl Deliveries {
             return;
         }
         let mut wakes = self.inner.store.wakes().listen();
-        let mut under_way = UnderWay::default();
+        let mut under_way = UnderWay {
+            tasks: JoinSet::new(),
+            lanes: Lanes::new(self.inner.settings.concurrency),
+        };
         while !shutdown.is_cancelled() {
             let wait = match self.take(&mut under_way).await {
                 Ok(wait) => wait,
@@ -82,18 +87,18 @@ impl Deliveries {
 
     /// Takes what there is room for and starts it; gives how long until more is due.
     async fn take(&self, under_way: &mut UnderWay) -> Result<Duration> {
-        let most = self.inner.settings.concurrency.max(1);
-        let free = most.saturating_sub(under_way.tasks.len());
-        if free == 0 {
-            return Ok(LOOK_EVERY);
+        let room = under_way.lanes.room();
+        let more_in = room.more_at.map_or(LOOK_EVERY, |at| {
+            at.saturating_duration_since(Instant::now())
+        });
+        if room.all == 0 {
+            return Ok(more_in);
         }
-        // Half of the room stays with receivers that answer.
-        let unproven = most.div_ceil(2).saturating_sub(under_way.unproven.len());
         let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         let claim = DeliveryClaim {
             sender: self.inner.sender,
-            max: count(free),
-            max_unproven: count(unproven),
+            max: count(room.all),
+            max_unproven: count(room.unproven),
             lease: CLAIM_LEASE,
         };
         let ClaimedDeliveries { due, wait } = self.inner.store.claim_deliveries(claim).await?;
@@ -107,18 +112,14 @@ impl Deliveries {
             let task = under_way
                 .tasks
                 .spawn(async move { this.carry(due, built).await });
-            if is_unproven {
-                under_way.unproven.insert(task.id());
-            }
+            under_way.lanes.begin(task.id(), is_unproven);
         }
         let wait = wait.unwrap_or(LOOK_EVERY).min(LOOK_EVERY);
         Ok(match got_some {
             true => wait,
-            false => wait.max(if unproven == 0 {
-                PAUSE
-            } else {
-                Duration::from_millis(5)
-            }),
+            // Something is due for unproven receivers, perhaps, and waits for room.
+            false if room.unproven == 0 => wait.max(PAUSE).min(more_in.max(MIN_WAIT)),
+            false => wait.max(MIN_WAIT),
         })
     }
 }
