@@ -238,7 +238,7 @@ pub enum PipelineCommand {
     Get(PipelineArg),
     /// Remove a pipeline with all its runs
     Rm(PipelineArg),
-    /// Refuse triggers and hold queued jobs until unpaused
+    /// Refuse triggers, and hold queued jobs and what webhooks start until unpaused
     Pause(PauseArgs),
     /// Accept triggers again
     Unpause(PipelineArg),

@@ -44,6 +44,10 @@ pub struct WebhookSettings {
     /// What the caller is told if nobody listens to the event: 202 (by default) or 404.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_unrouted: Option<u16>,
+    /// What the caller is told while the pipeline is paused: 202 (by default), and the run begins when it goes on, or
+    /// 409, and nothing is started. Listeners of events always wait.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_paused: Option<u16>,
     /// How long the caller waits for `http.respond`, in milliseconds; never longer than the server's --webhook-timeout
     /// and the provider's patience.
     #[serde(default, skip_serializing_if = "Option::is_none")]

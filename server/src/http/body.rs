@@ -15,8 +15,13 @@ const BODY_WITHIN: Duration = Duration::from_secs(60);
 /// How long nothing of it may come.
 const STALL_LIMIT: Duration = Duration::from_secs(10);
 
-/// Each so many bytes of a webhook's body give it a second more.
+/// Each so many bytes of a body give it a second more.
 const BYTES_PER_SECOND: u64 = 128 * 1024;
+
+/// How long a body may be slower than [`MIN_RATE`].
+const SLOW_START: Duration = Duration::from_secs(5);
+/// Bytes a second that a body must have come with on the whole, once it has begun.
+const MIN_RATE: u64 = 1024;
 
 /// How long a large body may take, which is stored as it comes.
 const LARGE_WITHIN: Duration = Duration::from_secs(3600);
@@ -32,6 +37,27 @@ fn announced(headers: &HeaderMap, limit: usize) -> Result<(), ApiError> {
     match announced.is_some_and(|length| length > limit) {
         true => Err(ApiError::BodyTooLarge { limit }),
         false => Ok(()),
+    }
+}
+
+/// How slowly a body may come.
+struct Pace {
+    begun: Instant,
+}
+
+impl Pace {
+    fn begin() -> Self {
+        Self {
+            begun: Instant::now(),
+        }
+    }
+
+    /// When more must have come, after `so_far` bytes.
+    fn next(&self, so_far: u64) -> Instant {
+        let stall = Instant::now() + STALL_LIMIT;
+        let lagging = self.begun + SLOW_START + Duration::from_secs(so_far / MIN_RATE);
+        let late = self.begun + BODY_WITHIN + Duration::from_secs(so_far / BYTES_PER_SECOND);
+        stall.min(lagging).min(late)
     }
 }
 
@@ -84,12 +110,10 @@ pub(super) async fn receive(
     disk: &DiskBudget,
 ) -> Result<intake::Body, ApiError> {
     announced(headers, limit)?;
-    let begun = Instant::now();
+    let pace = Pace::begin();
     let mut collector = Collector::new(disk.clone());
     loop {
-        let earned = Duration::from_secs(collector.len() / BYTES_PER_SECOND);
-        let stall = (Instant::now() + STALL_LIMIT).min(begun + BODY_WITHIN + earned);
-        let frame = timeout_at(stall, body.frame())
+        let frame = timeout_at(pace.next(collector.len()), body.frame())
             .await
             .map_err(|_| ApiError::BodyTooSlow)?;
         let Some(frame) = frame else { break };
@@ -129,19 +153,18 @@ pub(super) async fn read(
     mut grow: impl FnMut(usize) -> bool,
 ) -> Result<Bytes, ApiError> {
     announced(headers, limit)?;
-    let deadline = Instant::now() + BODY_WITHIN;
+    let pace = Pace::begin();
     let mut first: Option<Bytes> = None;
     let mut joined = BytesMut::new();
     loop {
-        let stall = (Instant::now() + STALL_LIMIT).min(deadline);
-        let frame = timeout_at(stall, body.frame())
+        let so_far = first.as_ref().map_or(joined.len(), Bytes::len);
+        let frame = timeout_at(pace.next(so_far as u64), body.frame())
             .await
             .map_err(|_| ApiError::BodyTooSlow)?;
         let Some(frame) = frame else { break };
         let Ok(data) = frame.map_err(|_| ApiError::BodyBroken)?.into_data() else {
             continue;
         };
-        let so_far = first.as_ref().map_or(joined.len(), Bytes::len);
         if so_far + data.len() > limit {
             return Err(ApiError::BodyTooLarge { limit });
         }
@@ -159,4 +182,45 @@ pub(super) async fn read(
         }
     }
     Ok(first.unwrap_or_else(|| joined.freeze()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::stream;
+    use std::convert::Infallible;
+
+    /// Reads a body whose pieces come after one another; how it ended and when.
+    async fn taken(pieces: Vec<(u64, usize)>) -> (Result<usize, ApiError>, Duration) {
+        let body = stream::unfold(pieces.into_iter(), |mut pieces| async move {
+            let (after, bytes) = pieces.next()?;
+            tokio::time::sleep(Duration::from_millis(after)).await;
+            Some((Ok::<_, Infallible>(Bytes::from(vec![b'x'; bytes])), pieces))
+        });
+        let begun = Instant::now();
+        let body = Body::from_stream(body);
+        let read = read(body, &HeaderMap::new(), usize::MAX, |_| true).await;
+        (read.map(|bytes| bytes.len()), begun.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_must_come_and_go_on_coming() {
+        // A byte a second for ever: nothing is owed for five seconds.
+        let (drip, after) = taken(vec![(1000, 1); 100]).await;
+        assert!(matches!(drip, Err(ApiError::BodyTooSlow)));
+        assert_eq!(after.as_secs(), 5);
+        // What came fast first has earned a while, but not for ever.
+        let (lagging, after) = taken([vec![(0, 20 * 1024)], vec![(1000, 1); 100]].concat()).await;
+        assert!(matches!(lagging, Err(ApiError::BodyTooSlow)));
+        assert_eq!(after.as_secs(), 25);
+        let (stalled, after) = taken(vec![(0, 1024 * 1024), (60_000, 1)]).await;
+        assert!(matches!(stalled, Err(ApiError::BodyTooSlow)));
+        assert_eq!(after, STALL_LIMIT);
+        // In time by a little.
+        let (slow, after) = taken(vec![(1000, 1100); 50]).await;
+        assert_eq!((slow.ok(), after.as_secs()), (Some(55_000), 50));
+        let (endless, after) = taken(vec![(1000, 1100); 90]).await;
+        assert!(matches!(endless, Err(ApiError::BodyTooSlow)));
+        assert_eq!(after, BODY_WITHIN);
+    }
 }

@@ -201,7 +201,7 @@ impl Intake {
         if verified_by_another || (pipeline.paused && !ids.again) {
             return Ok(Tried::Changed);
         }
-        if let Some(refusal) = self.unwanted(&pipeline, &receipt).await? {
+        if let Some(refusal) = self.unwanted(hook, &pipeline, &receipt).await? {
             return self.turn_away(hook, receipt, refusal).await;
         }
         let started = self
@@ -211,9 +211,11 @@ impl Intake {
                     anonymous: is_anonymous(&receipt, &pipeline),
                     ..Trigger::new(TriggerKind::Webhook)
                 },
+                // Nobody answers while the pipeline is paused.
+                reply_within: (!pipeline.paused).then_some(within),
+                may_wait: true,
                 pipeline,
                 receipt: Some(receipt.clone()),
-                reply_within: Some(within),
                 id: Some(ids.run),
                 rerun_of: None,
                 dedup: dedup::key(&self.runs, hook, &receipt).await?,
@@ -252,10 +254,11 @@ impl Intake {
     /// Why the pipeline does not want the request, as far as the server can tell.
     async fn unwanted(
         &self,
+        hook: &Hook,
         pipeline: &Arc<Pipeline>,
         receipt: &Receipt,
     ) -> Result<Option<Refusal>, StoreError> {
-        if pipeline.paused {
+        if pipeline.paused && hook.settings.on_paused == Some(409) {
             let refusal = Refusal::new(Verdict::Paused, "the pipeline is paused");
             return Ok(Some(refusal));
         }

@@ -71,6 +71,7 @@ pub fn check(settings: &WebhookSettings) -> Result<(), String> {
     for (name, value, other) in [
         ("on_error", settings.on_error, 500),
         ("on_unrouted", settings.on_unrouted, 404),
+        ("on_paused", settings.on_paused, 409),
     ] {
         if value.is_some_and(|status| status != 202 && status != other) {
             return Err(format!("{name} must be 202 or {other}"));
@@ -162,6 +163,7 @@ mod tests {
             (json!({"dedup_key": "((("}), "dedup_key"),
             (json!({"on_error": 404}), "on_error"),
             (json!({"on_unrouted": 500}), "on_unrouted"),
+            (json!({"on_paused": 404}), "on_paused"),
             (json!({"methods": ["HEAD"]}), "HEAD"),
             (json!({"methods": ["post"]}), "post"),
             (json!({"methods": []}), "empty"),

@@ -32,6 +32,8 @@ pub struct StartRun {
     pub rerun_of: Option<JobId>,
     /// What the request claims: a second one with it starts nothing.
     pub dedup: Option<DedupKey>,
+    /// Whether it is stored although the pipeline is paused, and begins when that goes on.
+    pub may_wait: bool,
 }
 
 impl StartRun {
@@ -45,9 +47,13 @@ impl StartRun {
             id: None,
             rerun_of: None,
             dedup: None,
+            may_wait: false,
         }
     }
 }
+
+/// The part of the queue that is left to others by what waits until its pipeline goes on.
+const LEFT_BY_PAUSED: i64 = 2;
 
 /// Tries to start a run of a pipeline that keeps changing meanwhile.
 pub const MAX_TRIES: usize = 5;
@@ -125,7 +131,9 @@ impl Runs {
             id,
             rerun_of,
             dedup,
+            may_wait,
         } = start;
+        let while_paused = may_wait && pipeline.paused;
         let run_id = id.unwrap_or_else(RunId::new);
         // A message of an event has many runs; its receipt names none.
         if let Some(receipt) = &mut receipt
@@ -153,7 +161,7 @@ impl Runs {
             Err(refused) => return Ok(Started::Refused(refused)),
         };
         // Whoever must wait for others goes through the queue.
-        let direct = group.is_none() && settings.max_running.is_none();
+        let direct = group.is_none() && settings.max_running.is_none() && !while_paused;
         let reservation = match jobs.as_mut_slice() {
             [job] if direct && job.build.is_none() => {
                 let reservation = self.dispatch().reserve(&job.labels, job.driver);
@@ -177,9 +185,11 @@ impl Runs {
             // Whatever waits for a check waits on as long as there is no room for it.
             max_queue: match is_check {
                 true => i64::MAX,
+                false if while_paused => settings.max_queue / LEFT_BY_PAUSED,
                 false => settings.max_queue,
             },
             dedup,
+            while_paused,
         };
         match self.store().enqueue(new.clone()).await? {
             Enqueued::Stored => {

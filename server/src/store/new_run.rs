@@ -71,6 +71,8 @@ pub struct NewRun {
     pub max_queue: i64,
     /// What must not have been claimed before; it needs a receipt.
     pub dedup: Option<DedupKey>,
+    /// Whether its pipeline is paused, as far as the caller knows: its jobs wait until it goes on.
+    pub while_paused: bool,
 }
 
 impl NewRun {
@@ -93,7 +95,7 @@ impl NewRun {
             (Some(_), ..) => None,
             (None, Some(_), _) => Some(Hold::Group),
             (None, None, Some(_)) => Some(Hold::Inputs),
-            (None, None, None) => None,
+            (None, None, None) => self.while_paused.then_some(Hold::Paused),
         }
     }
 
@@ -109,7 +111,7 @@ impl NewRun {
 pub enum Enqueued {
     /// Stored and durable.
     Stored,
-    /// The pipeline was changed, paused or deleted meanwhile: load it and decide again. Nothing was stored.
+    /// The pipeline was changed, paused, unpaused or deleted meanwhile: load it and decide again. Nothing was stored.
     Stale,
     /// Too many queued jobs. Nothing was stored.
     QueueFull,

@@ -174,6 +174,8 @@ contract! {
         a_run_id_is_stored_once,
         a_stale_version_stores_nothing,
         a_paused_or_deleted_pipeline_stores_nothing,
+        a_run_that_may_wait_begins_when_its_pipeline_goes_on,
+        each_run_is_measured_by_its_own_limit,
         a_full_queue_stores_nothing,
         a_handed_out_job_is_assigned_as_attempt_one,
         a_handed_out_job_needs_no_room_in_the_queue,

@@ -1,8 +1,9 @@
 //! Rules of enqueueing: all or nothing, once, and only what the caller decided on.
 
 use crate::story::*;
-use pocketci_server::model::run::{JobState, RunState, TriggerKind};
+use pocketci_server::model::run::{Hold, JobState, RunState, TriggerKind};
 use pocketci_server::store::Enqueued;
+use pocketci_server::store::wake::Wake;
 use std::time::Duration;
 
 pub async fn enqueue_stores_receipt_run_and_jobs_at_once(store: Shared) {
@@ -80,6 +81,51 @@ pub async fn a_paused_or_deleted_pipeline_stores_nothing(store: Shared) {
     store.delete_pipeline(build.id).await.unwrap();
     assert_eq!(store.enqueue(new).await.unwrap(), Enqueued::Stale);
     assert!(store.run(id).await.unwrap().is_none());
+}
+
+pub async fn a_run_that_may_wait_begins_when_its_pipeline_goes_on(store: Shared) {
+    let build = pipeline(&store, "build").await;
+    let ann = peer(&store, "ann").await;
+    let mut early = webhook(&build);
+    early.while_paused = true;
+    let stale = store.enqueue(early).await.unwrap();
+    assert_eq!(stale, Enqueued::Stale, "it is not paused");
+    let paused = store.set_paused(build.id, Some("ann")).await.unwrap();
+    let paused = paused.unwrap();
+    let mut wakes = store.wakes().subscribe();
+    let mut new = webhook(&paused);
+    new.while_paused = true;
+    let (id, job) = (new.id, new.jobs[0].id);
+    enqueue(&store, new.clone()).await;
+    enqueue(&store, new).await;
+    assert_eq!(view(&store, id).await.jobs[0].0.hold, Some(Hold::Paused));
+    assert!(ann.claim(&store, 9).await.is_empty());
+    let mut many = webhook(&paused);
+    (many.while_paused, many.max_queue) = (true, 1);
+    assert_eq!(store.enqueue(many).await.unwrap(), Enqueued::QueueFull);
+    store.set_paused(build.id, None).await.unwrap();
+    assert_eq!(next_wake(&mut wakes).await, Wake::JobQueued);
+    assert_eq!(ann.claim(&store, 9).await[0].job.id, job);
+}
+
+/// Others have more room: each is measured by its own limit, also in one group.
+pub async fn each_run_is_measured_by_its_own_limit(store: Shared) {
+    let build = pipeline(&store, "build").await;
+    enqueue(&store, webhook(&build)).await;
+    let limits = [1, 10, 1, 10, i64::MAX];
+    let storing = limits.map(|limit| {
+        let mut new = webhook(&build);
+        new.max_queue = limit;
+        store.enqueue(new)
+    });
+    let stored = futures_util::future::join_all(storing).await;
+    for (limit, stored) in limits.into_iter().zip(stored) {
+        let wanted = match limit {
+            1 => Enqueued::QueueFull,
+            _ => Enqueued::Stored,
+        };
+        assert_eq!(stored.unwrap(), wanted, "of {limit}");
+    }
 }
 
 pub async fn a_full_queue_stores_nothing(store: Shared) {

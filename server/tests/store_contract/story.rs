@@ -167,6 +167,7 @@ pub fn webhook(pipeline: &Pipeline) -> NewRun {
         jobs: vec![job("pipeline")],
         max_queue: 10_000,
         dedup: None,
+        while_paused: false,
     }
 }
 

@@ -207,6 +207,46 @@ async fn yaml_listens_and_a_killed_server_tells_the_listeners_it_owes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_comes_while_a_pipeline_is_paused_is_done_when_it_goes_on() {
+    let mut server = Server::start(ServerOptions::default()).await;
+    let client = server.client();
+    let id = client
+        .set("silent", SILENT, json!({ "webhook_secret": SECRET }))
+        .await;
+    let change = |what: &'static str| {
+        let (client, path) = (client.clone(), format!("/api/pipelines/{id}/{what}"));
+        async move { client.post(&path, &json!({})).await.unwrap() }
+    };
+    change("pause").await;
+    let send = || {
+        let signed = sign(SECRET, b"{}");
+        client
+            .webhook(&id)
+            .header("X-GitHub-Event", "push")
+            .header("X-GitHub-Delivery", "one")
+            .header("X-Hub-Signature-256", format!("sha256={signed}"))
+            .body("{}")
+            .send()
+    };
+    let begun = Instant::now();
+    let told = send().await.unwrap();
+    assert_eq!(told.status(), 202);
+    let told = json_of(told).await;
+    assert!(
+        begun.elapsed() < Duration::from_secs(4),
+        "nobody is waited for"
+    );
+    let run = told["run_id"].as_str().unwrap();
+    let again = json_of(send().await.unwrap()).await;
+    assert_eq!(again["duplicate"], true, "{again}");
+    let (_, shown) = client.get(&format!("/api/runs/{run}")).await.unwrap();
+    assert_eq!(shown["jobs"][0]["wait"]["reason"], "paused", "{shown}");
+    server.kill_and_restart().await;
+    change("unpause").await;
+    client.finished(run).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn slack_is_answered_before_it_gives_up() {
     let server = Server::start(ServerOptions::default()).await;
     let client = server.client();

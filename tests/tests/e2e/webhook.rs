@@ -350,7 +350,8 @@ async fn unknown_paused_and_full_are_told_apart() {
     };
     let server = Server::start(options).await;
     let client = server.client();
-    let id = client.set("p", ECHO, json!({})).await;
+    let refuses = json!({ "settings": { "webhook": { "on_paused": 409 } } });
+    let id = client.set("p", ECHO, refuses).await;
     let status = async |id: &str| client.webhook(id).send().await.unwrap();
     assert_eq!(
         status("01a1fcb9-c1ee-7347-985c-ccdd686e6b5d")

@@ -6,7 +6,7 @@ use super::super::{Enqueued, NewJob, NewRun, Result, codec};
 use super::dedup::{self, Verdicts};
 use super::notify::Notifier;
 use super::receipts::{COLUMNS, ReceiptColumns, unnest};
-use super::room::{Counted, room};
+use super::room::{Counted, queued};
 use super::{builds, millis, pool_error, sql_error};
 use crate::model::RunId;
 use crate::model::dedup::First;
@@ -21,8 +21,8 @@ use uuid::Uuid;
 
 /// Turns make the round over pipelines: a job comes after the last one of its pipeline, but not before the turn that is
 /// served now. So whoever comes late is next, and a pipeline with a thousand jobs takes its turns between the others.
-/// What a group holds gets its turn when it is admitted. The pipeline is locked against changes: none is stored after
-/// its pipeline was paused or deleted.
+/// What a group holds gets its turn when it is admitted; what waits until its pipeline goes on keeps its place. The
+/// pipeline is locked against changes: none is stored after its pipeline was paused or deleted, but for those who knew.
 ///
 /// A run is stored iff its pipeline is as the caller knew it; receipts and jobs follow their run. A run that is there
 /// already (the call is repeated) stays as it is and counts as stored. The body that its receipt names must be there, and
@@ -32,13 +32,14 @@ fn store() -> String {
     format!(
         "WITH wanted AS (
     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::uuid[], $5::text[], $6::text[], $7::uuid[], $8::bool[],
-                         $48::text[], $53::uuid[])
+                         $48::text[], $53::uuid[], $54::bool[])
         AS t (id, pipeline_id, version, revision_id, trigger_kind, trigger_data, receipt_id, wants_reply, group_key,
-              body_id)
+              body_id, while_paused)
 ), held_bodies AS (
     SELECT id FROM bodies WHERE id IN (SELECT body_id FROM wanted) ORDER BY id FOR SHARE
 ), current AS (
-    SELECT w.* FROM wanted w JOIN pipelines p ON p.id = w.pipeline_id AND p.version = w.version AND NOT p.paused
+    SELECT w.* FROM wanted w JOIN pipelines p ON p.id = w.pipeline_id AND p.version = w.version
+        AND p.paused = w.while_paused
     WHERE w.body_id IS NULL OR w.body_id IN (SELECT id FROM held_bodies)
     FOR SHARE OF p
 ), stored AS (
@@ -69,7 +70,7 @@ fn store() -> String {
            t.pipeline_id, t.needs, t.priority, t.queue_timeout_ms, t.attempts, t.hold,
            CASE WHEN t.session_id IS NULL AND t.hold IS DISTINCT FROM 'inputs'
                 THEN clock_timestamp() + t.queue_timeout_ms * interval '1 millisecond' END,
-           CASE WHEN t.session_id IS NULL AND t.hold IS NULL THEN t.nth + greatest(1,
+           CASE WHEN t.session_id IS NULL AND coalesce(t.hold, 'paused') = 'paused' THEN t.nth + greatest(1,
                (SELECT q.turn FROM jobs q WHERE q.state = 'queued' AND q.hold IS NULL AND q.needs = t.needs
                 AND q.priority = t.priority ORDER BY q.turn LIMIT 1),
                (SELECT q.turn + 1 FROM jobs q WHERE q.state <> 'finished' AND q.turn > 0
@@ -120,7 +121,7 @@ pub(super) fn start(
 
 async fn flush(pool: &Pool, group: &[NewRun], counted: &Counted) -> Result<Vec<Enqueued>> {
     let mut client = pool.get().await.map_err(pool_error)?;
-    let mut room = room(&client, group, counted).await?;
+    let mut queued = queued(&client, group, counted).await?;
     let mut fits = Vec::with_capacity(group.len());
     let mut seen = HashSet::new();
     let admitted: Vec<&NewRun> = group
@@ -132,9 +133,9 @@ async fn flush(pool: &Pool, group: &[NewRun], counted: &Counted) -> Result<Vec<E
                 return false;
             }
             let wanted = new.queued() as i64;
-            let fit = wanted == 0 || wanted <= room;
+            let fit = wanted == 0 || wanted <= new.max_queue.saturating_sub(queued);
             if fit {
-                room -= wanted;
+                queued += wanted;
             }
             fits.push(fit);
             fit
@@ -275,6 +276,7 @@ struct Columns<'a> {
     attempts: Vec<i32>,
     hold: Vec<Option<&'static str>>,
     body: Vec<Option<Uuid>>,
+    while_paused: Vec<bool>,
 }
 
 impl<'a> Columns<'a> {
@@ -297,6 +299,7 @@ impl<'a> Columns<'a> {
             columns.wants_reply.push(new.wants_reply);
             columns.group.push(new.group.as_deref());
             columns.body.push(body_of(new));
+            columns.while_paused.push(new.while_paused);
             if let Some(receipt) = &new.receipt {
                 columns.receipts.push(receipt);
                 if let Some(first) = verdicts.again.get(&new.id) {
@@ -339,7 +342,7 @@ impl<'a> Columns<'a> {
             &self.wants_reply,
         ];
         params.extend(self.receipts.params());
-        let jobs: [&(dyn ToSql + Sync); 15] = [
+        let jobs: [&(dyn ToSql + Sync); 16] = [
             &self.job_id,
             &self.job_run_id,
             &self.job_name,
@@ -355,6 +358,7 @@ impl<'a> Columns<'a> {
             &self.attempts,
             &self.hold,
             &self.body,
+            &self.while_paused,
         ];
         params.extend(jobs);
         params

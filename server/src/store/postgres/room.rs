@@ -19,16 +19,15 @@ const COUNT_HOLDS: Duration = Duration::from_secs(1);
 const ENOUGH_ROOM: i64 = 4;
 
 impl Counted {
-    /// The room left by the last count, of which `wanted` is taken, if that is good still.
+    /// What the last count says is queued, and then `wanted` more; nothing if that may not be good still.
     fn take(&self, wanted: i64, limit: i64) -> Option<i64> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let (at, queued) = (*last)?;
-        let room = limit - queued;
-        if at.elapsed() > COUNT_HOLDS || room - wanted < limit / ENOUGH_ROOM {
+        if at.elapsed() > COUNT_HOLDS || limit - queued - wanted < limit / ENOUGH_ROOM {
             return None;
         }
         *last = Some((at, queued + wanted));
-        Some(room)
+        Some(queued)
     }
 
     fn set(&self, queued: i64) {
@@ -37,15 +36,17 @@ impl Counted {
     }
 }
 
-/// How many more jobs may be queued; counted only if some job will be.
-pub(super) async fn room(client: &Object, group: &[NewRun], counted: &Counted) -> Result<i64> {
-    let waiting = group.iter().filter(|new| new.queued() > 0);
+/// How many jobs are queued before these, up to the largest of their limits; counted only if that decides something.
+pub(super) async fn queued(client: &Object, group: &[NewRun], counted: &Counted) -> Result<i64> {
+    let limited = |new: &&NewRun| new.queued() > 0 && new.max_queue < i64::MAX;
+    let waiting = group.iter().filter(limited);
     let wanted = waiting.clone().map(NewRun::queued).sum::<usize>() as i64;
-    let Some(limit) = waiting.map(|new| new.max_queue).min() else {
+    let limits = waiting.map(|new| new.max_queue);
+    let (Some(least), Some(most)) = (limits.clone().min(), limits.max()) else {
         return Ok(0);
     };
-    if let Some(room) = counted.take(wanted, limit) {
-        return Ok(room);
+    if let Some(queued) = counted.take(wanted, least) {
+        return Ok(queued);
     }
     // What waits for its inputs is not in the queue yet.
     let sql = "SELECT count(*) FROM (
@@ -54,10 +55,10 @@ pub(super) async fn room(client: &Object, group: &[NewRun], counted: &Counted) -
             (SELECT 1 FROM jobs WHERE state = 'queued' AND hold IN ('group', 'paused') LIMIT $1)) q";
     let statement = client.prepare_cached(sql).await.map_err(sql_error)?;
     let queued: i64 = client
-        .query_one(&statement, &[&limit])
+        .query_one(&statement, &[&most])
         .await
         .map_err(sql_error)?
         .get(0);
     counted.set(queued + wanted);
-    Ok(limit - queued)
+    Ok(queued)
 }

@@ -35,8 +35,13 @@ fn exists(connection: &Connection, id: RunId) -> Result<bool> {
 /// Whether the pipeline is still what the caller decided on.
 fn is_current(connection: &Connection, new: &NewRun) -> Result<bool> {
     let mut statement = connection
-        .prepare_cached("SELECT 1 FROM pipelines WHERE id = ?1 AND version = ?2 AND NOT paused")?;
-    Ok(statement.exists(params![new.pipeline_id.0.as_bytes(), new.pipeline_version])?)
+        .prepare_cached("SELECT 1 FROM pipelines WHERE id = ?1 AND version = ?2 AND paused = ?3")?;
+    let known = params![
+        new.pipeline_id.0.as_bytes(),
+        new.pipeline_version,
+        new.while_paused
+    ];
+    Ok(statement.exists(known)?)
 }
 
 fn enqueue(connection: &Connection, new: &NewRun, hints: &mut Hints) -> Result<Enqueued> {
@@ -118,9 +123,10 @@ fn insert_job(
         Some(_) => (0, None),
         // What it waits for is not the queue.
         None if run.hold_of(job) == Some(Hold::Inputs) => (0, None),
-        None if run.hold_of(job).is_some() => {
+        None if run.hold_of(job) == Some(Hold::Group) => {
             (0, job.terms.timeout.map(|within| micros(now + within)))
         }
+        // What waits until its pipeline goes on keeps its place meanwhile.
         None => (
             queue::next_turn(connection, &needs, job.terms.priority, run.pipeline_id)?,
             job.terms.timeout.map(|within| micros(now + within)),
