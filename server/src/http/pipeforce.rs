@@ -4,7 +4,7 @@ use super::App;
 use super::answer::{Told, respond};
 use super::error::ApiError;
 use super::extract::ApiQuery;
-use super::webhook::{answer, before_body, complete, count, discreet, head, too_large, unknown};
+use super::webhook::{answer, before_body, complete, count, discreet, head, not_taken, unknown};
 use crate::intake::Address;
 use crate::model::ReceiptId;
 use crate::model::body::MAX_INLINE_BYTES;
@@ -81,7 +81,7 @@ async fn take(app: &App, request: Request, begun: Instant) -> Result<Told, ApiEr
         let told = ApiError::BodyTooLarge {
             limit: hook.max_body_bytes(limit),
         };
-        return Err(too_large(app, &hook, &request, told, begun).await);
+        return Err(not_taken(app, &hook, &request, told, begun).await);
     }
     if let Some(told) = before_body(app, &id, &hook, &request, begun).await? {
         return Ok(told);

@@ -7,7 +7,7 @@ use super::listen::Peer;
 use super::{App, body, proxy};
 use crate::intake::admit::Admitted;
 use crate::intake::{Address, Body, Hook, IncomingRequest};
-use crate::model::receipt::Answer;
+use crate::model::receipt::{Answer, Verdict};
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, header};
@@ -151,24 +151,28 @@ impl Incoming<'_> {
         let read = body::receive(body, &request.headers, limit, &mut self.place, &app.disk).await;
         request.body = match read {
             Ok(body) => body,
-            Err(error @ ApiError::BodyTooLarge { .. }) => {
-                return Err(too_large(app, &hook, &request, error, self.begun).await);
-            }
-            Err(error) => return Err(error),
+            Err(error) => return Err(not_taken(app, &hook, &request, error, self.begun).await),
         };
         complete(app, self.id, self.address, hook, request, self.begun).await
     }
 }
 
-/// Notes that a body was too large, and that it was told so; what is told.
-pub(super) async fn too_large(
+/// Notes that a body was not taken, and what its sender was told; what is told.
+pub(super) async fn not_taken(
     app: &App,
     hook: &Hook,
     request: &IncomingRequest,
     told: ApiError,
     begun: Instant,
 ) -> ApiError {
-    let received = match app.intake.too_large(hook, request).await {
+    let (verdict, why) = match told {
+        ApiError::BodyTooLarge { .. } => (Verdict::TooLarge, "the body is larger than allowed"),
+        ApiError::BodyTooSlow => (Verdict::Malformed, "the body came too slowly"),
+        ApiError::BodyBroken => (Verdict::Malformed, "the body broke off"),
+        ApiError::Busy => (Verdict::QueueFull, "no room for the body"),
+        other => return other,
+    };
+    let received = match app.intake.not_taken(hook, request, verdict, why).await {
         Ok(received) => received,
         Err(error) => return error.into(),
     };

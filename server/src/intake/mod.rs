@@ -167,16 +167,18 @@ impl Intake {
         })
     }
 
-    /// Records a request whose body was not taken, because it is too large.
-    pub async fn too_large(
+    /// Records a request whose body was not taken, and why.
+    pub async fn not_taken(
         &self,
         hook: &Hook,
         head: &IncomingRequest,
+        verdict: Verdict,
+        why: &str,
     ) -> Result<Received, StoreError> {
         let provider = hook.binding.kind.unwrap_or_else(|| providers::guess(head));
-        let refusal = Refusal::new(Verdict::TooLarge, "the body is larger than allowed");
-        let what = What::Refused(Verdict::TooLarge);
-        self.refuse(hook, head, provider, refusal, what).await
+        let what = What::Refused(verdict);
+        self.refuse(hook, head, provider, Refusal::new(verdict, why), what)
+            .await
     }
 
     /// What was answered to a request, for its receipt; nobody waits for it.

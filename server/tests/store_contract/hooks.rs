@@ -13,7 +13,7 @@ use pocketci_server::model::receipt::{Answer, Receipt, Verdict};
 use pocketci_server::model::run::Outcome;
 use pocketci_server::model::run::{CancelReason, Cancelled};
 use pocketci_server::model::transition::Change;
-use pocketci_server::model::{EndpointId, RunId};
+use pocketci_server::model::{EndpointId, JobId, RunId};
 use pocketci_server::store::{EndpointPut, Enqueued, MessageStored, NewRun, TargetOutcome};
 use std::time::Duration;
 use uuid::Uuid;
@@ -435,6 +435,23 @@ pub async fn a_run_remembers_that_it_is_anonymous(store: Shared) {
     let id = enqueue(&store, new.clone()).await;
     assert_eq!(store.trigger(id).await.unwrap(), Some(new.trigger));
     assert_eq!(store.trigger(RunId::new()).await.unwrap(), None);
+}
+
+pub async fn one_anonymous_source_is_known_among_many(store: Shared) {
+    let build = pipeline(&store, "build").await;
+    let mut jobs = Vec::new();
+    for anonymous in [false, true, false] {
+        let mut new = webhook(&build);
+        new.trigger.anonymous = anonymous;
+        jobs.push(new.jobs[0].id);
+        enqueue(&store, new).await;
+    }
+    assert!(store.any_anonymous(&jobs).await.unwrap());
+    assert!(!store.any_anonymous(&[jobs[0], jobs[2]]).await.unwrap());
+    assert!(!store.any_anonymous(&[]).await.unwrap());
+    let unknown = JobId::new();
+    assert!(store.any_anonymous(&[unknown, jobs[1]]).await.unwrap());
+    assert!(!store.any_anonymous(&[unknown]).await.unwrap());
 }
 
 fn receipt_of_nobody() -> Receipt {

@@ -251,6 +251,7 @@ contract! {
         a_message_that_comes_again_is_for_those_that_failed,
         an_answer_is_written_beside_its_request,
         a_run_remembers_that_it_is_anonymous,
+        one_anonymous_source_is_known_among_many,
     }
     keys {
         a_stale_run_leaves_its_key_as_it_was,

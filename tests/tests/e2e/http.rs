@@ -249,8 +249,41 @@ async fn silent_clients_are_let_go_and_idle_ones_may_come_back() {
         stream.write_all(again).await.unwrap();
         rest(stream, patience).await
     };
-    let (silent, half_a_preface, half_a_body, comes_back) =
-        tokio::join!(silent, half_a_preface, half_a_body, comes_back);
+    let id = server
+        .client()
+        .set("p", "export default () => {};", json!({}))
+        .await;
+    let head =
+        format!("POST /api/webhooks/{id} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{{");
+    let half_a_webhook = async {
+        let mut stream = connected().await;
+        stream.write_all(head.as_bytes()).await.unwrap();
+        rest(stream, patience).await
+    };
+    let broken_off = async { connected().await.write_all(head.as_bytes()).await };
+    let (silent, half_a_preface, half_a_body, half_a_webhook, comes_back, broken_off) = tokio::join!(
+        silent,
+        half_a_preface,
+        half_a_body,
+        half_a_webhook,
+        comes_back,
+        broken_off
+    );
+    broken_off.unwrap();
+    assert!(half_a_webhook.contains("body_too_slow"), "{half_a_webhook}");
+    let noted = |reason: &'static str| {
+        let client = server.client();
+        async move {
+            let (_, page) = client.get("/api/receipts?verdict=malformed").await.ok()?;
+            let items = page["items"].as_array().unwrap().clone();
+            items.into_iter().find(|item| item["reason"] == reason)
+        }
+    };
+    until("what came half is noted", || {
+        noted("the body came too slowly")
+    })
+    .await;
+    until("what broke off is noted", || noted("the body broke off")).await;
     assert_eq!((silent.as_str(), half_a_preface.as_str()), ("", ""));
     assert!(half_a_body.starts_with("HTTP/1.1 408"), "{half_a_body}");
     assert!(half_a_body.contains("body_too_slow"), "{half_a_body}");
