@@ -204,6 +204,8 @@ impl Intake {
         if let Some(refusal) = self.unwanted(hook, &pipeline, &receipt).await? {
             return self.turn_away(hook, receipt, refusal).await;
         }
+        // Nobody waits for the pipeline where it may not answer, or does not run.
+        let at_once = pipeline.paused || within.is_zero();
         let started = self
             .runs
             .start(StartRun {
@@ -211,9 +213,9 @@ impl Intake {
                     anonymous: is_anonymous(&receipt, &pipeline),
                     ..Trigger::new(TriggerKind::Webhook)
                 },
-                // Nobody answers while the pipeline is paused.
-                reply_within: (!pipeline.paused).then_some(within),
+                reply_within: (!at_once).then_some(within),
                 may_wait: true,
+                is_answered: at_once,
                 pipeline,
                 receipt: Some(receipt.clone()),
                 id: Some(ids.run),

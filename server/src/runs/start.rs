@@ -34,6 +34,8 @@ pub struct StartRun {
     pub dedup: Option<DedupKey>,
     /// Whether it is stored although the pipeline is paused, and begins when that goes on.
     pub may_wait: bool,
+    /// Whether the caller is answered as soon as it is stored: whatever the run replies is too late.
+    pub is_answered: bool,
 }
 
 impl StartRun {
@@ -48,6 +50,7 @@ impl StartRun {
             rerun_of: None,
             dedup: None,
             may_wait: false,
+            is_answered: false,
         }
     }
 }
@@ -132,6 +135,7 @@ impl Runs {
             rerun_of,
             dedup,
             may_wait,
+            is_answered,
         } = start;
         let while_paused = may_wait && pipeline.paused;
         let run_id = id.unwrap_or_else(RunId::new);
@@ -180,6 +184,7 @@ impl Runs {
             trigger,
             receipt,
             wants_reply: wait.is_some(),
+            replied: is_answered,
             group,
             jobs,
             // Whatever waits for a check waits on as long as there is no room for it.
@@ -251,7 +256,7 @@ fn claimed(new: NewRun, pipeline: &Pipeline) -> Vec<Claimed> {
         trigger: new.trigger,
         receipt_id: new.receipt.as_ref().map(|receipt| receipt.id),
         wants_reply: new.wants_reply,
-        replied: false,
+        replied: new.replied,
         event_seq: 0,
         cancel: None,
         group: new.group,

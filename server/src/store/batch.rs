@@ -34,11 +34,24 @@ impl<I: Send + 'static, O: Send + 'static> Batch<I, O> {
         F: Fn(Vec<I>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Vec<Result<O>>>> + Send,
     {
+        Self::lingering(LINGER, is_urgent, flush)
+    }
+
+    /// The same for groups without anything urgent that wait so long for company.
+    pub(super) fn lingering<F, Fut>(
+        linger: Duration,
+        is_urgent: fn(&I) -> bool,
+        flush: F,
+    ) -> (Self, JoinHandle<()>)
+    where
+        F: Fn(Vec<I>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Vec<Result<O>>>> + Send,
+    {
         let (queue, mut waiting) = mpsc::unbounded_channel::<Waiting<I, O>>();
         let task = tokio::spawn(async move {
             let mut group = Vec::with_capacity(MAX_GROUP);
             while waiting.recv_many(&mut group, MAX_GROUP).await > 0 {
-                let deadline = Instant::now() + LINGER;
+                let deadline = Instant::now() + linger;
                 while !group.iter().any(|(item, _)| is_urgent(item)) {
                     let more = waiting.recv_many(&mut group, MAX_GROUP);
                     match timeout_at(deadline, more).await {

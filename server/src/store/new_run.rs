@@ -63,6 +63,8 @@ pub struct NewRun {
     pub receipt: Option<Receipt>,
     /// Whether somebody waits for the reply.
     pub wants_reply: bool,
+    /// Whether its caller is answered already: whatever it replies is too late.
+    pub replied: bool,
     /// Its concurrency group: its jobs (without `hand_to`) are held until [`QueueStore::admit`] lets them go.
     pub group: Option<String>,
     /// At least one.

@@ -138,6 +138,7 @@ impl World {
             max_queue: 10_000,
             dedup: None,
             while_paused: false,
+            replied: false,
         };
         assert_eq!(self.store.enqueue(run).await.unwrap(), Enqueued::Stored);
         let wish = Cancelled {

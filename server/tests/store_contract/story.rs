@@ -168,6 +168,7 @@ pub fn webhook(pipeline: &Pipeline) -> NewRun {
         max_queue: 10_000,
         dedup: None,
         while_paused: false,
+        replied: false,
     }
 }
 

@@ -10,12 +10,16 @@ use crate::model::receipt::Answer;
 use deadpool_postgres::Pool;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 const WRITE: &str = "UPDATE receipts c SET reply_status = t.status, reply_summary = t.summary, duration_us = t.duration
     FROM unnest($1::uuid[], $2::int[], $3::text[], $4::bigint[]) AS t (id, status, summary, duration)
     WHERE c.id = t.id";
+
+/// How long answers wait for others.
+const LINGER: Duration = Duration::from_millis(100);
 
 /// The answers that wait to be written.
 pub(super) struct Answers {
@@ -27,8 +31,9 @@ impl Answers {
     pub(super) fn start(pool: Pool) -> (Self, JoinHandle<()>) {
         let unwritten = Arc::new(AtomicUsize::new(0));
         let count = unwritten.clone();
-        let (batch, task) = Batch::start(
-            // Nobody waits: company is worth a moment.
+        let (batch, task) = Batch::lingering(
+            LINGER,
+            // Nobody waits: company is worth a while.
             |_| false,
             move |group: Vec<(ReceiptId, Answer)>| {
                 let pool = pool.clone();

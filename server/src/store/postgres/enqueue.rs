@@ -3,15 +3,15 @@
 use super::super::batch::Batch;
 use super::super::wake::{Wake, WakeBus};
 use super::super::{Enqueued, NewJob, NewRun, Result, codec};
-use super::dedup::{self, Verdicts};
+use super::dedup;
 use super::notify::Notifier;
 use super::receipts::{COLUMNS, ReceiptColumns, unnest};
 use super::room::{Counted, queued};
 use super::{builds, millis, pool_error, sql_error};
-use crate::model::RunId;
 use crate::model::dedup::First;
 use crate::model::run::Hold;
-use deadpool_postgres::{Object, Pool};
+use crate::model::{ReceiptId, RunId};
+use deadpool_postgres::{Object, Pool, Transaction};
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, LazyLock};
 use tokio::task::JoinHandle;
@@ -24,17 +24,19 @@ use uuid::Uuid;
 /// What a group holds gets its turn when it is admitted; what waits until its pipeline goes on keeps its place. The
 /// pipeline is locked against changes: none is stored after its pipeline was paused or deleted, but for those who knew.
 ///
-/// A run is stored iff its pipeline is as the caller knew it; receipts and jobs follow their run. A run that is there
-/// already (the call is repeated) stays as it is and counts as stored. The body that its receipt names must be there, and
-/// is locked against being forgotten until the receipt is.
+/// A run is stored iff its pipeline is as the caller knew it and its key, if it has one, was free; receipts and jobs follow
+/// their run. A run that is there already (the call is repeated) stays as it is and counts as stored. The body that its
+/// receipt names must be there, and is locked against being forgotten until the receipt is.
+///
+/// `IS TRUE` keeps PostgreSQL from making a loop in a loop of a question about a set.
 fn store() -> String {
     let receipts = unnest(FIRST_OF_RECEIPTS);
     format!(
         "WITH wanted AS (
     SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::uuid[], $5::text[], $6::text[], $7::uuid[], $8::bool[],
-                         $48::text[], $53::uuid[], $54::bool[])
+                         $48::text[], $53::uuid[], $54::bool[], $55::bool[], $56::uuid[], $57::bytea[], $58::bytea[])
         AS t (id, pipeline_id, version, revision_id, trigger_kind, trigger_data, receipt_id, wants_reply, group_key,
-              body_id, while_paused)
+              body_id, while_paused, replied, hook_id, key, key_body)
 ), held_bodies AS (
     SELECT id FROM bodies WHERE id IN (SELECT body_id FROM wanted) ORDER BY id FOR SHARE
 ), current AS (
@@ -42,42 +44,54 @@ fn store() -> String {
         AND p.paused = w.while_paused
     WHERE w.body_id IS NULL OR w.body_id IN (SELECT id FROM held_bodies)
     FOR SHARE OF p
+), claimed AS (
+    INSERT INTO hook_keys (hook_id, key, body_sha256, receipt_id, run_id, seen_at)
+    SELECT hook_id, key, key_body, receipt_id, id, clock_timestamp() FROM current WHERE hook_id IS NOT NULL
+    ORDER BY hook_id, key ON CONFLICT DO NOTHING RETURNING run_id
+), due AS (
+    SELECT * FROM current WHERE hook_id IS NULL OR id IN (SELECT run_id FROM claimed)
 ), stored AS (
     INSERT INTO runs (id, pipeline_id, revision_id, state, trigger_kind, trigger_data, receipt_id, wants_reply,
                       replied, event_seq, created_at, group_key, group_held)
-    SELECT id, pipeline_id, revision_id, 'queued', trigger_kind, trigger_data, receipt_id, wants_reply, false, 0,
-           clock_timestamp(), group_key, group_key IS NOT NULL FROM current
-    ON CONFLICT (id) DO NOTHING RETURNING id, pipeline_id
+    SELECT id, pipeline_id, revision_id, 'queued', trigger_kind, trigger_data, receipt_id, wants_reply, replied, 0,
+           clock_timestamp(), group_key, group_key IS NOT NULL FROM due
+    ON CONFLICT (id) DO NOTHING RETURNING id
 ), with_receipts AS (
     INSERT INTO receipts ({COLUMNS})
-    SELECT t.* FROM {receipts} AS t ({COLUMNS})
-    JOIN stored s ON s.id = t.run_id
+    SELECT t.* FROM {receipts} AS t ({COLUMNS}) WHERE (t.run_id IN (SELECT id FROM stored)) IS TRUE
 ), new_jobs AS (
-    SELECT t.*, s.pipeline_id, coalesce(t.driver, '') || ' ' || t.labels AS needs,
-           row_number() OVER (PARTITION BY s.pipeline_id, t.session_id IS NULL ORDER BY t.position) - 1 AS nth
+    SELECT *, coalesce(driver, '') || ' ' || labels AS needs, session_id IS NULL AND coalesce(hold, 'paused') = 'paused' AS in_turn
     FROM unnest($39::uuid[], $40::uuid[], $41::text[], $42::uuid[], $43::uuid[], $44::bigint[], $45::text[], $46::text[],
-                $49::int[], $50::bigint[], $51::int[], $52::text[]) WITH ORDINALITY
+                $49::int[], $50::bigint[], $51::int[], $52::text[], $59::uuid[]) WITH ORDINALITY
         AS t (id, run_id, name, agent_id, session_id, accept_ms, labels, driver, priority, queue_timeout_ms, attempts,
-              hold, position)
-    JOIN stored s ON s.id = t.run_id
+              hold, pipeline_id, position)
+    WHERE (t.run_id IN (SELECT id FROM stored)) IS TRUE
+), placed AS (
+    SELECT *, row_number() OVER (PARTITION BY pipeline_id, session_id IS NULL ORDER BY position) - 1 AS nth,
+           row_number() OVER (PARTITION BY pipeline_id, needs, priority, in_turn ORDER BY position) = 1 AS is_first
+    FROM new_jobs
+), turned AS (
+    SELECT *, max(CASE WHEN in_turn AND is_first THEN greatest(1,
+               (SELECT q.turn FROM jobs q WHERE q.state = 'queued' AND q.hold IS NULL AND q.needs = placed.needs
+                AND q.priority = placed.priority ORDER BY q.turn LIMIT 1),
+               (SELECT q.turn + 1 FROM jobs q WHERE q.state <> 'finished' AND q.turn > 0
+                AND q.pipeline_id = placed.pipeline_id AND q.needs = placed.needs ORDER BY q.turn DESC LIMIT 1)) END)
+           OVER (PARTITION BY pipeline_id, needs, priority, in_turn) AS from_turn
+    FROM placed
 ), with_jobs AS (
     INSERT INTO jobs (id, run_id, name, state, attempt, lost, agent_id, session_id, lease_until, labels, driver,
                       report_seq, log_seq, queued_at, pipeline_id, needs, priority, queue_timeout_ms, attempts, hold,
                       queue_until, turn)
-    SELECT t.id, t.run_id, t.name, CASE WHEN t.session_id IS NULL THEN 'queued' ELSE 'assigned' END,
-           CASE WHEN t.session_id IS NULL THEN 0 ELSE 1 END, 0, t.agent_id, t.session_id,
-           clock_timestamp() + t.accept_ms * interval '1 millisecond', t.labels::jsonb, t.driver, 0, 0, clock_timestamp(),
-           t.pipeline_id, t.needs, t.priority, t.queue_timeout_ms, t.attempts, t.hold,
-           CASE WHEN t.session_id IS NULL AND t.hold IS DISTINCT FROM 'inputs'
-                THEN clock_timestamp() + t.queue_timeout_ms * interval '1 millisecond' END,
-           CASE WHEN t.session_id IS NULL AND coalesce(t.hold, 'paused') = 'paused' THEN t.nth + greatest(1,
-               (SELECT q.turn FROM jobs q WHERE q.state = 'queued' AND q.hold IS NULL AND q.needs = t.needs
-                AND q.priority = t.priority ORDER BY q.turn LIMIT 1),
-               (SELECT q.turn + 1 FROM jobs q WHERE q.state <> 'finished' AND q.turn > 0
-                AND q.pipeline_id = t.pipeline_id AND q.needs = t.needs ORDER BY q.turn DESC LIMIT 1)) ELSE 0 END
-    FROM new_jobs t
+    SELECT id, run_id, name, CASE WHEN session_id IS NULL THEN 'queued' ELSE 'assigned' END,
+           CASE WHEN session_id IS NULL THEN 0 ELSE 1 END, 0, agent_id, session_id,
+           clock_timestamp() + accept_ms * interval '1 millisecond', labels::jsonb, driver, 0, 0, clock_timestamp(),
+           pipeline_id, needs, priority, queue_timeout_ms, attempts, hold,
+           CASE WHEN session_id IS NULL AND hold IS DISTINCT FROM 'inputs'
+                THEN clock_timestamp() + queue_timeout_ms * interval '1 millisecond' END,
+           CASE WHEN in_turn THEN nth + from_turn ELSE 0 END
+    FROM turned
 )
-SELECT id FROM current UNION SELECT id FROM runs WHERE id = ANY ($47)"
+SELECT id FROM due UNION SELECT id FROM runs WHERE id = ANY ($47)"
     )
 }
 
@@ -142,21 +156,30 @@ async fn flush(pool: &Pool, group: &[NewRun], counted: &Counted) -> Result<Vec<E
         })
         .collect();
     let statement = client.prepare_cached(&STORE).await.map_err(sql_error)?;
-    let (stored, verdicts) = match admitted.iter().any(|new| is_many_steps(new)) {
-        true => store_in_steps(&mut client, &statement, admitted, group).await?,
-        false => {
-            let verdicts = Verdicts::default();
-            let columns = Columns::of(&admitted, group, &verdicts);
-            let rows = client.query(&statement, &columns.params()).await;
-            (ids(&rows.map_err(sql_error)?), verdicts)
-        }
-    };
+    let (stepped, plain): (Vec<&NewRun>, Vec<&NewRun>) =
+        admitted.into_iter().partition(|new| has_builds(new));
+    let mut stored = HashSet::new();
+    let mut in_steps = stepped;
+    if !plain.is_empty() || in_steps.is_empty() {
+        let columns = Columns::of(&plain, group, Keys::Claim);
+        let rows = client.query(&statement, &columns.params()).await;
+        stored.extend(ids(&rows.map_err(sql_error)?));
+        // Their keys are not free, most likely.
+        let held = |new: &&NewRun| new.dedup.is_some() && !stored.contains(&new.id);
+        in_steps.extend(plain.into_iter().filter(held));
+    }
+    let mut known = HashMap::new();
+    if !in_steps.is_empty() {
+        let (more, verdicts) = store_in_steps(&mut client, &statement, in_steps, group).await?;
+        stored.extend(more);
+        known = verdicts;
+    }
     let gone = gone(&client, group, &stored).await?;
     let outcome = |new: &NewRun, fit: bool| match (stored.contains(&new.id), fit) {
         (true, _) => Enqueued::Stored,
         (false, false) => Enqueued::QueueFull,
         (false, true) if has_body_in(new, &gone) => Enqueued::BodyGone,
-        (false, true) => match verdicts.known.get(&new.id) {
+        (false, true) => match known.get(&new.id) {
             // The first one of this very group, if it was not stored after all, has done nothing.
             Some(Enqueued::Duplicate(first)) if is_of(group, first) && !is_in(&stored, first) => {
                 Enqueued::Stale
@@ -172,33 +195,35 @@ async fn flush(pool: &Pool, group: &[NewRun], counted: &Counted) -> Result<Vec<E
         .collect())
 }
 
-/// Whether storing a run takes more than one statement.
-fn is_many_steps(new: &NewRun) -> bool {
-    new.dedup.is_some() || new.jobs.iter().any(|job| job.build.is_some())
+/// Whether a run's jobs get numbers, which takes statements of their own.
+fn has_builds(new: &NewRun) -> bool {
+    new.jobs.iter().any(|job| job.build.is_some())
 }
 
 fn ids(rows: &[Row]) -> HashSet<RunId> {
     rows.iter().map(|row| RunId(row.get(0))).collect()
 }
 
-/// Stores runs with keys or builds, in one transaction. A run that is not stored must not have claimed its key, nor
-/// taken it from another: then all is undone, and done without it.
+/// Stores runs with builds, or with keys that may be somebody's, in one transaction. A run that is not stored must not
+/// have claimed its key, nor taken it from another: then all is undone, and done without it.
 async fn store_in_steps(
     client: &mut Object,
     statement: &Statement,
     mut admitted: Vec<&NewRun>,
     group: &[NewRun],
-) -> Result<(HashSet<RunId>, Verdicts)> {
+) -> Result<(HashSet<RunId>, HashMap<RunId, Enqueued>)> {
     let mut known = HashMap::new();
     loop {
         let transaction = client.transaction().await.map_err(sql_error)?;
-        let mut verdicts = Verdicts::default();
+        let mut again = HashMap::new();
         if admitted.iter().any(|new| new.dedup.is_some()) {
-            verdicts = dedup::claim_group(&transaction, &admitted).await?;
-            known.extend(verdicts.known.drain());
+            lock_pipelines(&transaction, &admitted).await?;
+            let verdicts = dedup::claim_group(&transaction, &admitted).await?;
+            again = verdicts.again;
+            known.extend(verdicts.known);
             admitted.retain(|new| !known.contains_key(&new.id));
         }
-        let columns = Columns::of(&admitted, group, &verdicts);
+        let columns = Columns::of(&admitted, group, Keys::Claimed(&again));
         let rows = transaction.query(statement, &columns.params()).await;
         let stored = ids(&rows.map_err(sql_error)?);
         let mut claimed = admitted.iter().filter(|new| new.dedup.is_some());
@@ -207,11 +232,22 @@ async fn store_in_steps(
             admitted.retain(|new| stored.contains(&new.id));
             continue;
         }
-        builds::number(&transaction, &admitted).await?;
+        if admitted.iter().any(|new| has_builds(new)) {
+            builds::number(&transaction, &admitted).await?;
+        }
         transaction.commit().await.map_err(sql_error)?;
-        verdicts.known = known;
-        return Ok((stored, verdicts));
+        return Ok((stored, known));
     }
+}
+
+/// Pipelines are locked before keys, as in [`store`].
+async fn lock_pipelines(transaction: &Transaction<'_>, runs: &[&NewRun]) -> Result<()> {
+    let ids: Vec<Uuid> = runs.iter().map(|new| new.pipeline_id.0).collect();
+    let sql = "SELECT 1 FROM pipelines WHERE id = ANY ($1) ORDER BY id FOR SHARE";
+    let statement = transaction.prepare_cached(sql).await.map_err(sql_error)?;
+    let locked = transaction.query(&statement, &[&ids]).await;
+    locked.map_err(sql_error)?;
+    Ok(())
 }
 
 /// The body that a run's own receipt names.
@@ -277,11 +313,25 @@ struct Columns<'a> {
     hold: Vec<Option<&'static str>>,
     body: Vec<Option<Uuid>>,
     while_paused: Vec<bool>,
+    replied: Vec<bool>,
+    hook: Vec<Option<Uuid>>,
+    key: Vec<Option<&'a [u8]>>,
+    key_body: Vec<Option<&'a [u8]>>,
+    job_pipeline_id: Vec<Uuid>,
+}
+
+/// What becomes of the keys of runs.
+#[derive(Clone, Copy)]
+enum Keys<'a> {
+    /// Each is claimed beside its run, if it is free.
+    Claim,
+    /// They are claimed already; these runs are done again, and what came first.
+    Claimed(&'a HashMap<RunId, ReceiptId>),
 }
 
 impl<'a> Columns<'a> {
     /// Of the runs to store, among all that were asked for.
-    fn of(admitted: &[&'a NewRun], asked: &[NewRun], verdicts: &Verdicts) -> Self {
+    fn of(admitted: &[&'a NewRun], asked: &[NewRun], keys: Keys<'_>) -> Self {
         let mut columns = Self {
             asked: asked.iter().map(|new| new.id.0).collect(),
             ..Self::default()
@@ -300,12 +350,21 @@ impl<'a> Columns<'a> {
             columns.group.push(new.group.as_deref());
             columns.body.push(body_of(new));
             columns.while_paused.push(new.while_paused);
+            columns.replied.push(new.replied);
             if let Some(receipt) = &new.receipt {
                 columns.receipts.push(receipt);
-                if let Some(first) = verdicts.again.get(&new.id) {
+                if let Keys::Claimed(again) = keys
+                    && let Some(first) = again.get(&new.id)
+                {
                     columns.receipts.repeats(*first);
                 }
             }
+            let key = new.dedup.as_ref();
+            let key = key.filter(|_| matches!(keys, Keys::Claim) && new.receipt.is_some());
+            columns.hook.push(key.map(|key| key.hook));
+            columns.key.push(key.map(|key| key.key.as_slice()));
+            let body = key.and_then(|key| key.body_sha256.as_ref());
+            columns.key_body.push(body.map(<[u8; 32]>::as_slice));
             for job in &new.jobs {
                 columns.push_job(new, job);
             }
@@ -317,6 +376,7 @@ impl<'a> Columns<'a> {
         let hand_to = job.hand_to.as_ref();
         self.job_id.push(job.id.0);
         self.job_run_id.push(run.id.0);
+        self.job_pipeline_id.push(run.pipeline_id.0);
         self.job_name.push(&job.name);
         self.agent_id.push(hand_to.map(|hand| hand.agent_id.0));
         self.session_id.push(hand_to.map(|hand| hand.session_id.0));
@@ -342,7 +402,7 @@ impl<'a> Columns<'a> {
             &self.wants_reply,
         ];
         params.extend(self.receipts.params());
-        let jobs: [&(dyn ToSql + Sync); 16] = [
+        let jobs: [&(dyn ToSql + Sync); 21] = [
             &self.job_id,
             &self.job_run_id,
             &self.job_name,
@@ -359,6 +419,11 @@ impl<'a> Columns<'a> {
             &self.hold,
             &self.body,
             &self.while_paused,
+            &self.replied,
+            &self.hook,
+            &self.key,
+            &self.key_body,
+            &self.job_pipeline_id,
         ];
         params.extend(jobs);
         params

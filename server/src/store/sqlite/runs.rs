@@ -90,7 +90,7 @@ fn enqueue(connection: &Connection, new: &NewRun, hints: &mut Hints) -> Result<E
 fn insert_run(connection: &Connection, new: &NewRun, now: OffsetDateTime) -> Result<()> {
     let sql = "INSERT INTO runs (id, pipeline_id, revision_id, state, trigger, receipt_id, \
          wants_reply, replied, event_seq, created_at, group_key, group_held) \
-         VALUES (?1, ?2, ?3, 'queued', ?4, ?5, ?6, 0, 0, ?7, ?8, ?8 IS NOT NULL)";
+         VALUES (?1, ?2, ?3, 'queued', ?4, ?5, ?6, ?9, 0, ?7, ?8, ?8 IS NOT NULL)";
     connection.prepare_cached(sql)?.execute(params![
         new.id.0.as_bytes(),
         new.pipeline_id.0.as_bytes(),
@@ -100,6 +100,7 @@ fn insert_run(connection: &Connection, new: &NewRun, now: OffsetDateTime) -> Res
         new.wants_reply,
         micros(now),
         new.group,
+        new.replied,
     ])?;
     Ok(())
 }
