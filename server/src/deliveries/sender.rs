@@ -10,7 +10,7 @@ use crate::store::{ClaimedDeliveries, DeliveryClaim, Result};
 use std::collections::HashMap;
 use std::time::Duration;
 use tokio::task::{Id, JoinError, JoinSet};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 /// How long until the first try of what was taken is begun, at most.
@@ -19,6 +19,8 @@ const CLAIM_LEASE: Duration = Duration::from_secs(20);
 const LOOK_EVERY: Duration = Duration::from_secs(20);
 /// Pause where the store fails, or says that something is due and gives nothing.
 const PAUSE: Duration = Duration::from_millis(250);
+/// Looks follow each other no sooner while much ends: each asks for what all of that left room for.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 /// Pause where nothing was given, though something is due by now.
 const MIN_WAIT: Duration = Duration::from_millis(5);
 /// How long deliveries under way may take to end when the server stops; the others are sent again by whoever finds their
@@ -44,6 +46,14 @@ impl UnderWay {
         };
         self.lanes.end(id);
     }
+
+    /// Takes note of what ends until then, and of what has ended.
+    async fn end_until(&mut self, until: Instant) {
+        while let Ok(Some(ended)) = timeout_at(until, self.tasks.join_next_with_id()).await {
+            self.ended(ended);
+        }
+        tokio::time::sleep_until(until).await;
+    }
 }
 
 impl Deliveries {
@@ -58,6 +68,7 @@ impl Deliveries {
             lanes: Lanes::new(self.inner.settings.concurrency),
         };
         while !shutdown.is_cancelled() {
+            let again_at = Instant::now() + BETWEEN_LOOKS;
             let wait = match self.take(&mut under_way).await {
                 Ok(wait) => wait,
                 Err(error) => {
@@ -71,14 +82,10 @@ impl Deliveries {
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
                 is_open = woken(&mut wakes) => if !is_open { break },
-                Some(ended) = under_way.tasks.join_next_with_id() => {
-                    under_way.ended(ended);
-                    while let Some(ended) = under_way.tasks.try_join_next_with_id() {
-                        under_way.ended(ended);
-                    }
-                }
+                Some(ended) = under_way.tasks.join_next_with_id() => under_way.ended(ended),
                 () = shutdown.cancelled() => break,
             }
+            under_way.end_until(again_at).await;
         }
         let ending = async { while under_way.tasks.join_next().await.is_some() {} };
         // What is late ends with the set.

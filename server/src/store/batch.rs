@@ -4,55 +4,72 @@
 //! nothing is urgent (nobody waits for it) waits a moment for company.
 
 use super::{Result, StoreError};
-use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use std::future::Future;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
-/// How long a group without anything urgent waits for company.
+/// How long a group without anything urgent waits for company, usually.
 const LINGER: Duration = Duration::from_millis(2);
 /// Most calls in one transaction.
 const MAX_GROUP: usize = 128;
 
 type Waiting<I, O> = (I, oneshot::Sender<Result<O>>);
 
-/// One queue with one flusher; calls are carried out in the order of `submit`.
+/// How a batch works off its queue.
+pub(super) struct Habits<I> {
+    /// Groups that are carried out at a time: with one, calls are carried out in the order of `submit`.
+    pub(super) at_once: usize,
+    /// Whether somebody waits for an item.
+    pub(super) is_urgent: fn(&I) -> bool,
+    /// How long a group without anything urgent waits for company.
+    pub(super) linger: Duration,
+}
+
+impl<I> Default for Habits<I> {
+    /// Everything is urgent, and in order.
+    fn default() -> Self {
+        Self {
+            at_once: 1,
+            is_urgent: |_| true,
+            linger: LINGER,
+        }
+    }
+}
+
+/// One queue of calls.
 pub(super) struct Batch<I, O> {
     /// Unbounded; the number of unanswered calls is bounded by the callers.
     queue: mpsc::UnboundedSender<Waiting<I, O>>,
 }
 
 impl<I: Send + 'static, O: Send + 'static> Batch<I, O> {
-    /// `flush` carries out a group and returns one result for each item, in order; if it fails, all of the group do.
-    /// `is_urgent` says whether somebody waits for an item. The task ends when the batch is dropped and its queue is
-    /// empty.
-    pub(super) fn start<F, Fut>(is_urgent: fn(&I) -> bool, flush: F) -> (Self, JoinHandle<()>)
-    where
-        F: Fn(Vec<I>) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Vec<Result<O>>>> + Send,
-    {
-        Self::lingering(LINGER, is_urgent, flush)
-    }
-
-    /// The same for groups without anything urgent that wait so long for company.
-    pub(super) fn lingering<F, Fut>(
-        linger: Duration,
-        is_urgent: fn(&I) -> bool,
-        flush: F,
-    ) -> (Self, JoinHandle<()>)
+    /// `flush` carries out a group and returns one result for each item, in order; if it fails, all of the group do. The
+    /// task ends when the batch is dropped and its queue is empty.
+    pub(super) fn start<F, Fut>(habits: Habits<I>, flush: F) -> (Self, JoinHandle<()>)
     where
         F: Fn(Vec<I>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<Vec<Result<O>>>> + Send,
     {
         let (queue, mut waiting) = mpsc::unbounded_channel::<Waiting<I, O>>();
         let task = tokio::spawn(async move {
+            let mut under_way = FuturesUnordered::new();
             let mut group = Vec::with_capacity(MAX_GROUP);
-            while waiting.recv_many(&mut group, MAX_GROUP).await > 0 {
-                let deadline = Instant::now() + linger;
-                while !group.iter().any(|(item, _)| is_urgent(item)) {
+            loop {
+                if under_way.len() >= habits.at_once {
+                    under_way.next().await;
+                    continue;
+                }
+                tokio::select! {
+                    received = waiting.recv_many(&mut group, MAX_GROUP) => if received == 0 { break },
+                    Some(()) = under_way.next() => continue,
+                }
+                let deadline = Instant::now() + habits.linger;
+                while !group.iter().any(|(item, _)| (habits.is_urgent)(item)) {
                     let more = waiting.recv_many(&mut group, MAX_GROUP);
                     match timeout_at(deadline, more).await {
                         Ok(received) if received > 0 => {}
@@ -60,11 +77,15 @@ impl<I: Send + 'static, O: Send + 'static> Batch<I, O> {
                     }
                 }
                 let (items, callers): (Vec<_>, Vec<_>) = group.drain(..).unzip();
-                match flush(items).await {
-                    Ok(results) => answer(callers, results),
-                    Err(error) => fail(callers, error),
-                }
+                let flushed = flush(items);
+                under_way.push(async move {
+                    match flushed.await {
+                        Ok(results) => answer(callers, results),
+                        Err(error) => fail(callers, error),
+                    }
+                });
             }
+            while under_way.next().await.is_some() {}
         });
         (Self { queue }, task)
     }
@@ -109,13 +130,10 @@ mod tests {
     async fn calls_keep_their_order_and_share_flushes() {
         let groups = Arc::new(Mutex::new(Vec::new()));
         let seen = groups.clone();
-        let (batch, task) = Batch::start(
-            |_| true,
-            move |items: Vec<u32>| {
-                seen.lock().unwrap().push(items.len());
-                async move { Ok(items.into_iter().map(|item| Ok(item * 2)).collect()) }
-            },
-        );
+        let (batch, task) = Batch::start(Habits::default(), move |items: Vec<u32>| {
+            seen.lock().unwrap().push(items.len());
+            async move { Ok(items.into_iter().map(|item| Ok(item * 2)).collect()) }
+        });
         let calls: Vec<_> = (0..300).map(|item| batch.submit(item)).collect();
         let results = futures_util::future::join_all(calls).await;
         let doubled: Vec<u32> = results.into_iter().map(Result::unwrap).collect();
@@ -127,18 +145,50 @@ mod tests {
 
     #[tokio::test]
     async fn a_failed_flush_fails_everybody_in_it_and_nobody_after() {
-        let (batch, _task) = Batch::start(
-            |_| true,
-            |items: Vec<bool>| async move {
-                if items.contains(&false) {
-                    return Err(StoreError::Unavailable("down".into()));
-                }
-                Ok(items.into_iter().map(|_| Ok(())).collect())
-            },
-        );
+        let (batch, _task) = Batch::start(Habits::default(), |items: Vec<bool>| async move {
+            if items.contains(&false) {
+                return Err(StoreError::Unavailable("down".into()));
+            }
+            Ok(items.into_iter().map(|_| Ok(())).collect())
+        });
         let failed =
             futures_util::future::join_all([batch.submit(true), batch.submit(false)]).await;
         assert!(failed.iter().all(Result::is_err));
         batch.submit(true).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn as_many_groups_as_may_be_are_carried_out_at_a_time() {
+        let habits = Habits {
+            at_once: 2,
+            ..Habits::default()
+        };
+        let gate = Arc::new(tokio::sync::Semaphore::new(0));
+        let begun = Arc::new(Mutex::new(Vec::new()));
+        let (opened, seen) = (gate.clone(), begun.clone());
+        let (batch, task) = Batch::start(habits, move |items: Vec<u32>| {
+            seen.lock().unwrap().push(items.clone());
+            let opened = opened.clone();
+            async move {
+                opened.acquire().await.unwrap().forget();
+                Ok(items.into_iter().map(Ok).collect())
+            }
+        });
+        let mut calls = Vec::new();
+        for item in 0..4 {
+            calls.push(batch.submit(item));
+            // Until the task has taken it, if it may.
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+        }
+        assert_eq!(*begun.lock().unwrap(), [vec![0], vec![1]]);
+        gate.add_permits(3);
+        let results = futures_util::future::join_all(calls).await;
+        let results: Vec<u32> = results.into_iter().map(Result::unwrap).collect();
+        assert_eq!(results, [0, 1, 2, 3]);
+        assert_eq!(begun.lock().unwrap()[2], [2, 3]);
+        drop(batch);
+        task.await.unwrap();
     }
 }

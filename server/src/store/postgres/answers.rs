@@ -1,7 +1,7 @@
 //! What was answered to requests, written in groups some time later.
 
 use super::super::Result;
-use super::super::batch::Batch;
+use super::super::batch::{Batch, Habits};
 use super::super::codec;
 use super::super::hooks::MAX_UNWRITTEN_ANSWERS;
 use super::{pool_error, sql_error};
@@ -31,10 +31,13 @@ impl Answers {
     pub(super) fn start(pool: Pool) -> (Self, JoinHandle<()>) {
         let unwritten = Arc::new(AtomicUsize::new(0));
         let count = unwritten.clone();
-        let (batch, task) = Batch::lingering(
-            LINGER,
-            // Nobody waits: company is worth a while.
-            |_| false,
+        let (batch, task) = Batch::start(
+            Habits {
+                // Nobody waits: company is worth a while.
+                is_urgent: |_| false,
+                linger: LINGER,
+                ..Habits::default()
+            },
             move |group: Vec<(ReceiptId, Answer)>| {
                 let pool = pool.clone();
                 count.fetch_sub(group.len(), Ordering::Relaxed);

@@ -1,6 +1,6 @@
 //! Storing runs with their receipts and jobs: one statement for everything that waits.
 
-use super::super::batch::Batch;
+use super::super::batch::{Batch, Habits};
 use super::super::wake::{Wake, WakeBus};
 use super::super::{Enqueued, NewJob, NewRun, Result, codec};
 use super::dedup;
@@ -101,36 +101,40 @@ const FIRST_OF_RECEIPTS: usize = 9;
 /// See [`store`].
 static STORE: LazyLock<String> = LazyLock::new(store);
 
+/// Groups that are stored at a time: one is written to disk while the next one is worked on.
+const AT_ONCE: usize = 2;
+
 pub(super) fn start(
     pool: Pool,
     wakes: Arc<WakeBus>,
     notifier: Notifier,
 ) -> (Batch<NewRun, Enqueued>, JoinHandle<()>) {
     let counted = Arc::new(Counted::default());
-    Batch::start(
-        |_| true,
-        move |group: Vec<NewRun>| {
-            let (pool, wakes, notifier) = (pool.clone(), wakes.clone(), notifier.clone());
-            let counted = counted.clone();
-            async move {
-                let results = flush(&pool, &group, &counted).await?;
-                let queued = group
-                    .iter()
-                    .zip(&results)
-                    .any(|(new, result)| *result == Enqueued::Stored && new.is_ready());
-                if queued {
-                    wakes.publish(Wake::JobQueued);
-                    notifier.wake(Wake::JobQueued);
-                }
-                let builds: HashSet<_> = group.iter().filter_map(NewRun::to_schedule).collect();
-                for pipeline in builds {
-                    wakes.publish(Wake::Schedule(pipeline));
-                    notifier.wake(Wake::Schedule(pipeline));
-                }
-                Ok(results.into_iter().map(Ok).collect())
+    let habits = Habits {
+        at_once: AT_ONCE,
+        ..Habits::default()
+    };
+    Batch::start(habits, move |group: Vec<NewRun>| {
+        let (pool, wakes, notifier) = (pool.clone(), wakes.clone(), notifier.clone());
+        let counted = counted.clone();
+        async move {
+            let results = flush(&pool, &group, &counted).await?;
+            let queued = group
+                .iter()
+                .zip(&results)
+                .any(|(new, result)| *result == Enqueued::Stored && new.is_ready());
+            if queued {
+                wakes.publish(Wake::JobQueued);
+                notifier.wake(Wake::JobQueued);
             }
-        },
-    )
+            let builds: HashSet<_> = group.iter().filter_map(NewRun::to_schedule).collect();
+            for pipeline in builds {
+                wakes.publish(Wake::Schedule(pipeline));
+                notifier.wake(Wake::Schedule(pipeline));
+            }
+            Ok(results.into_iter().map(Ok).collect())
+        }
+    })
 }
 
 async fn flush(pool: &Pool, group: &[NewRun], counted: &Counted) -> Result<Vec<Enqueued>> {

@@ -3,7 +3,7 @@
 //! Rows are locked in the order of their ids, runs before jobs, so groups of several servers do not deadlock; a claim
 //! or a renewal that crosses may, and then the group is tried again.
 
-use super::super::batch::Batch;
+use super::super::batch::{Batch, Habits};
 use super::super::wake::{Wake, WakeBus};
 use super::super::{Result, StoreError};
 use super::notify::Notifier;
@@ -31,7 +31,11 @@ pub(super) fn start(
     wakes: Arc<WakeBus>,
     notifier: Notifier,
 ) -> (Batch<Item, Applied>, JoinHandle<()>) {
-    Batch::start(is_urgent, move |group: Vec<Item>| {
+    let habits = Habits {
+        is_urgent,
+        ..Habits::default()
+    };
+    Batch::start(habits, move |group: Vec<Item>| {
         let (pool, wakes, notifier) = (pool.clone(), wakes.clone(), notifier.clone());
         async move {
             let (results, told) = match flush(&pool, &group).await {

@@ -18,7 +18,8 @@ use uuid::Uuid;
 /// Any number that nobody else uses for an advisory lock in this database.
 const LOCK: i64 = 0x706f_636b_636c_6169;
 
-/// Subscriptions that something waits for, found by stepping through an index.
+/// Subscriptions that something waits for, found by stepping through an index. `OFFSET 0` has each of them looked up by its
+/// id: joined, all subscriptions would be read for each.
 const WAITING: &str = "WITH RECURSIVE waiting AS (
         (SELECT subscription_id FROM deliveries WHERE state = 'pending' ORDER BY subscription_id LIMIT 1)
         UNION ALL
@@ -35,7 +36,7 @@ const WAITING: &str = "WITH RECURSIVE waiting AS (
                 least(s.slot_at, now.at + greatest(1, 1 / s.rate_per_second) * interval '1 second') AS slot_at,
                 (s.failures > 0 OR s.succeeded_at IS NULL) AS unproven,
                 CASE WHEN s.ordered OR s.failures > 0 OR s.succeeded_at IS NULL THEN 1 ELSE s.concurrency END AS most
-            FROM subscriptions s WHERE s.id = w.subscription_id AND s.disabled_reason IS NULL) s
+            FROM subscriptions s WHERE s.id = w.subscription_id AND s.disabled_reason IS NULL OFFSET 0) s
     )";
 
 /// `$1` most, `$2` most of unproven receivers, `$3` sender, `$4` lease in milliseconds. A bucket holds one second's worth

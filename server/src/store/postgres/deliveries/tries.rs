@@ -1,6 +1,6 @@
 //! Tries: begun, recorded; in groups that share a commit.
 
-use super::super::super::batch::Batch;
+use super::super::super::batch::{Batch, Habits};
 use super::super::super::{
     NewTry, Recorded, Result, SUCCESS_NOTED_EVERY, StoreError, TryRecord, codec,
 };
@@ -44,29 +44,28 @@ impl TryResult {
 }
 
 pub(in super::super) fn start(pool: Pool) -> (Batch<TryWrite, TryResult>, JoinHandle<()>) {
-    Batch::start(
-        |_| true,
-        move |group: Vec<TryWrite>| {
-            let pool = pool.clone();
-            async move {
-                match flush(&pool, &group).await {
-                    Ok(results) => Ok(results.into_iter().map(Ok).collect()),
-                    Err(StoreError::Internal(_)) if group.len() > 1 => {
-                        // One that the database refuses must not spoil the others.
-                        let mut results = Vec::with_capacity(group.len());
-                        for one in group.chunks(1) {
-                            let alone = flush(&pool, one).await;
-                            results.push(alone.map(|done| {
+    Batch::start(Habits::default(), move |group: Vec<TryWrite>| {
+        let pool = pool.clone();
+        async move {
+            match flush(&pool, &group).await {
+                Ok(results) => Ok(results.into_iter().map(Ok).collect()),
+                Err(StoreError::Internal(_)) if group.len() > 1 => {
+                    // One that the database refuses must not spoil the others.
+                    let mut results = Vec::with_capacity(group.len());
+                    for one in group.chunks(1) {
+                        let alone = flush(&pool, one).await;
+                        results.push(
+                            alone.map(|done| {
                                 done.first().copied().unwrap_or(TryResult::Begun(None))
-                            }));
-                        }
-                        Ok(results)
+                            }),
+                        );
                     }
-                    Err(error) => Err(error),
+                    Ok(results)
                 }
+                Err(error) => Err(error),
             }
-        },
-    )
+        }
+    })
 }
 
 async fn flush(pool: &Pool, group: &[TryWrite]) -> Result<Vec<TryResult>> {
