@@ -10,8 +10,9 @@ use utoipa::ToSchema;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct WebhookSettings {
-    /// The one provider whose requests are taken (`github`, `slack`, `standard`, `custom`, …); others' are refused. By
-    /// default it is known by the headers of each request.
+    /// The one provider whose requests are taken (`github`, `slack`, `standard`, `custom`, …); others' are refused. With
+    /// `learn` it is the sender of the first request whose signature fits. By default it is known by the headers of each
+    /// request.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provider: Option<String>,
     /// How requests are signed, if `provider` is `custom`.

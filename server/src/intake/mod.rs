@@ -9,6 +9,7 @@ pub mod fanout;
 mod find;
 pub mod hook;
 mod keep;
+mod learn;
 pub mod providers;
 mod rate;
 pub mod redact;

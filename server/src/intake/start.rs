@@ -126,6 +126,9 @@ impl Intake {
         {
             return Ok(Tried::Done(Some(refused)));
         }
+        if self.learn(hook, &sender).await? {
+            return Ok(Tried::Changed);
+        }
         let provider = sender.provider;
         let mut receipt = Receipt {
             id: ids.receipt,

@@ -8,6 +8,8 @@ use serde_json::{Map, Value};
 
 /// Longest wait for a reply that a receiving point may ask for, in milliseconds.
 const MAX_REPLY_WITHIN_MS: u64 = 3_600_000;
+/// In place of a provider: the one of the first request that proves to know a secret.
+pub const LEARN: &str = "learn";
 /// Most events that a pipeline may listen to.
 pub const MAX_LISTENS: usize = 100;
 
@@ -29,15 +31,15 @@ pub fn binding(settings: &WebhookSettings) -> Result<Binding, String> {
             return Err(format!("{name} is no option; it stands beside options"));
         }
     }
-    if let Some(provider) = &settings.provider {
+    if let Some(provider) = settings.provider.as_deref().filter(|name| *name != LEARN) {
         if ProviderKind::parse(provider).is_none() {
             let known: Vec<&str> = ProviderKind::ALL.iter().map(|kind| kind.as_str()).collect();
             return Err(format!(
-                "provider {provider:?} is not known; there are {}",
+                "provider {provider:?} is not known; there are {LEARN}, {}",
                 known.join(", ")
             ));
         }
-        all.insert("provider".into(), provider.clone().into());
+        all.insert("provider".into(), provider.into());
     }
     if let Some(custom) = &settings.custom {
         all.insert("custom".into(), custom.clone());

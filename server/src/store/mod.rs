@@ -113,6 +113,14 @@ pub trait PipelineStore: Send + Sync {
     /// Pauses (by whom) or resumes (`None`): a new version, if it differs; `None` if unknown. What is queued is held
     /// while it lasts; what has begun goes on, also in another attempt.
     async fn set_paused(&self, id: PipelineId, by: Option<&str>) -> Result<Option<Pipeline>>;
+    /// Replaces the settings of a pipeline: a new version. `false` if it is not at `version` (any more); nothing is
+    /// changed then.
+    async fn set_settings(
+        &self,
+        id: PipelineId,
+        version: i64,
+        settings: PipelineSettings,
+    ) -> Result<bool>;
 }
 
 /// A run as people look at it.

@@ -108,6 +108,7 @@ contract! {
         put_replaces_keeps_and_removes_secrets,
         put_changes_driver_and_labels,
         concurrent_puts_of_one_name_make_one_pipeline,
+        settings_are_changed_by_who_saw_their_version,
         pausing_is_a_new_version_only_if_it_differs,
         pipelines_are_paged_by_name,
         delete_removes_everything_of_the_pipeline,

@@ -1,7 +1,8 @@
 //! Rules of pipelines: what a put changes, what a delete removes.
 
 use crate::story::*;
-use pocketci_proto::api::Driver;
+use pocketci_proto::api::{Driver, PipelineSettings};
+use pocketci_server::model::PipelineId;
 use pocketci_server::model::pipeline::{Module, Pipeline, PutPipeline, WebhookSecret};
 use pocketci_server::model::run::Outcome;
 use pocketci_server::model::transition::{Applied, Report};
@@ -121,6 +122,30 @@ pub async fn concurrent_puts_of_one_name_make_one_pipeline(store: Shared) {
     let id = outcomes[0].pipeline.id;
     assert!(outcomes.iter().all(|outcome| outcome.pipeline.id == id));
     assert_eq!(store.pipelines(None, 10).await.unwrap().len(), 1);
+}
+
+pub async fn settings_are_changed_by_who_saw_their_version(store: Shared) {
+    let build = pipeline(&store, "build").await;
+    let priority = |number| PipelineSettings {
+        priority: Some(number),
+        ..build.settings.clone()
+    };
+    let changes =
+        (1..=8).map(|number| store.set_settings(build.id, build.version, priority(number)));
+    let changed = futures_util::future::join_all(changes).await;
+    let changed: Vec<bool> = changed.into_iter().map(Result::unwrap).collect();
+    assert_eq!(
+        changed.iter().filter(|done| **done).count(),
+        1,
+        "one of all"
+    );
+    let stored = store.pipeline(build.id).await.unwrap().unwrap();
+    let winner = changed.iter().position(|done| *done).unwrap() as i32 + 1;
+    assert_eq!(stored.settings, priority(winner));
+    assert_eq!(stored.version, build.version + 1);
+    assert_eq!(stored.revision_id, build.revision_id);
+    let unknown = store.set_settings(PipelineId::new(), 1, priority(1)).await;
+    assert!(!unknown.unwrap());
 }
 
 pub async fn pausing_is_a_new_version_only_if_it_differs(store: Shared) {

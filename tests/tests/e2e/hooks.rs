@@ -103,6 +103,66 @@ async fn an_endpoint_has_a_secret_url_and_secrets_that_rotate() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_has_proved_to_be_the_sender_is_the_only_one() {
+    let server = Server::start(ServerOptions::default()).await;
+    let client = server.client();
+    let learn = json!({"provider": "learn"});
+    let id = client
+        .set(
+            "own",
+            ANSWER,
+            json!({"webhook_secret": "one", "settings": {"webhook": learn}}),
+        )
+        .await;
+    let body = json!({"pipeline": "own", "secret": "one", "settings": learn});
+    let (status, saved) = endpoint(&client, "in", body).await;
+    assert_eq!(status, 200, "{saved}");
+    let send = |path: &str, secret: &str, provider: &str| {
+        let signature = sign(secret, b"{}");
+        let request = client.request(Method::POST, path).body("{}");
+        let request = match provider {
+            "github" => request
+                .header("X-GitHub-Event", "push")
+                .header("X-Hub-Signature-256", format!("sha256={signature}")),
+            _ => request.header("X-Webhook-Signature", signature),
+        };
+        async move { request.send().await.unwrap().status().as_u16() }
+    };
+    let bound = async |path: &str| {
+        let (_, shown) = client.get(path).await.unwrap();
+        let settings = shown["settings"]
+            .get("webhook")
+            .unwrap_or(&shown["settings"]);
+        settings["provider"].clone()
+    };
+    let own = format!("/api/webhooks/{id}");
+    for (path, shown) in [
+        (own.as_str(), "/api/pipelines/own"),
+        (saved["path"].as_str().unwrap(), "/api/endpoints/in"),
+    ] {
+        assert_eq!(send(path, "guess", "generic").await, 401);
+        assert_eq!(
+            bound(shown).await,
+            "learn",
+            "{shown}: a stranger teaches nothing"
+        );
+        // Two that both know the secret: one is the first.
+        let (github, generic) =
+            tokio::join!(send(path, "one", "github"), send(path, "one", "generic"));
+        let (first, other) = match github {
+            201 => ("github", "generic"),
+            _ => ("generic", "github"),
+        };
+        let mut statuses = [github, generic];
+        statuses.sort_unstable();
+        assert_eq!(statuses, [201, 401], "{shown}");
+        assert_eq!(bound(shown).await, first, "{shown}");
+        assert_eq!(send(path, "one", first).await, 201);
+        assert_eq!(send(path, "one", other).await, 401);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_delivery_that_comes_twice_is_one_run_unless_it_failed() {
     let server = Server::start(ServerOptions::default()).await;
     let client = server.client();

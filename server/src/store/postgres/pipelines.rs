@@ -7,6 +7,7 @@ use crate::model::run::Hold;
 use crate::model::{PipelineId, RevisionId};
 use async_trait::async_trait;
 use deadpool_postgres::Transaction;
+use pocketci_proto::api::PipelineSettings;
 use time::OffsetDateTime;
 use tokio_postgres::types::{Json, ToSql};
 
@@ -113,6 +114,20 @@ impl PipelineStore for PostgresStore {
         self.nudge();
         self.wake_scheduler(id);
         self.pipeline(id).await
+    }
+
+    async fn set_settings(
+        &self,
+        id: PipelineId,
+        version: i64,
+        settings: PipelineSettings,
+    ) -> Result<bool> {
+        let client = self.client().await?;
+        let sql = "UPDATE pipelines SET settings = $3, version = version + 1, updated_at = clock_timestamp()
+            WHERE id = $1 AND version = $2";
+        let settings = codec::json(&settings);
+        let changed = client.execute(sql, &[&id.0, &version, &settings]).await;
+        Ok(changed.map_err(sql_error)? > 0)
     }
 }
 

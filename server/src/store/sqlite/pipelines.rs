@@ -9,6 +9,7 @@ use crate::model::pipeline::{ContentType, Pipeline, PutOutcome, PutPipeline, Rev
 use crate::model::{PipelineId, RevisionId};
 use crate::store::{PipelineStore, Result};
 use async_trait::async_trait;
+use pocketci_proto::api::PipelineSettings;
 use rusqlite::{Connection, OptionalExtension as _, Params, params};
 
 const REVISION: &str =
@@ -201,5 +202,25 @@ impl PipelineStore for SqliteStore {
         self.writer
             .call(move |connection, hints| set_paused(connection, id, by.as_deref(), hints))
             .await
+    }
+
+    async fn set_settings(
+        &self,
+        id: PipelineId,
+        version: i64,
+        settings: PipelineSettings,
+    ) -> Result<bool> {
+        let set = move |connection: &Connection, _: &mut Hints| {
+            let found = by_id(connection, id)?.filter(|pipeline| pipeline.version == version);
+            let Some(mut pipeline) = found else {
+                return Ok(false);
+            };
+            pipeline.settings = settings.clone();
+            pipeline.version += 1;
+            pipeline.updated_at = now();
+            store(connection, &pipeline)?;
+            Ok(true)
+        };
+        self.writer.call(set).await
     }
 }
