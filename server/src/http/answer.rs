@@ -2,6 +2,7 @@
 
 use super::App;
 use super::error::ApiError;
+use crate::intake::accepted::{self, Accepted};
 use crate::intake::{Hook, Received, What};
 use crate::model::fanout::TargetState;
 use crate::model::receipt::{Answer, Verdict};
@@ -56,32 +57,24 @@ pub(super) async fn tell(
     unknown: ApiError,
 ) -> Result<Told, ApiError> {
     let receipt_id = received.receipt_id;
-    if let What::Unrecorded(what) = received.what {
-        let received = Received {
-            what: *what,
-            ..received
-        };
-        let told = decide(app, hook, received, unknown).await;
-        return told.map(|(verdict, reply)| Told {
-            verdict,
-            reply,
-            receipt_id,
-        });
-    }
-    let mut owed = Owed {
+    // Of the first there is no receipt, that of the second has the answer.
+    let is_noted = matches!(received.what, What::Unrecorded(_) | What::Accepted(_));
+    let mut owed = (!is_noted).then(|| Owed {
         app,
         receipt_id,
         begun,
         answer: None,
-    };
-    let told = decide(app, hook, received, unknown).await;
-    owed.answer = Some(match &told {
-        Ok((_, reply)) => Answer::new(reply.status, &reply.body, begun.elapsed()),
-        Err(error) => {
-            let (status, code) = (error.status().as_u16(), error.code());
-            Answer::new(status, code.as_bytes(), begun.elapsed())
-        }
     });
+    let told = decide(app, hook, received, unknown).await;
+    if let Some(owed) = &mut owed {
+        owed.answer = Some(match &told {
+            Ok((_, reply)) => Answer::new(reply.status, &reply.body, begun.elapsed()),
+            Err(error) => {
+                let (status, code) = (error.status().as_u16(), error.code());
+                Answer::new(status, code.as_bytes(), begun.elapsed())
+            }
+        });
+    }
     told.map(|(verdict, reply)| Told {
         verdict,
         reply,
@@ -100,6 +93,10 @@ async fn decide(
         delivery_id,
         what,
     } = received;
+    let what = match what {
+        What::Unrecorded(what) => *what,
+        what => what,
+    };
     match what {
         What::Run {
             run_id,
@@ -113,6 +110,10 @@ async fn decide(
                 pipeline_id,
             };
             run(app, hook, accepted, wait).await
+        }
+        What::Accepted(told) => {
+            let reply = accepted_reply(&told, accepted::ACCEPTED);
+            Ok(("accepted", reply))
         }
         What::Message {
             event,
@@ -224,21 +225,13 @@ fn method(used: &Method, allowed: Option<Vec<Method>>) -> Result<(&'static str, 
     }
 }
 
-/// A run that was stored for a request.
-struct Accepted {
-    receipt_id: ReceiptId,
-    delivery_id: Option<String>,
-    run_id: RunId,
-    pipeline_id: PipelineId,
-}
-
 async fn run(
     app: &App,
     hook: &Hook,
     accepted: Accepted,
     wait: Option<ReplyWait>,
 ) -> Result<(&'static str, Reply), ApiError> {
-    let mut status = "accepted";
+    let mut status = accepted::ACCEPTED;
     if let Some(wait) = wait {
         let replied = wait.reply().await;
         match replied.reply.by {
@@ -257,18 +250,13 @@ async fn run(
             status = word(outcome);
         }
     }
-    let mut body = json!({
-        "run_id": accepted.run_id,
-        "pipeline_id": accepted.pipeline_id,
-        "receipt_id": accepted.receipt_id,
-        "status": status,
-    });
-    if let Some(delivery) = accepted.delivery_id {
-        body["delivery_id"] = delivery.into();
-    }
+    Ok(("accepted", accepted_reply(&accepted, status)))
+}
+
+fn accepted_reply(accepted: &Accepted, status: &str) -> Reply {
     let location = format!("/api/runs/{}", accepted.run_id);
     let headers = vec![("location".to_owned(), location)];
-    Ok(("accepted", json_reply(202, headers, &body)))
+    json_reply(accepted::STATUS, headers, &accepted.body(status))
 }
 
 /// The first reply of a pipeline; `None` when all have ended or their time is over.

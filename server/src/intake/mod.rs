@@ -1,6 +1,7 @@
 //! Webhooks in: the receiving point found, the request checked, then a receipt and what follows from it in one
 //! transaction, before any answer. Every request to a known receiving point leaves a receipt.
 
+pub mod accepted;
 pub mod admit;
 mod body;
 mod decide;
@@ -32,6 +33,7 @@ use crate::model::run::Outcome;
 use crate::model::{PipelineId, ReceiptId, RunId};
 use crate::runs::{ReplyWait, Runs};
 use crate::store::StoreError;
+use accepted::Accepted;
 use decide::{Refusal, Sender};
 use find::Endpoints;
 use http::Method;
@@ -63,6 +65,8 @@ pub enum What {
         /// Resolves with the reply.
         wait: Option<ReplyWait>,
     },
+    /// A run is stored for which nobody waits; its receipt has the answer already.
+    Accepted(Accepted),
     /// A message is stored.
     Message {
         /// Of which event.

@@ -1,5 +1,6 @@
 //! From a complete request to what it starts: verified, looked at, stored.
 
+use super::accepted::Accepted;
 use super::decide::{Refusal, Sender, is_anonymous, passes, verify};
 use super::find::Address;
 use super::{
@@ -48,7 +49,7 @@ impl Intake {
         let received = self.decide(address, hook, &request, &mut kept).await?;
         let starts = matches!(
             received.as_ref().map(|received| &received.what),
-            Some(What::Run { .. } | What::Message { .. })
+            Some(What::Run { .. } | What::Accepted(_) | What::Message { .. })
         );
         if let Some(kept) = kept.filter(|_| !starts) {
             kept.discard(&**self.runs.store()).await;
@@ -189,7 +190,7 @@ impl Intake {
         &self,
         hook: &Hook,
         id: PipelineId,
-        receipt: Receipt,
+        mut receipt: Receipt,
         within: Duration,
         ids: Ids,
     ) -> Result<Tried, StoreError> {
@@ -208,7 +209,13 @@ impl Intake {
             return self.turn_away(hook, receipt, refusal).await;
         }
         // Nobody waits for the pipeline where it may not answer, or does not run.
-        let at_once = pipeline.paused || within.is_zero();
+        let at_once = (pipeline.paused || within.is_zero()).then(|| Accepted {
+            receipt_id: receipt.id,
+            delivery_id: receipt.delivery_id.clone(),
+            run_id: ids.run,
+            pipeline_id: id,
+        });
+        receipt.answer = at_once.as_ref().map(|told| told.answer(&receipt));
         let started = self
             .runs
             .start(StartRun {
@@ -216,9 +223,9 @@ impl Intake {
                     anonymous: is_anonymous(&receipt, &pipeline),
                     ..Trigger::new(TriggerKind::Webhook)
                 },
-                reply_within: (!at_once).then_some(within),
+                reply_within: at_once.is_none().then_some(within),
                 may_wait: true,
-                is_answered: at_once,
+                is_answered: at_once.is_some(),
                 pipeline,
                 receipt: Some(receipt.clone()),
                 id: Some(ids.run),
@@ -226,15 +233,20 @@ impl Intake {
                 dedup: dedup::key(&self.runs, hook, &receipt).await?,
             })
             .await?;
+        // That of what follows instead is noted when it is given.
+        receipt.answer = None;
         let refusal = match started {
             Started::Stored { run_id, wait } => {
                 return Ok(Tried::Done(Some(Received {
                     receipt_id: receipt.id,
                     delivery_id: receipt.delivery_id,
-                    what: What::Run {
-                        run_id,
-                        pipeline_id: id,
-                        wait,
+                    what: match at_once {
+                        Some(accepted) => What::Accepted(accepted),
+                        None => What::Run {
+                            run_id,
+                            pipeline_id: id,
+                            wait,
+                        },
                     },
                 })));
             }

@@ -237,6 +237,11 @@ async fn what_comes_while_a_pipeline_is_paused_is_done_when_it_goes_on() {
         "nobody is waited for"
     );
     let run = told["run_id"].as_str().unwrap();
+    let path = format!("/api/receipts/{}", told["receipt_id"].as_str().unwrap());
+    let (_, receipt) = client.get(&path).await.unwrap();
+    let reply = &receipt["reply"];
+    assert_eq!(reply["status"], 202, "{receipt}");
+    assert!(reply["body"].as_str().unwrap().contains(run), "{receipt}");
     let again = json_of(send().await.unwrap()).await;
     assert_eq!(again["duplicate"], true, "{again}");
     let (_, shown) = client.get(&format!("/api/runs/{run}")).await.unwrap();
