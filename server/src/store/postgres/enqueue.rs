@@ -28,6 +28,8 @@ use uuid::Uuid;
 /// their run. A run that is there already (the call is repeated) stays as it is and counts as stored. The body that its
 /// receipt names must be there, and is locked against being forgotten until the receipt is.
 ///
+/// Everything is locked in an order that all groups share: bodies, pipelines, keys, runs, each by its id.
+///
 /// `IS TRUE` keeps PostgreSQL from making a loop in a loop of a question about a set.
 fn store() -> String {
     let receipts = unnest(FIRST_OF_RECEIPTS);
@@ -54,7 +56,7 @@ fn store() -> String {
     INSERT INTO runs (id, pipeline_id, revision_id, state, trigger_kind, trigger_data, receipt_id, wants_reply,
                       replied, event_seq, created_at, group_key, group_held)
     SELECT id, pipeline_id, revision_id, 'queued', trigger_kind, trigger_data, receipt_id, wants_reply, replied, 0,
-           clock_timestamp(), group_key, group_key IS NOT NULL FROM due
+           clock_timestamp(), group_key, group_key IS NOT NULL FROM due ORDER BY id
     ON CONFLICT (id) DO NOTHING RETURNING id
 ), with_receipts AS (
     INSERT INTO receipts ({COLUMNS})
