@@ -19,6 +19,7 @@ mod local;
 mod logs;
 mod lying;
 mod multipart;
+mod oddities;
 mod outside;
 mod providers;
 mod queueing;
