@@ -1,6 +1,7 @@
 //! The listener: HTTP/1.1 and HTTP/2, optionally over TLS, bounded in what a stranger can hold open.
 
 use super::idle::{Activity, AnswerBody, Waiting, Watched};
+use super::peers::Peers;
 use axum::Router;
 use axum::extract::{FromRequestParts, Request};
 use axum::http::request::Parts;
@@ -46,6 +47,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Stopping {
 
 /// Connections at once; more wait in the system's queue.
 const MAX_CONNECTIONS: usize = 16 * 1024;
+/// Connections that one address may hold, also if it is a proxy's; more are closed at once.
+const MAX_CONNECTIONS_OF_ONE: usize = MAX_CONNECTIONS / 4;
 /// Header lines of a request; more get 431.
 const MAX_HEADERS: usize = 100;
 /// Buffer for a request's head; a longer one gets 431 (see also `request_id`).
@@ -64,6 +67,7 @@ pub async fn serve(
 ) {
     let acceptor = tls.map(TlsAcceptor::from);
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let peers = Peers::new(MAX_CONNECTIONS_OF_ONE);
     let builder = Arc::new(builder());
     let mut connections = JoinSet::new();
     loop {
@@ -80,6 +84,10 @@ pub async fn serve(
             tokio::time::sleep(Duration::from_millis(50)).await;
             continue;
         };
+        let Some(counted) = peers.count(peer.ip()) else {
+            tracing::debug!(%peer, "too many connections of one address; closed");
+            continue;
+        };
         // Only a hint to the system; without it the connection is slower.
         let _ = stream.set_nodelay(true);
         let (builder, app, acceptor, shutdown) = (
@@ -89,7 +97,7 @@ pub async fn serve(
             shutdown.clone(),
         );
         connections.spawn(async move {
-            let _permit = permit;
+            let _held = (permit, counted);
             match acceptor {
                 None => connection(&builder, stream, peer, app, shutdown).await,
                 Some(acceptor) => {

@@ -18,6 +18,7 @@ mod idle;
 mod listen;
 mod metrics;
 mod openapi;
+mod peers;
 mod pipeforce;
 mod pipelines;
 mod proxy;
