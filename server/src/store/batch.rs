@@ -4,9 +4,8 @@
 //! nothing is urgent (nobody waits for it) waits a moment for company.
 
 use super::{Result, StoreError};
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, StreamExt};
 use std::future::Future;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -22,8 +21,6 @@ type Waiting<I, O> = (I, oneshot::Sender<Result<O>>);
 
 /// How a batch works off its queue.
 pub(super) struct Habits<I> {
-    /// Groups that are carried out at a time: with one, calls are carried out in the order of `submit`.
-    pub(super) at_once: usize,
     /// Whether somebody waits for an item.
     pub(super) is_urgent: fn(&I) -> bool,
     /// How long a group without anything urgent waits for company.
@@ -31,17 +28,16 @@ pub(super) struct Habits<I> {
 }
 
 impl<I> Default for Habits<I> {
-    /// Everything is urgent, and in order.
+    /// Everything is urgent.
     fn default() -> Self {
         Self {
-            at_once: 1,
             is_urgent: |_| true,
             linger: LINGER,
         }
     }
 }
 
-/// One queue of calls.
+/// One queue with one flusher; calls are carried out in the order of `submit`.
 pub(super) struct Batch<I, O> {
     /// Unbounded; the number of unanswered calls is bounded by the callers.
     queue: mpsc::UnboundedSender<Waiting<I, O>>,
@@ -57,17 +53,8 @@ impl<I: Send + 'static, O: Send + 'static> Batch<I, O> {
     {
         let (queue, mut waiting) = mpsc::unbounded_channel::<Waiting<I, O>>();
         let task = tokio::spawn(async move {
-            let mut under_way = FuturesUnordered::new();
             let mut group = Vec::with_capacity(MAX_GROUP);
-            loop {
-                if under_way.len() >= habits.at_once {
-                    under_way.next().await;
-                    continue;
-                }
-                tokio::select! {
-                    received = waiting.recv_many(&mut group, MAX_GROUP) => if received == 0 { break },
-                    Some(()) = under_way.next() => continue,
-                }
+            while waiting.recv_many(&mut group, MAX_GROUP).await > 0 {
                 let deadline = Instant::now() + habits.linger;
                 while !group.iter().any(|(item, _)| (habits.is_urgent)(item)) {
                     let more = waiting.recv_many(&mut group, MAX_GROUP);
@@ -77,15 +64,11 @@ impl<I: Send + 'static, O: Send + 'static> Batch<I, O> {
                     }
                 }
                 let (items, callers): (Vec<_>, Vec<_>) = group.drain(..).unzip();
-                let flushed = flush(items);
-                under_way.push(async move {
-                    match flushed.await {
-                        Ok(results) => answer(callers, results),
-                        Err(error) => fail(callers, error),
-                    }
-                });
+                match flush(items).await {
+                    Ok(results) => answer(callers, results),
+                    Err(error) => fail(callers, error),
+                }
             }
-            while under_way.next().await.is_some() {}
         });
         (Self { queue }, task)
     }
@@ -155,40 +138,5 @@ mod tests {
             futures_util::future::join_all([batch.submit(true), batch.submit(false)]).await;
         assert!(failed.iter().all(Result::is_err));
         batch.submit(true).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn as_many_groups_as_may_be_are_carried_out_at_a_time() {
-        let habits = Habits {
-            at_once: 2,
-            ..Habits::default()
-        };
-        let gate = Arc::new(tokio::sync::Semaphore::new(0));
-        let begun = Arc::new(Mutex::new(Vec::new()));
-        let (opened, seen) = (gate.clone(), begun.clone());
-        let (batch, task) = Batch::start(habits, move |items: Vec<u32>| {
-            seen.lock().unwrap().push(items.clone());
-            let opened = opened.clone();
-            async move {
-                opened.acquire().await.unwrap().forget();
-                Ok(items.into_iter().map(Ok).collect())
-            }
-        });
-        let mut calls = Vec::new();
-        for item in 0..4 {
-            calls.push(batch.submit(item));
-            // Until the task has taken it, if it may.
-            for _ in 0..10 {
-                tokio::task::yield_now().await;
-            }
-        }
-        assert_eq!(*begun.lock().unwrap(), [vec![0], vec![1]]);
-        gate.add_permits(3);
-        let results = futures_util::future::join_all(calls).await;
-        let results: Vec<u32> = results.into_iter().map(Result::unwrap).collect();
-        assert_eq!(results, [0, 1, 2, 3]);
-        assert_eq!(begun.lock().unwrap()[2], [2, 3]);
-        drop(batch);
-        task.await.unwrap();
     }
 }

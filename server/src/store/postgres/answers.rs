@@ -36,7 +36,6 @@ impl Answers {
                 // Nobody waits: company is worth a while.
                 is_urgent: |_| false,
                 linger: LINGER,
-                ..Habits::default()
             },
             move |group: Vec<(ReceiptId, Answer)>| {
                 let pool = pool.clone();

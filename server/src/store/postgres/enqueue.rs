@@ -103,20 +103,14 @@ const FIRST_OF_RECEIPTS: usize = 9;
 /// See [`store`].
 static STORE: LazyLock<String> = LazyLock::new(store);
 
-/// Groups that are stored at a time: one is written to disk while the next one is worked on.
-const AT_ONCE: usize = 2;
-
+/// One group at a time: the turns of the next one follow those of the last.
 pub(super) fn start(
     pool: Pool,
     wakes: Arc<WakeBus>,
     notifier: Notifier,
 ) -> (Batch<NewRun, Enqueued>, JoinHandle<()>) {
     let counted = Arc::new(Counted::default());
-    let habits = Habits {
-        at_once: AT_ONCE,
-        ..Habits::default()
-    };
-    Batch::start(habits, move |group: Vec<NewRun>| {
+    Batch::start(Habits::default(), move |group: Vec<NewRun>| {
         let (pool, wakes, notifier) = (pool.clone(), wakes.clone(), notifier.clone());
         let counted = counted.clone();
         async move {
